@@ -1,0 +1,1 @@
+"""The control plane: mesh member, and optionally orchestrator, gateway and portals."""

@@ -1,0 +1,53 @@
+"""A neuron's settings: types, defaults and the reason for each bound. No reading of files here."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta
+
+from helexa.util.sockets import Address
+
+
+class ModelSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How one model is served: `[neuron.models.NAME]`. None leaves the neuron's choice."""
+
+    context_tokens: Annotated[int, Meta(ge=64, le=1 << 22)] | None = None
+    slots: Annotated[int, Meta(ge=1, le=256)] | None = None
+    deterministic: bool | None = None
+    """Answers do not depend on what else runs; costs speed (llama.cpp: no flash attention)."""
+
+
+class NeuronSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """Resolved: addresses parsed, folders absolute."""
+
+    home: Path
+    """This role's own folder: node key, logs, sockets."""
+    control_socket: Address = Address("0.0.0.0", 0)
+    api_socket: Address = Address("127.0.0.1", 8060)
+    models_dir: Path
+    cortexes: tuple[str, ...] = ()
+    """Tickets to dial."""
+    name: str = ""
+    region: str = ""
+    labels: dict[str, str] = {}
+    demo_models: bool = True
+    preload: tuple[str, ...] = ()
+    memory_limit: int = 0
+    """Bytes that all replicas together may use; 0 takes what the machine or container has."""
+    memory_reserve: int = 512 * 1024 * 1024
+    """Bytes left to the rest of the machine."""
+    context_tokens: Annotated[int, Meta(ge=64, le=1 << 22)] = 8_192
+    """Per request, where a model does not say; never above what the model was trained for."""
+    slots: Annotated[int, Meta(ge=1, le=256)] = 4
+    """Requests served at once by one replica."""
+    queue_max: Annotated[int, Meta(ge=0, le=65_536)] = 256
+    """Requests waiting per model; the next is refused with 429."""
+    body_bytes_max: Annotated[int, Meta(ge=1024)] = 32 * 1024 * 1024
+    keepalive_s: Annotated[float, Meta(gt=0, le=600)] = 10.0
+    """A silent stream gets an SSE comment this often, so that proxies do not cut it."""
+    shutdown_grace_s: Annotated[float, Meta(ge=0, le=3600)] = 30.0
+    relays: tuple[str, ...] = ()
+    models: dict[str, ModelSettings] = {}

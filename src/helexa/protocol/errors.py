@@ -1,0 +1,337 @@
+"""Every way helexa can say no, and what a client is told.
+
+    HelexaError
+      RequestRejected          400  the caller can fix it
+        BodyMalformed          400
+        BodyTooLarge           413
+        ModelUnknown           404
+        PromptTooLong          400
+        ModalityUnsupported    400
+        CapabilityMissing      400
+        RouteUnknown           404
+        MethodNotAllowed       405
+      NotAllowed
+        KeyInvalid             401
+        KeyRevoked             401
+        AdminTokenInvalid      401
+        OriginForbidden        403
+      Busy                     503  true now, maybe not in a moment
+        QueueFull              429
+        ModelLoading           503
+        NoCapacity             503  the model is known, nobody can serve it now
+        Draining               503
+      DoesNotFit               507  the model cannot be held by this neuron
+      UpstreamFailed           502  a runtime or peer broke its side
+        RuntimeExited          502
+        RuntimeRefused         502
+        PeerLost               503
+        UpstreamTimeout        504
+      InternalFault            500  we broke ours
+
+A class fixes `status`, `kind` and `code`; an instance adds the facts. Only
+`envelope` turns one into JSON, so no endpoint chooses a status code.
+
+Not frozen: contextlib assigns `__traceback__` to exceptions passing through.
+Not eq: that would make them unhashable.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import msgspec
+
+
+@dataclass(eq=False)
+class HelexaError(Exception):
+    status: ClassVar[int] = 500
+    kind: ClassVar[str] = "server_error"
+    code: ClassVar[str] = "internal_error"
+
+    @property
+    def message(self) -> str:
+        """Safe to show to a stranger: no paths, hosts, or tracebacks."""
+        return "The request could not be completed."
+
+    @property
+    def param(self) -> str | None:
+        """The request field at fault, in OpenAI's sense."""
+        return None
+
+    @property
+    def retry_after_s(self) -> int | None:
+        """Seconds after which another try may succeed; None where waiting does not help."""
+        return None
+
+    def __str__(self) -> str:
+        return f"{self.code}: {self.message}"
+
+
+@dataclass(eq=False)
+class RequestRejected(HelexaError):
+    status, kind, code = 400, "invalid_request_error", "bad_request"
+    reason: str = "The request is not valid."
+    field: str | None = None
+
+    @property
+    def message(self) -> str:
+        return self.reason
+
+    @property
+    def param(self) -> str | None:
+        return self.field
+
+
+class BodyMalformed(RequestRejected):
+    """The body is not JSON, or a field has the wrong type."""
+
+    code = "invalid_body"
+
+
+@dataclass(eq=False)
+class BodyTooLarge(HelexaError):
+    status, kind, code = 413, "invalid_request_error", "body_too_large"
+    bytes_max: int
+
+    @property
+    def message(self) -> str:
+        return f"The request body is larger than the {self.bytes_max} bytes accepted here."
+
+
+@dataclass(eq=False)
+class ModelUnknown(HelexaError):
+    status, kind, code = 404, "invalid_request_error", "model_not_found"
+    model: str
+
+    @property
+    def message(self) -> str:
+        return f"No model named {self.model[:200]!r} is served here."
+
+    @property
+    def param(self) -> str | None:
+        return "model"
+
+
+@dataclass(eq=False)
+class PromptTooLong(HelexaError):
+    status, kind, code = 400, "invalid_request_error", "context_length_exceeded"
+    tokens: int
+    tokens_max: int
+
+    @property
+    def message(self) -> str:
+        return (
+            f"The prompt is {self.tokens} tokens; this model reads {self.tokens_max} "
+            "tokens including its answer."
+        )
+
+    @property
+    def param(self) -> str | None:
+        return "messages"
+
+
+@dataclass(eq=False)
+class ModalityUnsupported(HelexaError):
+    status, kind, code = 400, "invalid_request_error", "unsupported_modality"
+    model: str
+    modality: str
+
+    @property
+    def message(self) -> str:
+        return f"The model {self.model!r} does not take {self.modality} input."
+
+    @property
+    def param(self) -> str | None:
+        return "messages"
+
+
+@dataclass(eq=False)
+class CapabilityMissing(HelexaError):
+    """The model is served, but not for this kind of work (embeddings asked of a chat model)."""
+
+    status, kind, code = 400, "invalid_request_error", "unsupported_capability"
+    model: str
+    capability: str
+
+    @property
+    def message(self) -> str:
+        return f"The model {self.model!r} does not offer {self.capability}."
+
+    @property
+    def param(self) -> str | None:
+        return "model"
+
+
+@dataclass(eq=False)
+class RouteUnknown(HelexaError):
+    status, kind, code = 404, "invalid_request_error", "unknown_url"
+    method: str
+    path: str
+
+    @property
+    def message(self) -> str:
+        return f"Unknown request URL: {self.method[:16]} {self.path[:200]}."
+
+
+@dataclass(eq=False)
+class MethodNotAllowed(HelexaError):
+    status, kind, code = 405, "invalid_request_error", "method_not_allowed"
+    method: str
+    allowed: str
+
+    @property
+    def message(self) -> str:
+        return f"{self.method[:16]} is not allowed here; use {self.allowed}."
+
+
+class NotAllowed(HelexaError):
+    status, kind, code = 403, "permission_error", "not_allowed"
+
+
+class KeyInvalid(NotAllowed):
+    status, kind, code = 401, "authentication_error", "invalid_api_key"
+
+    @property
+    def message(self) -> str:
+        return (
+            "No valid API key was provided. Send `Authorization: Bearer YOUR_KEY`; "
+            "`helexa keys create` makes a key."
+        )
+
+
+class KeyRevoked(NotAllowed):
+    status, kind, code = 401, "authentication_error", "revoked_api_key"
+
+    @property
+    def message(self) -> str:
+        return "This API key was revoked."
+
+
+class AdminTokenInvalid(NotAllowed):
+    status, kind, code = 401, "authentication_error", "invalid_admin_token"
+
+    @property
+    def message(self) -> str:
+        return "This needs the node's admin token: `Authorization: Bearer ADMIN_TOKEN`."
+
+
+class OriginForbidden(NotAllowed):
+    code = "origin_forbidden"
+
+    @property
+    def message(self) -> str:
+        return "Requests from other web origins are not accepted here."
+
+
+@dataclass(eq=False)
+class Busy(HelexaError):
+    status, kind, code = 503, "server_error", "overloaded"
+    reason: str = "Everything that could serve this is busy; try again shortly."
+    wait_s: int = 1
+
+    @property
+    def message(self) -> str:
+        return self.reason
+
+    @property
+    def retry_after_s(self) -> int | None:
+        return self.wait_s
+
+
+class QueueFull(Busy):
+    status, kind, code = 429, "rate_limit_error", "queue_full"
+
+
+class ModelLoading(Busy):
+    code = "model_loading"
+
+
+class NoCapacity(Busy):
+    """The model is known, and nobody can serve it now; the reason says why."""
+
+    code = "no_capacity"
+
+
+class Draining(Busy):
+    code = "draining"
+
+
+@dataclass(eq=False)
+class DoesNotFit(HelexaError):
+    status, kind, code = 507, "server_error", "does_not_fit"
+    model: str
+    needed_bytes: int
+    free_bytes: int
+    detail: str = ""
+
+    @property
+    def message(self) -> str:
+        needed, free = self.needed_bytes / 2**20, self.free_bytes / 2**20
+        return (
+            f"{self.model!r} needs {needed:,.0f} MiB and {free:,.0f} MiB is free on this neuron"
+            f"{': ' + self.detail if self.detail else ''}."
+        )
+
+
+@dataclass(eq=False)
+class UpstreamFailed(HelexaError):
+    status, kind, code = 502, "server_error", "upstream_failed"
+    reason: str = "The node that served this request failed."
+
+    @property
+    def message(self) -> str:
+        return self.reason
+
+
+class RuntimeExited(UpstreamFailed):
+    """The model's runtime process ended while it worked on the request, or would not start."""
+
+    code = "runtime_exited"
+
+
+class RuntimeRefused(UpstreamFailed):
+    """The runtime answered something that is not an answer."""
+
+    code = "runtime_refused"
+
+
+class PeerLost(UpstreamFailed):
+    status, code = 503, "peer_lost"
+
+    @property
+    def retry_after_s(self) -> int | None:
+        return 2
+
+
+class UpstreamTimeout(UpstreamFailed):
+    status, code = 504, "upstream_timeout"
+
+
+class InternalFault(HelexaError):
+    """Ours. The log carries the cause under the request id."""
+
+
+class ErrorBody(msgspec.Struct, frozen=True, kw_only=True):
+    message: str
+    type: str
+    param: str | None = None
+    code: str | None = None
+
+
+class ErrorEnvelope(msgspec.Struct, frozen=True):
+    error: ErrorBody
+
+
+def body_of(error: HelexaError) -> ErrorBody:
+    return ErrorBody(message=error.message, type=error.kind, param=error.param, code=error.code)
+
+
+def envelope(error: HelexaError) -> bytes:
+    """The JSON body OpenAI clients expect, whichever part of helexa refused."""
+    return msgspec.json.encode(ErrorEnvelope(body_of(error)))
+
+
+def in_band(error: HelexaError) -> bytes:
+    """The SSE event that ends a stream which cannot go on: the same envelope, in `data:`."""
+    return b"data: " + envelope(error) + b"\n\n"

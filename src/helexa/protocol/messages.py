@@ -1,0 +1,222 @@
+"""The control protocol: what neurons and cortexes tell and ask one another.
+
+The rules that keep old and new nodes talking:
+
+- a new field has a default, and the default means "the sender is older";
+- a field is never renamed, retyped, or reused; it is retired;
+- a new message is a new tag, and a reader that lacks it answers `Unsupported`;
+- only a change that breaks these raises VERSION (`version.py`), and a node
+  speaks the whole range VERSION_MIN..VERSION for one release.
+
+Direction and expected answer stand in each docstring. A message "told" has no
+answer; a message "asked" is answered by the named type, `Refused` or
+`Unsupported`.
+"""
+
+from __future__ import annotations
+
+import enum
+from typing import TypeAlias
+
+import msgspec
+
+from helexa.protocol.ids import ModelId, NodeId, OperatorId, RequestId
+from helexa.protocol.work import (
+    DataPath,
+    Load,
+    ModelCapability,
+    ModelState,
+    NeuronDescriptor,
+    WorkloadClass,
+)
+
+
+class Message(msgspec.Struct, frozen=True, kw_only=True, tag_field="t"):
+    """Frozen, keyword-only, tagged. Subclasses name their own tag."""
+
+
+class Role(enum.Enum):
+    NEURON = "neuron"
+    CORTEX = "cortex"
+
+
+class Hello(Message, frozen=True, kw_only=True, tag="hello"):
+    """Both sides, first on every link, in version 0 framing, which never changes.
+
+    The receiver takes the highest common version or closes the link saying
+    which versions it speaks.
+    """
+
+    role: Role
+    lowest: int
+    highest: int
+    agent: str = ""
+    """Program and version, for logs."""
+    operator: OperatorId = OperatorId("")
+
+
+class Ok(Message, frozen=True, kw_only=True, tag="ok"):
+    """Done, with nothing to add."""
+
+
+class Refused(Message, frozen=True, kw_only=True, tag="refused"):
+    """Understood and not done. `code` is one of `errors.py`; `message` is fit for a person."""
+
+    code: str
+    message: str
+    retry_after_s: int | None = None
+
+
+class Unsupported(Message, frozen=True, kw_only=True, tag="unsupported"):
+    """The asked tag is not known to this build."""
+
+    tag: str = ""
+
+
+# --- neuron -> cortex
+
+
+class Register(Message, frozen=True, kw_only=True, tag="neuron.register"):
+    """Asked once per link; answered by `Registered`. Replaces what an earlier link said."""
+
+    descriptor: NeuronDescriptor
+    capabilities: tuple[ModelCapability, ...] = ()
+    paths: tuple[DataPath, ...] = ()
+
+
+class Registered(Message, frozen=True, kw_only=True, tag="neuron.registered"):
+    """The cortex's answer: how often it wants health, and after how long silence means lost."""
+
+    health_every_s: float = 2.0
+    lost_after_s: float = 6.0
+    name: str = ""
+
+
+class AnnounceCapabilities(Message, frozen=True, kw_only=True, tag="neuron.capabilities"):
+    """Told on every change: the complete list, never a delta. Also answers `RequestCapabilities`."""
+
+    capabilities: tuple[ModelCapability, ...]
+
+
+class ReportHealth(Message, frozen=True, kw_only=True, tag="neuron.health"):
+    """Told every `health_every_s`. Also answers `RequestHealth`."""
+
+    load: Load
+
+
+class ProvisioningResponse(Message, frozen=True, kw_only=True, tag="neuron.provisioning"):
+    """Answers `LoadModel`, `UnloadModel` and `UpsertModelConfig`; progress is told with `final` false.
+
+    `eta_s` is None where no estimate is known yet.
+    """
+
+    command: str
+    model: ModelId
+    state: ModelState
+    final: bool = True
+    reason: str = ""
+    bytes_done: int = 0
+    bytes_total: int = 0
+    eta_s: float | None = None
+
+
+class Goodbye(Message, frozen=True, kw_only=True, tag="goodbye"):
+    """Told by either side before it closes on purpose, so that nobody waits for a timeout."""
+
+    reason: str = ""
+
+
+# --- cortex -> neuron
+
+
+class ModelConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """How a model is to be served; None leaves the neuron's own choice."""
+
+    context_tokens: int | None = None
+    slots: int | None = None
+    deterministic: bool | None = None
+
+
+class UpsertModelConfig(Message, frozen=True, kw_only=True, tag="model.config"):
+    """Asked; answered by `ProvisioningResponse`. Takes effect at the next load."""
+
+    command: str
+    model: ModelId
+    config: ModelConfig
+
+
+class LoadModel(Message, frozen=True, kw_only=True, tag="model.load"):
+    """Asked; answered by a final `ProvisioningResponse` when loaded or failed."""
+
+    command: str
+    model: ModelId
+
+
+class UnloadModel(Message, frozen=True, kw_only=True, tag="model.unload"):
+    """Asked; requests in flight end first, at most for `grace_s`."""
+
+    command: str
+    model: ModelId
+    grace_s: float = 30.0
+
+
+class ExecuteRequest(Message, frozen=True, kw_only=True, tag="execute"):
+    """Opens a data stream of the mesh link: after this one frame, HTTP/1.1 bytes follow."""
+
+    request: RequestId
+    model: ModelId = ModelId("")
+    workload: WorkloadClass = WorkloadClass.OTHER
+
+
+class Cancel(Message, frozen=True, kw_only=True, tag="cancel"):
+    """Told: stop generating for this request, whatever path it came by."""
+
+    request: RequestId
+
+
+class Drain(Message, frozen=True, kw_only=True, tag="drain"):
+    """Asked; answered by `Ok` at once. New work is refused, running work goes on."""
+
+    enabled: bool = True
+
+
+class RequestCapabilities(Message, frozen=True, kw_only=True, tag="capabilities.request"):
+    """Asked; answered by `AnnounceCapabilities`."""
+
+
+class RequestHealth(Message, frozen=True, kw_only=True, tag="health.request"):
+    """Asked; answered by `ReportHealth`."""
+
+
+# --- cortex <-> cortex
+
+
+class CortexDescriptor(msgspec.Struct, frozen=True, kw_only=True):
+    node: NodeId
+    operator: OperatorId
+    version: str
+    roles: tuple[str, ...] = ()
+    region: str = ""
+    name: str = ""
+
+
+Wire: TypeAlias = (
+    Hello
+    | Ok
+    | Refused
+    | Unsupported
+    | Register
+    | Registered
+    | AnnounceCapabilities
+    | ReportHealth
+    | ProvisioningResponse
+    | Goodbye
+    | UpsertModelConfig
+    | LoadModel
+    | UnloadModel
+    | ExecuteRequest
+    | Cancel
+    | Drain
+    | RequestCapabilities
+    | RequestHealth
+)

@@ -1,0 +1,163 @@
+"""What a node can do, does, and has done: the nouns of scheduling and accounting.
+
+Units are in the names: tokens, bytes, seconds, nano-credits (1e-9 of a credit).
+"""
+
+from __future__ import annotations
+
+import enum
+from typing import Final
+
+import msgspec
+
+from helexa.protocol.ids import ModelId, NodeId, OperatorId
+
+MODELS_PER_NEURON_MAX: Final = 4_096
+"""An announcement that names more is refused as a frame; real nodes have dozens."""
+
+
+class WorkloadClass(enum.Enum):
+    CHAT_INTERACTIVE = "chat_interactive"
+    CHAT_BULK = "chat_bulk"
+    COMPLETION = "completion"
+    EMBEDDING = "embedding"
+    RERANK = "rerank"
+    VISION = "vision"
+    IMAGE = "image"
+    AUDIO = "audio"
+    OTHER = "other"
+
+
+class Modality(enum.Enum):
+    TEXT = "text"
+    IMAGE = "image"
+    AUDIO = "audio"
+
+
+class ModelState(enum.Enum):
+    UNLOADED = "unloaded"
+    DOWNLOADING = "downloading"
+    LOADING = "loading"
+    LOADED = "loaded"
+    DRAINING = "draining"
+    UNLOADING = "unloading"
+    FAILED = "failed"
+
+
+class Price(msgspec.Struct, frozen=True, kw_only=True):
+    """Nano-credits a token, by disjoint token class."""
+
+    prompt_uncached: int = 0
+    prompt_cached: int = 0
+    completion: int = 0
+    reasoning: int = 0
+
+
+class Usage(msgspec.Struct, frozen=True, kw_only=True):
+    """Tokens of one attempt, in classes that never overlap (OpenAI counts cached inside prompt)."""
+
+    prompt_uncached: int = 0
+    prompt_cached: int = 0
+    completion: int = 0
+    reasoning: int = 0
+
+    @property
+    def prompt(self) -> int:
+        return self.prompt_uncached + self.prompt_cached
+
+    @property
+    def total(self) -> int:
+        return self.prompt + self.completion + self.reasoning
+
+
+class Device(msgspec.Struct, frozen=True, kw_only=True):
+    """One accelerator."""
+
+    index: int
+    vendor: str
+    name: str
+    memory_bytes: int
+    memory_free_bytes: int = 0
+    driver: str = ""
+
+
+class Fingerprint(msgspec.Struct, frozen=True, kw_only=True):
+    """The hardware a neuron may use, after container limits."""
+
+    machine: str
+    system: str
+    cpu_model: str = ""
+    cpus: float = 1.0
+    memory_bytes: int = 0
+    devices: tuple[Device, ...] = ()
+
+
+class DataPath(msgspec.Struct, frozen=True, kw_only=True):
+    """One way to reach a neuron's work socket other than the mesh link.
+
+    `kind` is `unix` (address: a file path, usable where `host` equals the
+    reader's own host mark). The token is for the one cortex it was sent to and
+    must accompany every request on that path.
+    """
+
+    kind: str
+    address: str
+    token: str
+    host: str = ""
+
+
+class NeuronDescriptor(msgspec.Struct, frozen=True, kw_only=True):
+    node: NodeId
+    operator: OperatorId
+    version: str
+    hardware: Fingerprint
+    name: str = ""
+    region: str = ""
+    labels: dict[str, str] = {}
+
+
+class ModelCapability(msgspec.Struct, frozen=True, kw_only=True):
+    """One model on one neuron: what it is, what it can do, how it stands now."""
+
+    model: ModelId
+    state: ModelState
+    digest: str = ""
+    """`sha256:...` of the weights; empty until computed."""
+    runtime: str = ""
+    architecture: str = ""
+    parameters: int = 0
+    quantisation: str = ""
+    classes: tuple[WorkloadClass, ...] = ()
+    modalities: tuple[Modality, ...] = (Modality.TEXT,)
+    context_tokens: int = 0
+    slots: int = 0
+    tools: bool = False
+    structured_output: bool = False
+    reasoning: bool = False
+    memory_bytes: int = 0
+    """RAM and VRAM that it needs (unloaded) or holds (loaded)."""
+    tokens_per_s: float = 0.0
+    """Measured decode speed of one stream; 0 when never measured."""
+    price: Price = Price()
+    reason: str = ""
+    """Why it failed, or why it cannot be loaded."""
+
+
+class ReplicaLoad(msgspec.Struct, frozen=True, kw_only=True):
+    model: ModelId
+    running: int = 0
+    waiting: int = 0
+    slots: int = 0
+
+
+class Load(msgspec.Struct, frozen=True, kw_only=True):
+    """A neuron's health, sent every few seconds; `sequence` rises by one each time."""
+
+    sequence: int
+    uptime_s: float = 0.0
+    cpu_share: float = 0.0
+    """0..1 of the CPUs this neuron may use."""
+    memory_used_bytes: int = 0
+    memory_free_bytes: int = 0
+    replicas: tuple[ReplicaLoad, ...] = ()
+    draining: bool = False
