@@ -1,0 +1,51 @@
+# Short names for commands that work without it; `make help` lists them.
+.DEFAULT_GOAL := help
+.PHONY: help up test check fmt bench bench-quick docs lock demo-models clean run-setup dev-setup
+bin := .venv/bin
+
+help:  ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+up: run-setup  ## install into .venv and run a cortex and a neuron with the demo model (Ctrl-C ends them)
+	@exec $(bin)/helexa up $(ARGS)
+
+test: dev-setup  ## lint, types, layers and the whole test suite with branch coverage
+	@exec $(bin)/pytest -n 2 --dist loadfile --cov --cov-report=term $(ARGS)
+
+check: dev-setup  ## lint, format, types, layers, dependencies
+	$(bin)/ruff check .
+	$(bin)/ruff format --check .
+	$(bin)/mypy
+	$(bin)/lint-imports
+	$(bin)/deptry .
+
+fmt: dev-setup  ## repair what can be repaired by itself
+	$(bin)/ruff check --fix .
+	$(bin)/ruff format .
+
+bench: dev-setup  ## measure against peers; writes docs/benchmarks/
+	$(bin)/python -m benchmarks $(ARGS)
+
+bench-quick: dev-setup  ## the same, short: for a look, not for the record
+	$(bin)/python -m benchmarks --quick $(ARGS)
+
+docs: dev-setup  ## write the generated pages, then check every link, heading and table
+	$(bin)/helexa config reference > docs/settings.md
+	$(bin)/helexa config example > helexa.example.toml
+	$(bin)/pytest tests/meta
+
+lock: dev-setup  ## rewrite requirements/*.txt from pyproject.toml (ARGS=--upgrade for newer versions)
+	scripts/lock $(ARGS)
+
+demo-models: dev-setup  ## train the demo models again
+	$(bin)/python scripts/demo_models $(ARGS)
+
+clean:  ## remove what can be made again
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage* build dist
+	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +
+
+run-setup:
+	@scripts/setup run
+
+dev-setup:
+	@scripts/setup dev
