@@ -142,7 +142,8 @@ class Keys:
 
     def _refresh(self) -> None:
         self._watcher.execute("PRAGMA data_version")
-        (version,) = self._watcher.fetchone()
+        row = self._watcher.fetchone()
+        version = row[0] if row else -1
         if version == self._seen_version:
             return
         with self._reads.connect() as connection:

@@ -1,0 +1,1 @@
+"""What this cortex believes about its fleet, and what follows: routing and provisioning."""

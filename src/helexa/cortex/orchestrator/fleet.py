@@ -1,0 +1,208 @@
+"""What this cortex believes about its neurons: `apply(view, event) -> view`, and nothing else.
+
+The view is immutable, so a routing decision works on one consistent state and a
+test writes a fleet down as the events that made it. Times are seconds of one
+monotonic clock, passed in with the events.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
+from typing import Final, TypeAlias, assert_never
+
+from helexa.protocol.ids import ModelId, NodeId
+from helexa.protocol.work import Load, ModelCapability, NeuronDescriptor
+
+NEURONS_MAX: Final = 16_384
+"""Registered or remembered; the next one is refused. Far above what one cortex is meant for."""
+
+
+class Presence(enum.Enum):
+    PRESENT = "present"
+    SILENT = "silent"
+    """The link stands but no health came in time: no new work until one does."""
+    GONE = "gone"
+    """The link ended. Remembered, so that a refusal can say so and since when."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NeuronView:
+    descriptor: NeuronDescriptor
+    presence: Presence
+    since_s: float
+    """When `presence` last changed."""
+    heard_s: float
+    reason: str = ""
+    load: Load | None = None
+    capabilities: Mapping[ModelId, ModelCapability] = field(
+        default_factory=lambda: MappingProxyType({})
+    )
+
+    @property
+    def draining(self) -> bool:
+        return self.load is not None and self.load.draining
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FleetView:
+    neurons: Mapping[NodeId, NeuronView] = field(default_factory=lambda: MappingProxyType({}))
+    holders: Mapping[ModelId, tuple[NodeId, ...]] = field(
+        default_factory=lambda: MappingProxyType({})
+    )
+    """For each model the neurons that list it, in node id order, gone ones included."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NeuronRegistered:
+    descriptor: NeuronDescriptor
+    capabilities: tuple[ModelCapability, ...]
+    now_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CapabilitiesAnnounced:
+    node: NodeId
+    capabilities: tuple[ModelCapability, ...]
+    now_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HealthReported:
+    node: NodeId
+    load: Load
+    now_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NeuronLeft:
+    node: NodeId
+    reason: str
+    now_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TimePassed:
+    """Marks the silent and forgets those gone for long."""
+
+    now_s: float
+    lost_after_s: float
+    forget_after_s: float
+
+
+FleetEvent: TypeAlias = (
+    NeuronRegistered | CapabilitiesAnnounced | HealthReported | NeuronLeft | TimePassed
+)
+
+
+def apply(view: FleetView, event: FleetEvent) -> FleetView:
+    """The view after `event`. Events about an unknown neuron change nothing."""
+    match event:
+        case NeuronRegistered():
+            neuron = NeuronView(
+                descriptor=event.descriptor,
+                presence=Presence.PRESENT,
+                since_s=event.now_s,
+                heard_s=event.now_s,
+                capabilities=_by_model(event.capabilities),
+            )
+            return _with(view, event.descriptor.node, neuron)
+        case CapabilitiesAnnounced():
+            known = view.neurons.get(event.node)
+            if known is None:
+                return view
+            heard = _heard(known, event.now_s)
+            return _with(
+                view, event.node, replace(heard, capabilities=_by_model(event.capabilities))
+            )
+        case HealthReported():
+            known = view.neurons.get(event.node)
+            if known is None or (known.load and event.load.sequence <= known.load.sequence):
+                return view
+            heard = replace(_heard(known, event.now_s), load=event.load)
+            return replace(view, neurons=_put(view.neurons, event.node, heard))
+        case NeuronLeft():
+            known = view.neurons.get(event.node)
+            if known is None:
+                return view
+            gone = replace(
+                known, presence=Presence.GONE, since_s=event.now_s, reason=event.reason, load=None
+            )
+            return replace(view, neurons=_put(view.neurons, event.node, gone))
+        case TimePassed():
+            return _age(view, event)
+        case _:
+            assert_never(event)
+
+
+def _by_model(capabilities: tuple[ModelCapability, ...]) -> Mapping[ModelId, ModelCapability]:
+    return MappingProxyType({one.model: one for one in capabilities})
+
+
+def _heard(neuron: NeuronView, now_s: float) -> NeuronView:
+    match neuron.presence:
+        case Presence.PRESENT:
+            return replace(neuron, heard_s=now_s)
+        case Presence.SILENT:
+            return replace(
+                neuron, heard_s=now_s, presence=Presence.PRESENT, since_s=now_s, reason=""
+            )
+        case Presence.GONE:
+            # Only a new registration brings it back: a late frame of a dead link must not.
+            return neuron
+        case _:
+            assert_never(neuron.presence)
+
+
+def _age(view: FleetView, event: TimePassed) -> FleetView:
+    neurons = dict(view.neurons)
+    forgotten = False
+    changed = False
+    for node, neuron in view.neurons.items():
+        silent_s = event.now_s - neuron.heard_s
+        if neuron.presence is Presence.PRESENT and silent_s > event.lost_after_s:
+            reason = f"no health report for {silent_s:.1f} s"
+            neurons[node] = replace(
+                neuron, presence=Presence.SILENT, since_s=event.now_s, reason=reason
+            )
+            changed = True
+        elif (
+            neuron.presence is Presence.GONE and event.now_s - neuron.since_s > event.forget_after_s
+        ):
+            del neurons[node]
+            forgotten = True
+    if forgotten:
+        return FleetView(neurons=MappingProxyType(neurons), holders=_holders(neurons))
+    return replace(view, neurons=MappingProxyType(neurons)) if changed else view
+
+
+def _put(
+    neurons: Mapping[NodeId, NeuronView], node: NodeId, neuron: NeuronView
+) -> Mapping[NodeId, NeuronView]:
+    return MappingProxyType({**neurons, node: neuron})
+
+
+def _with(view: FleetView, node: NodeId, neuron: NeuronView) -> FleetView:
+    """Put the neuron, and touch the index only for the models that came or went."""
+    before = view.neurons.get(node)
+    old = before.capabilities.keys() if before else frozenset[ModelId]()
+    holders = dict(view.holders)
+    for model in old - neuron.capabilities.keys():
+        rest = tuple(one for one in holders[model] if one != node)
+        if rest:
+            holders[model] = rest
+        else:
+            del holders[model]
+    for model in neuron.capabilities.keys() - old:
+        holders[model] = tuple(sorted({*holders.get(model, ()), node}))
+    return FleetView(neurons=_put(view.neurons, node, neuron), holders=MappingProxyType(holders))
+
+
+def _holders(neurons: Mapping[NodeId, NeuronView]) -> Mapping[ModelId, tuple[NodeId, ...]]:
+    found: dict[ModelId, list[NodeId]] = {}
+    for node in sorted(neurons):
+        for model in neurons[node].capabilities:
+            found.setdefault(model, []).append(node)
+    return MappingProxyType({model: tuple(nodes) for model, nodes in found.items()})
