@@ -15,7 +15,7 @@ import enum
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from helexa.protocol.errors import HelexaError
 from helexa.protocol.ids import ModelId
@@ -58,6 +58,8 @@ class ReplicaSpec:
     deterministic: bool = False
     threads: int = 0
     """0 leaves it to the runtime."""
+    learnt: Mapping[str, str] = field(default_factory=dict)
+    """What the running child answered to the adapter's `questions`; empty before it runs."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -147,6 +149,19 @@ class ChildRequest:
     streamed: bool
     """Whether the child will answer in SSE; it may although the client did not ask for it."""
     prompt_tokens_known: int | None = None
+
+
+@runtime_checkable
+class CuriousAdapter(Protocol):
+    """An optional ability of an adapter: things about a model that only its running child knows."""
+
+    def questions(self, spec: ReplicaSpec) -> Sequence[ChildRequest]:
+        """What to ask, in order, right after the child became ready and before it gets work."""
+        ...
+
+    def learn(self, spec: ReplicaSpec, answers: Sequence[tuple[int, bytes]]) -> Mapping[str, str]:
+        """From status and body of each answer to `spec.learnt`, which `shape` reads. Never raises."""
+        ...
 
 
 class RuntimeAdapter(Protocol):

@@ -1,0 +1,115 @@
+"""llama.cpp's server (the xllamacpp package), described rather than run.
+
+Facts about that server which shape this file: it divides `n_ctx` among its
+slots; it answers any model name; it never notices that the client of a
+non-streaming request has gone; a server that embeds is of no use for chat, so a
+model is one or the other.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Final, assert_never
+
+from helexa.protocol.errors import HelexaError
+from helexa.protocol.work import Modality, Usage, WorkloadClass
+from helexa.runtime import footprint, usage
+from helexa.runtime.contract import (
+    Capabilities,
+    ChildRequest,
+    Endpoint,
+    Exit,
+    Footprint,
+    Grant,
+    LaunchPlan,
+    ModelFiles,
+    ReplicaSpec,
+    RuntimeAdapter,
+)
+from helexa.runtime.llama_cpp import refusal, shape, steering
+
+_CHILD: Final = "helexa.runtime.children.llama_cpp"
+_GENERATIVE: Final = (
+    WorkloadClass.CHAT_INTERACTIVE,
+    WorkloadClass.CHAT_BULK,
+    WorkloadClass.COMPLETION,
+)
+
+
+class LlamaCpp:
+    name = "llama_cpp"
+
+    def serves(self, files: ModelFiles) -> Capabilities | None:
+        if files.format != "gguf" or files.architecture == "clip":
+            return None
+        if files.pooling == "rank":
+            return Capabilities(classes=(WorkloadClass.RERANK,))
+        if files.pooling:
+            return Capabilities(classes=(WorkloadClass.EMBEDDING,))
+        seeing = files.projector is not None
+        template = files.chat_template
+        return Capabilities(
+            classes=(*_GENERATIVE, WorkloadClass.VISION) if seeing else _GENERATIVE,
+            modalities=(Modality.TEXT, Modality.IMAGE) if seeing else (Modality.TEXT,),
+            tools="tools" in template and "tool_call" in template,
+            structured_output=True,
+            reasoning="<think>" in template or "reasoning_content" in template,
+        )
+
+    def footprint(self, spec: ReplicaSpec) -> Footprint:
+        return footprint.llama_cpp(spec)
+
+    def plan(self, spec: ReplicaSpec, grant: Grant) -> LaunchPlan:
+        wanted = {
+            "model": spec.files.model,
+            "weights": str(spec.files.weights),
+            "projector": str(spec.files.projector or ""),
+            "socket": str(grant.socket),
+            # The spec counts tokens per request, so the multiplication belongs here.
+            "context_total": spec.context_tokens * spec.slots,
+            "slots": spec.slots,
+            "threads": spec.threads,
+            "deterministic": spec.deterministic,
+            "pooling": spec.files.pooling,
+            "cache_mib": -(-footprint.prompt_cache_bytes(spec) >> 20),
+        }
+        devices = ",".join(map(str, grant.devices))
+        return LaunchPlan(
+            argv=(sys.executable, "-I", "-m", _CHILD, json.dumps(wanted)),
+            env={"CUDA_VISIBLE_DEVICES": devices} if devices else {},
+        )
+
+    def shape(self, endpoint: Endpoint, body: bytes, spec: ReplicaSpec) -> ChildRequest:
+        match endpoint:
+            case Endpoint.CHAT:
+                offered = self.serves(spec.files)
+                assert offered is not None
+                return shape.chat(body, spec, offered)
+            case Endpoint.COMPLETIONS:
+                return shape.completion(body, spec)
+            case Endpoint.EMBEDDINGS:
+                return shape.embedding(body)
+            case _:
+                assert_never(endpoint)
+
+    def refusal(self, status: int, body: bytes, spec: ReplicaSpec) -> HelexaError:
+        return refusal.meaning(status, body, spec)
+
+    def usage(self, event: bytes) -> Usage | None:
+        return usage.read(event)
+
+    def explain_exit(self, status: int, log_tail: str) -> Exit:
+        return refusal.exit_of(status, log_tail)
+
+    def questions(self, spec: ReplicaSpec) -> Sequence[ChildRequest]:
+        offered = self.serves(spec.files)
+        return steering.questions() if offered is not None and offered.tools else ()
+
+    def learn(self, spec: ReplicaSpec, answers: Sequence[tuple[int, bytes]]) -> Mapping[str, str]:
+        del spec
+        return steering.learn(answers)
+
+
+adapter: RuntimeAdapter = LlamaCpp()

@@ -1,0 +1,72 @@
+"""A client's JSON body, opened no further than an adapter must.
+
+Only what the engine would misunderstand is decoded. All other fields stay the
+client's own bytes, in the client's order: helexa passes a request on, it does
+not rewrite it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any, Final, TypeAlias, TypeVar
+
+import msgspec
+
+from helexa.protocol.errors import BodyMalformed
+
+Fields: TypeAlias = dict[str, msgspec.Raw]
+T = TypeVar("T")
+
+_fields: Final = msgspec.json.Decoder(Fields)
+_encoder: Final = msgspec.json.Encoder()
+_PATH: Final = re.compile(r" - at `(?:\$|key in `?\$)\.?([^`]*)`")
+
+
+def fields(body: bytes) -> Fields:
+    """The members of the JSON object `body`, undecoded, in order. Raises BodyMalformed."""
+    return _decoded(_fields, body, "")
+
+
+def typed(decoder: msgspec.json.Decoder[T], body: bytes) -> T:
+    """`body` by a decoder made once. Raises BodyMalformed naming the field at fault."""
+    return _decoded(decoder, body, "")
+
+
+def value(raw: Fields, name: str, kind: Any) -> Any:
+    """One member decoded as `kind`, None when it is absent or null. Raises BodyMalformed."""
+    member = raw.get(name)
+    if member is None or bytes(member) == b"null":
+        return None
+    return _decoded(msgspec.json.Decoder(kind), member, name)
+
+
+def with_changes(raw: Fields, changes: Mapping[str, Any]) -> bytes:
+    """The body again, with `changes` in place of (or after) the members of those names."""
+    merged: dict[str, Any] = dict(raw)
+    merged.update(changes)
+    return _encoder.encode(merged)
+
+
+def _decoded(decoder: msgspec.json.Decoder[T], data: bytes | msgspec.Raw, prefix: str) -> T:
+    try:
+        return decoder.decode(data)
+    except msgspec.ValidationError as error:
+        raise _malformed(str(error), prefix) from error
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        reason = f"The body is not valid JSON: {str(error)[:200]}."
+        raise BodyMalformed(reason=reason, field=prefix or None) from error
+    except RecursionError as error:
+        reason = "The body is nested too deeply."
+        raise BodyMalformed(reason=reason, field=prefix or None) from error
+
+
+def _malformed(text: str, prefix: str) -> BodyMalformed:
+    match = _PATH.search(text)
+    path = match[1] if match else ""
+    reason = text[: match.start()] if match else text
+    missing = re.match(r"Object missing required field `(\w+)`", reason)
+    parts = [prefix, path, missing[1] if missing else ""]
+    where = ".".join(part for part in parts if part).replace(".[", "[")
+    shown = f"{reason[:200]}, in `{where}`" if where else reason[:200]
+    return BodyMalformed(reason=f"{shown}.", field=where or None)

@@ -1,0 +1,67 @@
+"""llama.cpp's own HTTP server, in a process of its own.
+
+xllamacpp carries the server as a library and no executable, so this script is
+the executable: it reads its parameters as one JSON argument, starts the server
+on a Unix socket and waits for a signal. SIGTERM keeps its default action: the
+library's orderly shutdown hung once in sixty times, and a process that owns
+nothing but memory has nothing to tidy.
+"""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+from typing import Any, Final
+
+_POOLING: Final = {"none": 0, "mean": 1, "cls": 2, "last": 3, "rank": 4}
+
+
+def parameters(wanted: dict[str, Any]) -> Any:
+    """CommonParams from what `adapters/llama_cpp.py` planned."""
+    import xllamacpp  # heavy, and only this process needs it
+
+    params = xllamacpp.CommonParams()
+    params.model.path = wanted["weights"]
+    params.model_alias = {wanted["model"]}
+    params.hostnames = [wanted["socket"]]
+    params.n_ctx = wanted["context_total"]
+    params.n_parallel = wanted["slots"]
+    params.cache_ram_mib = wanted["cache_mib"]
+    # Fitting means a smaller context or fewer layers than was planned and announced.
+    params.fit_params = False
+    params.ui = False
+    # Its comments would look like a first byte, after which no other neuron may be tried.
+    params.sse_ping_interval = -1
+    if wanted["threads"]:
+        params.cpuparams.n_threads = wanted["threads"]
+        params.cpuparams_batch.n_threads = wanted["threads"]
+    if wanted["projector"]:
+        params.mmproj.path = wanted["projector"]
+    if wanted["deterministic"]:
+        params.flash_attn_type = xllamacpp.llama_flash_attn_type.LLAMA_FLASH_ATTN_TYPE_DISABLED
+    if wanted["pooling"]:
+        params.embedding = True
+        params.pooling_type = xllamacpp.llama_pooling_type(_POOLING[wanted["pooling"]])
+        # An input to embed must fit into one physical batch.
+        params.n_batch = params.n_ubatch = wanted["context_total"] // wanted["slots"]
+    return params
+
+
+def main() -> None:
+    # Ctrl-C in the operator's terminal is the neuron's business.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    params = parameters(json.loads(sys.argv[1]))
+    import xllamacpp  # heavy, and only this process needs it
+
+    try:
+        server = xllamacpp.Server(params)
+    except RuntimeError as error:
+        sys.exit(f"llama.cpp did not start: {error}")
+    del params
+    while server is not None:
+        signal.pause()
+
+
+if __name__ == "__main__":
+    main()

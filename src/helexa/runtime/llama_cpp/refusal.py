@@ -1,0 +1,128 @@
+"""What llama.cpp's server means by an answer that is not 200, and by dying.
+
+It says 500 to several mistakes of the caller, so the status alone decides
+nothing; its words do. Its words may hold the path of the weights, which is the
+operator's business and not the client's.
+"""
+
+from __future__ import annotations
+
+import re
+import signal
+from typing import Final
+
+import msgspec
+
+from helexa.protocol.errors import (
+    CapabilityMissing,
+    HelexaError,
+    ModalityUnsupported,
+    ModelLoading,
+    PromptTooLong,
+    RequestRejected,
+    RuntimeRefused,
+)
+from helexa.runtime.contract import Exit, ExitReason, ReplicaSpec
+
+_TEXT_CHARS_MAX: Final = 500
+
+
+class _Error(msgspec.Struct):
+    message: str = ""
+    type: str = ""
+    n_prompt_tokens: int = 0
+    n_ctx: int = 0
+
+
+class _Body(msgspec.Struct):
+    error: _Error
+
+
+_body: Final = msgspec.json.Decoder(_Body)
+_TOO_LONG: Final = re.compile(r"input \((\d+) tokens\) is (?:too large|larger)")
+_MODALITY: Final = re.compile(r"(image|audio) input is not supported")
+_CALLER: Final = re.compile(
+    r"Failed to parse messages|Failed to load image|failed to decode image|Invalid url|"
+    r"unsupported content|Jinja Exception|json\.exception|Failed to tokenize",
+    re.IGNORECASE,
+)
+
+
+def meaning(status: int, body: bytes, spec: ReplicaSpec) -> HelexaError:
+    try:
+        error = _body.decode(body).error
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return RuntimeRefused(reason=f"The runtime answered {status} without an explanation.")
+    model = spec.files.model
+    if error.type == "exceed_context_size_error":
+        return PromptTooLong(tokens=error.n_prompt_tokens, tokens_max=error.n_ctx)
+    if too_long := _TOO_LONG.search(error.message):
+        return PromptTooLong(tokens=int(too_long[1]), tokens_max=spec.context_tokens)
+    if modality := _MODALITY.search(error.message):
+        return ModalityUnsupported(model=model, modality=modality[1])
+    if error.type == "not_supported_error":
+        return CapabilityMissing(model=model, capability="this endpoint")
+    if status == 503:
+        return ModelLoading(reason=f"{model!r} is starting; try again shortly.")
+    text = _fit_to_show(error.message, spec)
+    if status == 400 or _CALLER.search(error.message):
+        return RequestRejected(reason=text)
+    return RuntimeRefused(reason=f"The runtime answered {status}: {text}")
+
+
+def _fit_to_show(message: str, spec: ReplicaSpec) -> str:
+    for path in (spec.files.weights, spec.files.projector):
+        if path is not None:
+            message = message.replace(str(path), spec.files.model)
+    # A template's failure is told with a picture of its source; the last line is the reason.
+    lines = [line for line in message.splitlines() if line.strip(" -^")]
+    if len(lines) > 1:
+        message = f"{lines[0].strip()} {lines[-1].strip()}"
+    return message[:_TEXT_CHARS_MAX] or "no reason given"
+
+
+_PHRASES: Final = (
+    (re.compile(r"unknown model architecture", re.IGNORECASE), ExitReason.ARCHITECTURE_UNKNOWN),
+    (
+        re.compile(
+            r"out of memory|bad_alloc|cannot allocate memory|failed to allocate|"
+            r"unable to allocate|ErrorOutOfDeviceMemory",
+            re.IGNORECASE,
+        ),
+        ExitReason.OUT_OF_MEMORY,
+    ),
+    (
+        re.compile(r"couldn't bind|failed to bind|address already in use", re.IGNORECASE),
+        ExitReason.SOCKET_TAKEN,
+    ),
+    (re.compile(r"No module named '?xllamacpp", re.IGNORECASE), ExitReason.NOT_INSTALLED),
+    (
+        re.compile(r"error loading model|corrupted or incomplete", re.IGNORECASE),
+        ExitReason.MODEL_UNREADABLE,
+    ),
+    (
+        re.compile(r"failed to load (?:model|the model)|mmproj", re.IGNORECASE),
+        ExitReason.MODEL_UNREADABLE,
+    ),
+)
+_STAMP: Final = re.compile(r"\A[\d.]+ [A-Z] ")
+
+
+def exit_of(status: int, log_tail: str) -> Exit:
+    lines = [line.strip() for line in log_tail.splitlines() if line.strip()]
+    for pattern, reason in _PHRASES:
+        for line in lines:
+            if pattern.search(line):
+                return Exit(reason=reason, detail=_STAMP.sub("", line)[:_TEXT_CHARS_MAX])
+    last = _STAMP.sub("", lines[-1])[:_TEXT_CHARS_MAX] if lines else "it wrote nothing"
+    if status == -signal.SIGTERM:
+        return Exit(reason=ExitReason.STOPPED, detail="ended by SIGTERM")
+    if status == -signal.SIGKILL:
+        # The kernel's out-of-memory killer sends the same signal and leaves no word here.
+        return Exit(reason=ExitReason.KILLED, detail="killed by SIGKILL (perhaps by the kernel)")
+    if status < 0:
+        return Exit(
+            reason=ExitReason.UNKNOWN,
+            detail=f"ended by {signal.Signals(-status).name}; last words: {last}",
+        )
+    return Exit(reason=ExitReason.UNKNOWN, detail=f"exit status {status}; last words: {last}")
