@@ -160,7 +160,7 @@ class CuriousAdapter(Protocol):
         ...
 
     def learn(self, spec: ReplicaSpec, answers: Sequence[tuple[int, bytes]]) -> Mapping[str, str]:
-        """From status and body of each answer to `spec.learnt`, which `shape` reads. Never raises."""
+        """From status and body of each answer to `spec.learnt` for `shape`. Never raises."""
         ...
 
 

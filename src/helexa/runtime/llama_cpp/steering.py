@@ -140,7 +140,7 @@ def _prompt(status: int, body: bytes) -> str:
 
 def _opening(question: str, answered: str) -> str:
     # The first mention is in the list of tools, which both share.
-    shared = len(commonprefix([question, answered]))
+    shared = len(commonprefix([question, answered]))  # noqa: RUF071 - texts, not paths
     name_at = answered.find(_SENTINEL, shared)
     if name_at < 0 or not question:
         return ""
