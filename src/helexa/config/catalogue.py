@@ -1,0 +1,160 @@
+"""Every setting there is: name, kind, range, default, flag, variable and what it means.
+
+Types, bounds and defaults come from the parts' own Structs, words from `words.py`. The
+flags, `helexa config show`, `helexa.example.toml` and docs/settings.md are all made from
+this list, so they cannot say different things.
+"""
+
+from __future__ import annotations
+
+import pkgutil
+import types
+import typing
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+from msgspec import Meta
+
+from helexa.config import kinds
+from helexa.config.node import NodeSettings, UpSettings
+from helexa.config.words import WORDS
+from helexa.cortex.orchestrator import policies
+from helexa.cortex.settings import CortexSettings
+from helexa.neuron.settings import ModelSettings, NeuronSettings
+from helexa.util import logs
+from helexa.util.sockets import Address
+
+SECTIONS: Final[Mapping[str, type[msgspec.Struct]]] = {
+    "": NodeSettings,
+    "cortex": CortexSettings,
+    "neuron": NeuronSettings,
+    "up": UpSettings,
+}
+MODEL_SECTION: Final = "neuron.models"
+"""`[neuron.models.NAME]`: the one section whose tables an operator names."""
+
+_NOT_SET_BY_NAME: Final = {"cortex.home", "neuron.home", "neuron.models"}
+"""Made from other settings: a role's folder lies in `home`, models have sections of their own."""
+
+_SIZES: Final = {
+    "cortex.body_bytes_max",
+    "cortex.header_bytes_max",
+    "neuron.body_bytes_max",
+    "neuron.memory_limit",
+    "neuron.memory_reserve",
+}
+_ITEMS: Final[Mapping[str, kinds.Kind]] = {
+    "cortex.relays": kinds.Url(),
+    "neuron.relays": kinds.Url(),
+    "neuron.cortexes": kinds.Ticket(),
+    "neuron.preload": kinds.ModelName(),
+    "up.models": kinds.ModelName(),
+}
+_CHOICES: Final[Mapping[str, tuple[str, ...]]] = {
+    "log_level": logs.LEVELS,
+    "log_format": logs.FORMATS,
+    "cortex.policy": tuple(
+        sorted(module.name for module in pkgutil.iter_modules(policies.__path__))
+    ),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """`default` is None where nothing is the default, or where it depends on the machine."""
+
+    section: str
+    name: str
+    kind: kinds.Kind
+    default: Any
+    help: str
+    flag: str = ""
+    default_words: str = ""
+    example: Any = None
+
+    @property
+    def key(self) -> str:
+        return f"{self.section}.{self.name}" if self.section else self.name
+
+    @property
+    def variable(self) -> str:
+        return "" if self.section == MODEL_SECTION else variable_of(self.key)
+
+    @property
+    def is_list(self) -> bool:
+        return isinstance(self.kind, kinds.ListOf)
+
+
+def variable_of(key: str) -> str:
+    return "HELEXA_" + key.replace(".", "_").upper()
+
+
+def default_home(environment: Mapping[str, str]) -> Path:
+    """`$XDG_DATA_HOME/helexa`, which the XDG rules put under ~/.local/share when unset."""
+    data = environment.get("XDG_DATA_HOME", "")
+    # The XDG rules say that a relative path there is to be ignored.
+    base = Path(data) if data.startswith("/") else Path.home() / ".local" / "share"
+    return base / "helexa"
+
+
+def _settings() -> Iterator[Setting]:
+    for section, struct in SECTIONS.items():
+        yield from _of_struct(section, struct)
+
+
+def _of_struct(section: str, struct: type[msgspec.Struct]) -> Iterator[Setting]:
+    hints = typing.get_type_hints(struct, include_extras=True)
+    for field in msgspec.structs.fields(struct):
+        key = f"{section}.{field.name}" if section else field.name
+        if key in _NOT_SET_BY_NAME:
+            continue
+        words = WORDS[key]
+        default = field.default
+        if default is msgspec.NODEFAULT and field.default_factory is not msgspec.NODEFAULT:
+            default = field.default_factory()
+        yield Setting(
+            section=section,
+            name=field.name,
+            kind=_kind_of(key, hints[field.name]),
+            default=None if default is msgspec.NODEFAULT else default,
+            help=words.help,
+            flag=words.flag,
+            default_words=words.default,
+            example=words.example,
+        )
+
+
+def _kind_of(key: str, hint: Any) -> kinds.Kind:
+    """The kind that a Struct's annotation stands for."""
+    if key in _CHOICES:
+        return kinds.Choice(_CHOICES[key])
+    if typing.get_origin(hint) in (types.UnionType, typing.Union):
+        (hint,) = (one for one in typing.get_args(hint) if one is not types.NoneType)
+    bounds = Meta()
+    if typing.get_origin(hint) is typing.Annotated:
+        hint, bounds = typing.get_args(hint)
+    if key in _SIZES:
+        return kinds.Size(int(bounds.ge or 0), None if bounds.le is None else int(bounds.le))
+    if typing.get_origin(hint) is tuple:
+        return kinds.ListOf(_ITEMS.get(key) or _kind_of("", typing.get_args(hint)[0]))
+    if hint in (int, float):
+        unit = "seconds" if key.endswith("_s") else ""
+        return kinds.Number(hint is int, bounds.ge, bounds.gt, bounds.le, unit)
+    return _SIMPLE[hint]
+
+
+_SIMPLE: Final[Mapping[Any, kinds.Kind]] = {
+    str: kinds.Text(),
+    bool: kinds.Switch(),
+    Path: kinds.Folder(),
+    Address: kinds.Socket(),
+    dict[str, str]: kinds.Labels(),
+}
+
+SETTINGS: Final[Mapping[str, Setting]] = {one.key: one for one in _settings()}
+MODEL_SETTINGS: Final[Mapping[str, Setting]] = {
+    one.name: one for one in _of_struct(MODEL_SECTION, ModelSettings)
+}

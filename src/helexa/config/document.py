@@ -1,0 +1,128 @@
+"""The values a TOML file gives, each with its line, and what in it is not a setting."""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from helexa.config.catalogue import MODEL_SECTION, MODEL_SETTINGS, SECTIONS, SETTINGS
+from helexa.config.lines import KeyPath, key_lines
+from helexa.config.origin import Layer, Origin, Problem
+from helexa.protocol.ids import is_model_id
+
+FILE_BYTES_MAX: Final = 256 * 1024
+
+_MODELS: Final = tuple(MODEL_SECTION.split("."))
+
+
+@dataclass(slots=True)
+class Given:
+    """What one layer says: raw values by key, and reasons to refuse it."""
+
+    values: dict[str, tuple[Any, Origin]] = field(default_factory=dict)
+    models: dict[str, dict[str, tuple[Any, Origin]]] = field(default_factory=dict)
+    problems: list[Problem] = field(default_factory=list)
+
+
+def read(path: Path) -> Given:
+    """Read a file as far as keys go; values are judged with those of the other layers."""
+    given = Given()
+    whole = Origin(Layer.FILE, str(path))
+    try:
+        raw = path.read_bytes()
+    except OSError as error:
+        given.problems.append(Problem(whole, "", f"cannot be read: {error.strerror or error}"))
+        return given
+    if len(raw) > FILE_BYTES_MAX:
+        problem = f"{len(raw)} bytes; accepted are at most {FILE_BYTES_MAX}"
+        given.problems.append(Problem(whole, "", problem))
+        return given
+    try:
+        text = raw.decode()
+        tables = tomllib.loads(text)
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
+        given.problems.append(Problem(whole, "", f"is not TOML: {error}"))
+        return given
+    _Walk(path, key_lines(text), given).top(tables)
+    return given
+
+
+class _Walk:
+    """From nested tables to settings' keys."""
+
+    def __init__(self, path: Path, lines: Mapping[KeyPath, int], given: Given) -> None:
+        self._path = path
+        self._lines = lines
+        self._given = given
+
+    def top(self, tables: Mapping[str, Any]) -> None:
+        for name, value in tables.items():
+            if name not in SECTIONS or not name:
+                self._take("", name, value)
+            elif not isinstance(value, dict):
+                self._refuse((name,), f"is a table: write [{name}]")
+            else:
+                for key, one in value.items():
+                    if (name, key) == _MODELS:
+                        self._models(one)
+                    else:
+                        self._take(name, key, one)
+
+    def _take(self, section: str, name: str, value: Any) -> None:
+        key = f"{section}.{name}" if section else name
+        path = (section, name) if section else (name,)
+        if key in SETTINGS:
+            self._given.values[key] = (value, self._origin(path))
+        else:
+            self._refuse(path, unknown(key))
+
+    def _models(self, models: Any) -> None:
+        if not isinstance(models, dict):
+            self._refuse(_MODELS, f"is a table of models: write [{MODEL_SECTION}.NAME]")
+            return
+        for name, table in models.items():
+            path = (*_MODELS, name)
+            if not is_model_id(name):
+                self._refuse(path, f"{name[:80]!r} cannot name a model; quote a name with dots")
+            elif not isinstance(table, dict):
+                self._refuse(path, f"is a table: write [{MODEL_SECTION}.{name}]")
+            else:
+                found = self._given.models.setdefault(name, {})
+                for key, value in table.items():
+                    if key in MODEL_SETTINGS:
+                        found[key] = (value, self._origin((*path, key)))
+                    else:
+                        self._refuse((*path, key), _not_known(key, MODEL_SETTINGS))
+
+    def _origin(self, path: KeyPath) -> Origin:
+        line = self._lines.get(path)
+        return Origin(Layer.FILE, f"{self._path}:{line}" if line else str(self._path))
+
+    def _refuse(self, path: KeyPath, message: str) -> None:
+        self._given.problems.append(Problem(self._origin(path), ".".join(path), message))
+
+
+def unknown(key: str) -> str:
+    """Why `key` is refused, and which setting its writer may have meant."""
+    section, _, name = key.rpartition(".")
+    elsewhere = [one.key for one in SETTINGS.values() if one.name == name]
+    if elsewhere:
+        return f"is not a setting; did you mean {' or '.join(elsewhere)}?"
+    siblings = [one.name for one in SETTINGS.values() if one.section == section]
+    if not section:
+        siblings += [one for one in SECTIONS if one]
+    return _not_known(name, siblings)
+
+
+def _not_known(name: str, known: Iterable[str]) -> str:
+    near = closest(name, known)
+    return "is not a setting" + (f"; did you mean {near}?" if near else "")
+
+
+def closest(name: str, known: Iterable[str]) -> str:
+    """The known name that `name` was probably meant to be, or nothing."""
+    return next(iter(difflib.get_close_matches(name, list(known), 1, 0.6)), "")
