@@ -1,0 +1,39 @@
+"""`helexa cortex`: the control plane. Each role is on when its socket is given."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser, Namespace
+
+from helexa.cli import flags
+from helexa.cli.nodes import serve
+
+SUMMARY = "Run a cortex: mesh member, and as asked orchestrator, gateway and portals."
+EXAMPLE = (
+    "helexa cortex --orchestrator-socket 0.0.0.0:8040 --gateway-socket 0.0.0.0:8080 \\\n"
+    "                --portal-socket 0.0.0.0:8091"
+)
+
+
+def configure(parser: ArgumentParser) -> None:
+    flags.add(
+        parser,
+        "cortex.orchestrator_socket",
+        "cortex.gateway_socket",
+        "cortex.portal_sockets",
+        "cortex.mesh_socket",
+        "cortex.name",
+        "cortex.region",
+        *flags.COMMON,
+    )
+
+
+def run(args: Namespace) -> int:
+    config = flags.config_of(args, roles=("cortex",))
+    from helexa.cortex.app import running  # Brings the whole node; `--help` does not need it.
+
+    return serve(
+        "cortex",
+        config,
+        lambda events: running(config.cortex, events=events),
+        as_json=args.json,
+    )
