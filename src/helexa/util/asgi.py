@@ -1,0 +1,119 @@
+"""What an ASGI app on our own server needs: the types, the body within limits, and to be cancelled
+when its client leaves.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, MutableMapping
+from types import TracebackType
+from typing import Any, Self, TypeAlias
+
+from helexa.util.http_connection import EXTENSION, HttpConnection
+
+Scope: TypeAlias = MutableMapping[str, Any]
+Receive: TypeAlias = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send: TypeAlias = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+App: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+
+class BodyTooBig(Exception):
+    def __init__(self, bytes_max: int) -> None:
+        super().__init__(f"a body of more than {bytes_max} bytes")
+        self.bytes_max = bytes_max
+
+
+class BodyTooSlow(Exception):
+    """The body did not arrive within the time allowed."""
+
+
+class ClientGone(Exception):
+    """Nobody is left to answer."""
+
+
+def header(scope: Scope, name: bytes) -> bytes | None:
+    """The first value of a request header, named in lower case."""
+    for each, value in scope["headers"]:
+        if each == name:
+            return value  # type: ignore[no-any-return]
+    return None
+
+
+async def read_body(scope: Scope, receive: Receive, *, bytes_max: int, timeout_s: float) -> bytes:
+    """The request's body. Raises BodyTooBig (before reading, where the client declared it),
+    BodyTooSlow or ClientGone.
+    """
+    declared = header(scope, b"content-length")
+    # The parser has refused a length that is not a number.
+    if declared is not None and int(declared) > bytes_max:
+        raise BodyTooBig(bytes_max)
+    connection: HttpConnection = scope["extensions"][EXTENSION]
+    if connection.body_complete:
+        # Nearly always: it came with the headers, and no timer is needed.
+        return await _collect(receive, bytes_max)
+    try:
+        async with asyncio.timeout(timeout_s):
+            return await _collect(receive, bytes_max)
+    except TimeoutError:
+        raise BodyTooSlow from None
+
+
+async def _collect(receive: Receive, bytes_max: int) -> bytes:
+    parts: list[bytes] = []
+    room = bytes_max
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ClientGone
+        part: bytes = message["body"]
+        room -= len(part)
+        if room < 0:
+            raise BodyTooBig(bytes_max)
+        parts.append(part)
+        if not message["more_body"]:
+            return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+class UntilDisconnect:
+    """Cancel the block when the client leaves before its answer is complete.
+
+        with UntilDisconnect(scope) as client:
+            ...
+        if client.gone:
+            ...
+
+    The cancellation ends with the block; one from elsewhere passes through. A
+    watching task would do the same for ten times the price.
+    """
+
+    __slots__ = ("_connection", "_task", "gone")
+
+    def __init__(self, scope: Scope) -> None:
+        self.gone = False
+        self._connection: HttpConnection = scope["extensions"][EXTENSION]
+        self._task: asyncio.Task[Any]
+
+    def __enter__(self) -> Self:
+        task = asyncio.current_task()
+        assert task is not None
+        self._task = task
+        self._connection.on_disconnect = self._leave
+        if self._connection.cycle.disconnected:
+            self._leave()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        at: TracebackType | None,
+    ) -> bool:
+        self._connection.on_disconnect = None
+        if not self.gone:
+            return False
+        return self._task.uncancel() == 0 and kind is asyncio.CancelledError
+
+    def _leave(self) -> None:
+        if not self.gone:
+            self.gone = True
+            self._task.cancel()

@@ -1,0 +1,254 @@
+"""One client connection: uvicorn's HTTP/1.1 protocol with the limits that it lacks.
+
+All times are deadlines that one timer per server looks at, and bytes are counted
+per read, so none of this is felt per request or per streamed chunk.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Final, Protocol, TypeAlias
+
+import httptools
+from uvicorn.config import Config
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from uvicorn.server import ServerState
+
+from helexa.util.deadlines import NEVER, Deadlines
+
+ErrorBody: TypeAlias = Callable[[int, str], bytes]
+
+DISCARD_BYTES_MAX: Final = 256 * 1024 * 1024
+"""Of a body that was refused unread. Closing at once would reset the connection and the client
+might never see the refusal; but patience for what nobody reads has an end."""
+
+LINGER_S: Final = 2.0
+"""For the same reason, between our last byte and the end of a refused connection."""
+
+EXTENSION: Final = "helexa.connection"
+"""The key in an ASGI scope's `extensions` under which an app finds its connection."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerLimits:
+    header_bytes_max: int = 64 * 1024
+    header_timeout_s: float = 20.0
+    """From the first byte of a request to the end of its headers."""
+    write_stall_s: float = 30.0
+    """A client that reads nothing for this long while bytes wait for it is dropped."""
+    connections_max: int = 8_192
+    keep_alive_s: float = 75.0
+    """Between two requests. Longer than clients keep theirs, so that they close first."""
+
+
+class Host(Protocol):
+    """What a connection needs of its server."""
+
+    limits: ServerLimits
+    deadlines: Deadlines
+    error_body: ErrorBody
+    is_accepting: bool
+
+    def connection_ended(self) -> None: ...
+
+
+class HttpConnection(HttpToolsProtocol):
+    def __init__(self, config: Config, state: ServerState, host: Host) -> None:
+        super().__init__(config, state, {})
+        self.deadline = NEVER
+        self.on_disconnect: Callable[[], None] | None = None
+        """Called once, when the client is gone before its answer was complete."""
+        self.body_complete = True
+        """Whether the whole body of the current request has arrived."""
+        self._host = host
+        self._extensions = {EXTENSION: self}
+        self._in_head = False
+        self._refused = False
+        self._progress = False
+        self._quiet_bytes = 0
+        self._discarded_bytes = 0
+
+    # --- asyncio's calls
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        if not self._host.is_accepting:
+            self._refuse(503, "This node is shutting down.")
+        elif len(self.connections) > self._host.limits.connections_max:
+            self._refuse(503, "Too many connections; try again shortly.")
+        else:
+            self._within(self._host.limits.header_timeout_s)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.deadline = NEVER
+        super().connection_lost(exc)
+        if self.on_disconnect is not None:
+            self.on_disconnect()
+        self._host.connection_ended()
+
+    def data_received(self, data: bytes) -> None:
+        if self._refused:
+            self._discard(len(data))
+            return
+        self._progress = False
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade as upgrade:
+            self._decline_upgrade(data[upgrade.args[0] :])
+        except httptools.HttpParserError:
+            self._refuse(400, "This is not a valid HTTP/1.1 request.")
+            return
+        if self._progress:
+            self._quiet_bytes = 0
+            return
+        # The parser collects header and trailer bytes without a limit of its own.
+        self._quiet_bytes += len(data)
+        if self._quiet_bytes > self._host.limits.header_bytes_max:
+            self._refuse(431, f"More than {self._host.limits.header_bytes_max} bytes of headers.")
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._within(self._host.limits.write_stall_s)
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self._settle_deadline()
+
+    # --- the parser's calls
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self.scope["extensions"] = self._extensions  # type: ignore[typeddict-item]
+        self._in_head = True
+        if not self._is_answering:
+            self._within(self._host.limits.header_timeout_s)
+
+    def on_headers_complete(self) -> None:
+        self._progress = True
+        self._in_head = self.body_complete = False
+        if not self.flow.write_paused:
+            self.deadline = NEVER
+        super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        self._progress = True
+        if self.cycle.response_complete:
+            self._discard(len(body))
+        else:
+            super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        self._progress = True
+        if self.parser.should_upgrade() and self._declared_body():
+            return  # The parser skipped it; see _decline_upgrade.
+        self.body_complete = True
+        super().on_message_complete()
+
+    # --- uvicorn's calls
+
+    def on_response_complete(self) -> None:
+        # Instead of uvicorn's, which sets a timer for each request.
+        self.on_disconnect = None
+        self.server_state.total_requests += 1
+        if self.transport.is_closing():
+            self._within(self._host.limits.write_stall_s)
+            return
+        self.flow.resume_reading()
+        if self.pipeline:
+            cycle, app = self.pipeline.pop()
+            self._start_asgi_task(cycle, app)
+        else:
+            self._settle_deadline()
+
+    def shutdown(self) -> None:
+        super().shutdown()
+        if self.transport.is_closing():
+            self._within(LINGER_S)
+
+    # --- deadlines
+
+    def expire(self, now: float) -> None:  # noqa: ARG002 - the contract's
+        """Called by the server's Deadlines."""
+        self.deadline = NEVER
+        if self.flow.write_paused or self.transport.is_closing() or self._refused:
+            self.transport.abort()
+        elif self._in_head and not self._is_answering:
+            self._refuse(408, "The request's headers took too long.")
+        elif not self._is_answering:
+            self.transport.close()
+            self._within(LINGER_S)
+
+    @property
+    def _is_answering(self) -> bool:
+        cycle: RequestResponseCycle | None = self.cycle  # uvicorn's annotation leaves the None out
+        return cycle is not None and not cycle.response_complete
+
+    def _settle_deadline(self) -> None:
+        limits = self._host.limits
+        if self._is_answering:
+            self.deadline = NEVER
+        else:
+            self._within(limits.header_timeout_s if self._in_head else limits.keep_alive_s)
+
+    def _within(self, seconds: float) -> None:
+        self.deadline = until = self.loop.time() + seconds
+        self._host.deadlines.watch(until)
+
+    # --- refusals
+
+    def _refuse(self, status: int, message: str) -> None:
+        self._refused = True
+        if self._is_answering or self.transport.is_closing():
+            # A second answer inside the first would be worse than none.
+            self.transport.abort()
+            return
+        body = self._host.error_body(status, message)
+        self.transport.write(
+            b"HTTP/1.1 %d %s\r\ncontent-type: application/json\r\ncontent-length: %d\r\n"
+            b"connection: close\r\n\r\n%s"
+            % (status, HTTPStatus(status).phrase.encode(), len(body), body)
+        )
+        if self.transport.can_write_eof() and len(self.connections) <= (
+            2 * self._host.limits.connections_max
+        ):
+            self.transport.write_eof()
+        else:
+            self.transport.close()
+        self._within(LINGER_S)
+
+    def _discard(self, count: int) -> None:
+        self._discarded_bytes += count
+        if self._discarded_bytes > DISCARD_BYTES_MAX:
+            self.transport.abort()
+
+    def _declared_body(self) -> bytes | None:
+        """The header line that frames the current request's body, if it has one."""
+        for name, value in self.headers:
+            if name == b"transfer-encoding" or (name == b"content-length" and value != b"0"):
+                return name + b": " + value
+        return None
+
+    def _decline_upgrade(self, rest: bytes) -> None:
+        """Go on as HTTP/1.1, as RFC 9110 allows.
+
+        Java's client offers h2c with its first POST; the parser then skips the
+        body, so a second parser reads it, and the connection ends after the answer.
+        """
+        framing = self._declared_body()
+        self.cycle.keep_alive = False
+        if framing is None:
+            return
+        self.parser = httptools.HttpRequestParser(_BodyOnly(self))
+        self.parser.feed_data(b"POST / HTTP/1.1\r\n" + framing + b"\r\n\r\n")
+        self.data_received(rest)
+
+
+class _BodyOnly:
+    """The parser's calls for a body whose headers were read already."""
+
+    def __init__(self, connection: HttpConnection) -> None:
+        self.on_body = connection.on_body
+        self.on_message_complete = connection.on_message_complete

@@ -1,0 +1,182 @@
+"""Serve an ASGI app on sockets, inside a block, and bounded on every side.
+
+uvicorn parses and speaks HTTP; what it leaves to a proxy in front is added here,
+because a node has none: header bytes and header time are limited, connections
+are counted, a client that does not read is dropped, and malformed HTTP is
+answered in the caller's own error format.
+
+    async with serving(app, [listener], limits, error_body=..., shutdown_grace_s=30):
+        ...
+
+Leaving the block in the normal way stops accepting, lets running requests end
+within the grace, then cuts them. Leaving it by an exception or a cancellation
+cuts at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from typing import Final, cast
+
+import anyio
+from uvicorn.config import Config
+from uvicorn.server import ServerState
+
+from helexa.util.asgi import (
+    App,
+    BodyTooBig,
+    BodyTooSlow,
+    ClientGone,
+    Receive,
+    Scope,
+    Send,
+    UntilDisconnect,
+    header,
+    read_body,
+)
+from helexa.util.byte_streams import ByteStream, StreamTransport
+from helexa.util.deadlines import Deadlines
+from helexa.util.http_connection import ErrorBody, HttpConnection, ServerLimits
+
+__all__ = [
+    "App",
+    "BodyTooBig",
+    "BodyTooSlow",
+    "ClientGone",
+    "HttpServer",
+    "Receive",
+    "Scope",
+    "Send",
+    "ServerLimits",
+    "UntilDisconnect",
+    "header",
+    "read_body",
+    "serving",
+]
+
+CUT_WITHIN_S: Final = 2.0
+"""After the grace: what handlers get to notice that their clients are gone."""
+
+
+class HttpServer:
+    """What `serving` yields."""
+
+    def __init__(self, app: App, limits: ServerLimits, error_body: ErrorBody) -> None:
+        # log_config None keeps uvicorn from configuring anybody's logging.
+        self._config = Config(
+            app,
+            http=HttpConnection,
+            ws="none",
+            lifespan="off",
+            interface="asgi3",
+            log_config=None,
+            log_level=logging.WARNING,
+            access_log=False,
+            proxy_headers=False,
+            server_header=False,
+            date_header=False,
+        )
+        self._config.load()
+        self._state = ServerState()
+        self._listening: list[asyncio.Server] = []
+        self._emptied = asyncio.Event()
+        self.limits = limits
+        self.error_body = error_body
+        self.is_accepting = True
+        self.deadlines = Deadlines(self._connections)
+
+    @property
+    def connections(self) -> int:
+        return len(self._state.connections)
+
+    def stop_accepting(self) -> None:
+        """Close the listening sockets and idle connections; running requests go on. Idempotent."""
+        self.is_accepting = False
+        for listening in self._listening:
+            listening.close()
+        for connection in list(self._connections()):
+            connection.shutdown()
+
+    async def serve_stream(self, stream: ByteStream) -> None:
+        """Serve one byte stream as if it were an accepted connection; returns at its end."""
+        await StreamTransport(stream, self._connection()).run()
+
+    async def _listen(self, listener: socket.socket) -> None:
+        loop = asyncio.get_running_loop()
+        if listener.family == socket.AF_UNIX:
+            serving_it = await loop.create_unix_server(self._connection, sock=listener)
+        else:
+            serving_it = await loop.create_server(self._connection, sock=listener)
+        self._listening.append(serving_it)
+
+    def connection_ended(self) -> None:
+        if not self._state.connections:
+            self._emptied.set()
+
+    def _connection(self) -> HttpConnection:
+        return HttpConnection(self._config, self._state, self)
+
+    def _connections(self) -> Iterable[HttpConnection]:
+        return cast(Iterable[HttpConnection], self._state.connections)
+
+    async def _end(self, grace_s: float) -> None:
+        self.stop_accepting()
+        with anyio.move_on_after(grace_s):
+            await self._settled()
+        for connection in list(self._connections()):
+            connection.transport.abort()
+        with anyio.CancelScope(shield=True):
+            # Handlers see the disconnect and settle what they hold; then no more patience.
+            with anyio.move_on_after(CUT_WITHIN_S):
+                await self._settled()
+            for task in list(self._state.tasks):
+                task.cancel()
+            if self._state.tasks:
+                await asyncio.wait(self._state.tasks)
+            self.deadlines.close()
+
+    async def _settled(self) -> None:
+        while self._state.tasks:
+            await asyncio.wait(self._state.tasks)
+        while self._state.connections:
+            self._emptied.clear()
+            await self._emptied.wait()
+
+
+@asynccontextmanager
+async def serving(
+    app: App,
+    sockets: Sequence[socket.socket],
+    limits: ServerLimits,
+    *,
+    error_body: ErrorBody,
+    shutdown_grace_s: float,
+) -> AsyncIterator[HttpServer]:
+    """Serve `app` on listening sockets (TCP or Unix), which are closed at the end.
+
+    `error_body(status, message)` makes the JSON body for what never reaches the app.
+    """
+    paths = [
+        Path(each.getsockname())
+        for each in sockets
+        if each.family == socket.AF_UNIX and isinstance(each.getsockname(), str)
+    ]
+    server = HttpServer(app, limits, error_body)
+    grace_s = 0.0
+    try:
+        for listener in sockets:
+            await server._listen(listener)  # noqa: SLF001
+        yield server
+        grace_s = shutdown_grace_s
+    finally:
+        try:
+            await server._end(grace_s)  # noqa: SLF001
+        finally:
+            for path in paths:
+                with suppress(OSError):
+                    path.unlink()
