@@ -1,0 +1,1 @@
+"""The models that this neuron has on disk, and what their own metadata says."""

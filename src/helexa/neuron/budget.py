@@ -1,0 +1,50 @@
+"""Which replicas fit into this neuron's memory, as arithmetic on bytes.
+
+What does not fit is refused with the numbers. It is not made to fit: a smaller
+context than was announced would surprise a client much later.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from helexa.protocol.errors import DoesNotFit
+from helexa.protocol.ids import ModelId
+from helexa.runtime.contract import Footprint
+from helexa.util.units import format_bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Memory:
+    total: int
+    """What the machine or the container has, or the operator's limit if that is less."""
+    available: int
+    """What the system says could be taken now."""
+    reserve: int
+    """Left to the rest of the machine."""
+
+
+def free(memory: Memory, granted: Mapping[ModelId, int]) -> int:
+    """Bytes that one more replica may take.
+
+    Grants are counted in full from the moment they are given, because a model
+    that is still loading has not taken its memory yet; what others on the
+    machine took shows in `available`.
+    """
+    by_grants = memory.total - memory.reserve - sum(granted.values())
+    return max(0, min(by_grants, memory.available - memory.reserve))
+
+
+def admit(model: ModelId, need: Footprint, memory: Memory, granted: Mapping[ModelId, int]) -> int:
+    """The bytes to grant. Raises DoesNotFit."""
+    room = free(memory, granted)
+    if need.total <= room:
+        return need.total
+    detail = (
+        f"weights {format_bytes(need.weights)}, context {format_bytes(need.kv_cache)}, "
+        f"working memory {format_bytes(need.overhead)}"
+    )
+    if granted:
+        detail += f"; {len(granted)} loaded hold {format_bytes(sum(granted.values()))}"
+    raise DoesNotFit(model=model, needed_bytes=need.total, free_bytes=room, detail=detail)

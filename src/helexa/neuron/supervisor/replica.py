@@ -1,0 +1,195 @@
+"""One replica and the task that owns it.
+
+The owner takes events from a bounded inbox, asks `step` what they mean and does
+that. Everybody else posts, or waits for the state to be one that they can use.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from typing import Final, TypeAlias, assert_never
+
+import anyio
+from anyio.abc import TaskGroup
+
+from helexa.neuron.supervisor.engine import Engine
+from helexa.neuron.supervisor.gate import Gate
+from helexa.neuron.supervisor.step import (
+    BackoffElapsed,
+    BecameReady,
+    Event,
+    Exited,
+    Launch,
+    Phase,
+    Policy,
+    Report,
+    State,
+    Stop,
+    Wait,
+    WantStarted,
+    WantStopped,
+    step,
+)
+from helexa.protocol.errors import NoCapacity, RuntimeExited
+from helexa.runtime.contract import Exit, ExitReason, ReplicaSpec, RuntimeAdapter
+from helexa.util.backoff import Backoff
+
+INBOX_MAX: Final = 64
+_BACKOFF: Final = Backoff(first_s=0.1, factor=3.0, most_s=15.0)
+
+log = logging.getLogger(__name__)
+
+LaunchEngine: TypeAlias = Callable[[ReplicaSpec], AbstractAsyncContextManager[Engine]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Means:
+    """What a replica needs of the world around it."""
+
+    launch: LaunchEngine
+    clock: Callable[[], float]
+    random: Callable[[], float]
+    changed: Callable[[], None]
+    """Called after each change of state, by the owner; must not wait."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Posted:
+    event: Event
+    taken: anyio.Event
+
+
+class Replica:
+    def __init__(
+        self,
+        adapter: RuntimeAdapter,
+        spec: ReplicaSpec,
+        means: Means,
+        *,
+        queue_max: int,
+        policy: Policy | None = None,
+    ) -> None:
+        self.adapter = adapter
+        self.spec = spec
+        self.gate = Gate(spec.slots, queue_max)
+        self.state = State()
+        self.engine: Engine | None = None
+        """Set while ready."""
+        self._means = means
+        self._policy = policy or Policy()
+        self._post, self._inbox = anyio.create_memory_object_stream[_Posted](INBOX_MAX)
+        self._changed = anyio.Event()
+        self._child = anyio.CancelScope()
+
+    async def own(self) -> None:
+        """The owner's task; runs until cancelled, and then no child is left."""
+        async with anyio.create_task_group() as tasks:
+            async for posted in self._inbox:
+                self._act(posted.event, tasks)
+                posted.taken.set()
+
+    async def ready(self) -> Engine:
+        """Start it where it is not started, and return when it serves.
+
+        Raises RuntimeExited with the reason when it would not start, NoCapacity
+        when somebody stopped it meanwhile.
+        """
+        if self.engine is None:
+            await self._tell(WantStarted(at=self._means.clock()))
+        return await self._serving()
+
+    async def load(self) -> Engine:
+        """`ready`, for a person who insists."""
+        await self._tell(WantStarted(at=self._means.clock(), insist=True))
+        return await self._serving()
+
+    async def stop(self) -> None:
+        """Return when it is stopped."""
+        await self._tell(WantStopped())
+        while self.state.phase is Phase.STOPPING:
+            await self._changed.wait()
+
+    async def _serving(self) -> Engine:
+        while True:
+            if self.engine is not None:
+                return self.engine
+            match self.state.phase:
+                case Phase.FAILED:
+                    raise RuntimeExited(
+                        reason=f"{self.spec.files.model!r} could not be run: {self.state.reason}."
+                    )
+                case Phase.STOPPED:
+                    raise NoCapacity(reason=f"{self.spec.files.model!r} was stopped.")
+                case _:
+                    await self._changed.wait()
+
+    async def _tell(self, event: Event) -> None:
+        posted = _Posted(event, anyio.Event())
+        await self._post.send(posted)
+        await posted.taken.wait()
+
+    def _act(self, event: Event, tasks: TaskGroup) -> None:
+        self.state, effects = step(self.state, event, self._policy)
+        for effect in effects:
+            match effect:
+                case Launch():
+                    tasks.start_soon(self._attend, name=f"child of {self.spec.files.model}")
+                case Stop():
+                    self._child.cancel()
+                case Wait(failures=failures, launches=launches):
+                    tasks.start_soon(self._back_off, failures, launches, name="backoff")
+                case Report():
+                    self._report()
+                case _:
+                    assert_never(effect)
+
+    def _report(self) -> None:
+        level = logging.WARNING if self.state.reason else logging.INFO
+        extra = {"model": self.spec.files.model, "reason": self.state.reason}
+        log.log(level, "replica %s", self.state.phase.value, extra=extra)
+        changed, self._changed = self._changed, anyio.Event()
+        changed.set()
+        self._means.changed()
+
+    async def _back_off(self, failures: int, launches: int) -> None:
+        await anyio.sleep(_BACKOFF.delay_s(failures, self._means.random))
+        await self._tell(BackoffElapsed(launches=launches))
+
+    async def _attend(self) -> None:
+        """One child from its start to its end, whichever way it ends."""
+        ended = Exit(reason=ExitReason.STOPPED, detail="stopped")
+        with anyio.CancelScope() as self._child:
+            try:
+                async with self._means.launch(self.spec) as engine:
+                    ended = await self._live(engine)
+            except OSError as error:
+                # Its message may hold paths; the log is for the operator.
+                log.warning("child not started", extra={"error": str(error)})
+                ended = Exit(reason=ExitReason.UNKNOWN, detail="the child could not be started")
+        await self._tell(Exited(at=self._means.clock(), exit=ended))
+
+    async def _live(self, engine: Engine) -> Exit:
+        ended = Exit(reason=ExitReason.STOPPED, detail="stopped")
+
+        async def until_exit() -> None:
+            nonlocal ended
+            ended = await engine.exited()
+            # Nobody may be sent to a dead child while the block around it winds down.
+            self.engine = None
+            tasks.cancel_scope.cancel()
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(until_exit, name="until exit")
+            stuck = await engine.ready()
+            if stuck is not None:
+                ended = stuck
+                tasks.cancel_scope.cancel()
+            else:
+                self.spec = engine.spec
+                self.engine = engine
+                await self._tell(BecameReady())
+        self.engine = None
+        return ended
