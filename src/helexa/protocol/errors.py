@@ -27,6 +27,7 @@
         PeerLost               503
         UpstreamTimeout        504
       InternalFault            500  we broke ours
+      Relayed                       what another node said, in its words
 
 A class fixes `status`, `kind` and `code`; an instance adds the facts. Only
 `envelope` turns one into JSON, so no endpoint chooses a status code.
@@ -37,6 +38,7 @@ Not eq: that would make them unhashable.
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -310,6 +312,37 @@ class UpstreamTimeout(UpstreamFailed):
 
 class InternalFault(HelexaError):
     """Ours. The log carries the cause under the request id."""
+
+
+class Relayed(HelexaError):
+    """A refusal that another node put into words; its code decides the status here too."""
+
+    def __init__(self, code: str, message: str, retry_after_s: int | None = None) -> None:
+        super().__init__()
+        known = _by_code().get(code, UpstreamFailed)
+        # Facts of this one answer, where the class has only a default.
+        self.__dict__.update(status=known.status, kind=known.kind, code=code)
+        self._message = message
+        self._retry_after_s = retry_after_s
+
+    @property
+    def message(self) -> str:
+        return self._message
+
+    @property
+    def retry_after_s(self) -> int | None:
+        return self._retry_after_s
+
+
+@functools.cache
+def _by_code() -> dict[str, type[HelexaError]]:
+    found: dict[str, type[HelexaError]] = {}
+    waiting: list[type[HelexaError]] = [HelexaError]
+    while waiting:
+        one = waiting.pop()
+        found.setdefault(one.code, one)
+        waiting += one.__subclasses__()
+    return found
 
 
 class ErrorBody(msgspec.Struct, frozen=True, kw_only=True):
