@@ -12,8 +12,10 @@ Rules for an implementation:
 - Every wait has a bound: `dial` by its argument, a dead peer by the transport's
   own keep-alive, so that a pending call on a dead link raises LinkClosed.
 - Writes wait for the peer to read (backpressure); nothing buffers without bound.
-- Any call may be cancelled; a cancelled call leaves the link usable, though the
-  stream it was on may be aborted.
+- Any call may be cancelled; a cancelled call leaves the link usable. A cancelled
+  read or accept loses nothing; a cancelled write aborts its stream, since nobody
+  could say how much of it went out.
+- A stream has one reader and one writer at a time; they may be different tasks.
 - Foreign exceptions never leave: callers see LinkClosed, StreamReset or DialFailed.
 """
 
@@ -65,7 +67,11 @@ class Stream(Protocol):
         ...
 
     def abort(self) -> None:
-        """Give up both directions now; the far side gets StreamReset. Never waits, idempotent."""
+        """Give up what is not complete; the far side gets StreamReset. Never waits, idempotent.
+
+        A direction that was finished is complete and still arrives whole, so
+        `finally: stream.abort()` is right for whoever is done with a stream.
+        """
         ...
 
 

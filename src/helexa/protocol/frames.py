@@ -43,12 +43,16 @@ class FrameRejected(Exception):
 
 
 class TagUnknown(Exception):
-    """A well-formed frame with a message that this build does not know."""
+    """A well-formed frame with a message that this build does not know.
 
-    def __init__(self, frame_id: int, tag: str) -> None:
+    `re` is the id of our own frame that it answers, or 0.
+    """
+
+    def __init__(self, frame_id: int, tag: str, re: int = 0) -> None:
         super().__init__(f"message {tag!r} is not known here")
         self.frame_id = frame_id
         self.tag = tag
+        self.re = re
 
 
 _encoder: Final = msgspec.msgpack.Encoder()
@@ -99,7 +103,7 @@ def decode(payload: bytes | memoryview, *, version: int = VERSION) -> Frame:
         outer = _outer.decode(payload[1:])
         tag = _tag.decode(outer.body).t
         if tag not in _KNOWN_TAGS:
-            raise TagUnknown(outer.id, tag[:64])
+            raise TagUnknown(outer.id, tag[:64], outer.re)
         return Frame(outer.id, outer.re, _body.decode(outer.body))
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise FrameRejected(str(error)) from error

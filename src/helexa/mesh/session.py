@@ -1,0 +1,447 @@
+"""The control protocol over one link: asking, telling, answering, and opening data streams.
+
+One stream carries the messages of both directions; a writer task owns its
+sending half, so that a cancelled ask can never leave half a frame behind. Every
+further stream begins with one `ExecuteRequest` and is bytes after that.
+
+What a peer does wrong costs it the link and this node nothing: frames that are
+refused are counted and closed upon, silence and stalled reading have deadlines,
+and every queue has a length.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from typing import Final, TypeAlias
+
+import anyio
+from anyio.abc import TaskGroup
+
+from helexa.mesh.framing import FrameReader, OpenedStream, ResumedStream
+from helexa.mesh.handshake import HANDSHAKE_S, CloseCode, Greeting, shake_hands
+from helexa.mesh.transport import Link, LinkClosed, Stream, StreamReset
+from helexa.protocol.errors import HelexaError, InternalFault, QueueFull
+from helexa.protocol.frames import Frame, FrameRejected, TagUnknown, decode, encode
+from helexa.protocol.messages import (
+    ExecuteRequest,
+    Hello,
+    Ok,
+    ProvisioningResponse,
+    Refused,
+    Unsupported,
+    Wire,
+)
+from helexa.util.background import background
+
+log = logging.getLogger(__name__)
+
+SILENCE_MAX_S: Final = 10.0
+ASK_TIMEOUT_S: Final = 10.0
+OPENING_S: Final = 10.0
+"""From a data stream's first byte to the end of its first frame."""
+LEAVE_S: Final = 1.0
+"""How long a leaving side waits for the peer to have read its last words."""
+FRAMES_REJECTED_MAX: Final = 8
+FRAMES_WAITING_MAX: Final = 256
+ASKS_MAX: Final = 1_024
+HANDLED_AT_ONCE_MAX: Final = 128
+WRITE_BYTES_MAX: Final = 1 << 18
+
+
+class PeerRefused(Exception):
+    """The peer understood and did not do it."""
+
+    def __init__(self, refusal: Refused) -> None:
+        super().__init__(f"{refusal.code}: {refusal.message}")
+        self.code = refusal.code
+        self.message = refusal.message
+        self.retry_after_s = refusal.retry_after_s
+
+
+class PeerUnsupported(Exception):
+    """The peer's build does not know what was asked, or answered what this one does not know."""
+
+    def __init__(self, tag: str) -> None:
+        super().__init__(f"message {tag!r} is not known to both sides")
+        self.tag = tag
+
+
+class AnswerTimeout(Exception):
+    """No answer within the time given; the link may be fine."""
+
+
+Progress: TypeAlias = Callable[[ProvisioningResponse], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Inbound:
+    """A message from the peer. Only an asked one may be answered with progress first."""
+
+    session: Session
+    message: Wire
+    id: int
+
+    async def progress(self, response: ProvisioningResponse) -> None:
+        """Tell how far it is; `response.final` must be false. Raises LinkClosed."""
+        await self.session.tell(response, re=self.id)
+
+
+OnMessage: TypeAlias = Callable[[Inbound], Awaitable[Wire | None]]
+"""Answers an ask; None where the message was told. Each runs in a task of its own,
+started in the order of arrival. A HelexaError becomes `Refused`."""
+
+OnStream: TypeAlias = Callable[["Session", ExecuteRequest, Stream], Awaitable[None]]
+"""Serves one data stream; what it left unfinished is aborted when it returns."""
+
+
+@dataclass(slots=True)
+class _Ask:
+    on_progress: Progress | None
+    done: anyio.Event = field(default_factory=anyio.Event)
+    answer: Wire | None = None
+    unknown_tag: str | None = None
+
+
+class Session:
+    """Made by `running`. All calls raise LinkClosed once the link is gone."""
+
+    def __init__(
+        self,
+        link: Link,
+        greeting: Greeting,
+        on_message: OnMessage,
+        on_stream: OnStream,
+        tasks: TaskGroup,
+    ) -> None:
+        self.link = link
+        self.peer = link.peer
+        self.dialled = link.dialled
+        self.hello = greeting.hello
+        self.version = greeting.version
+        self.frames_rejected = 0
+        self.ended: LinkClosed | None = None
+        self._stream: Stream = greeting.stream
+        self._reader: FrameReader = greeting.reader
+        self._on_message = on_message
+        self._on_stream = on_stream
+        self._tasks = tasks
+        self._ids = itertools.count(2)
+        self._asks: dict[int, _Ask] = {}
+        self._handling = 0
+        self._frames_sent = 0
+        self._over = anyio.Event()
+        self._post, self._outbox = anyio.create_memory_object_stream[bytes](FRAMES_WAITING_MAX)
+
+    @classmethod
+    @asynccontextmanager
+    async def running(
+        cls,
+        link: Link,
+        hello: Hello,
+        on_message: OnMessage,
+        on_stream: OnStream,
+        *,
+        silence_max_s: float = SILENCE_MAX_S,
+        handshake_s: float = HANDSHAKE_S,
+    ) -> AsyncIterator[Session]:
+        """Yield after the handshake; the link is closed when the block ends.
+
+        The block is not interrupted when the link ends first: it sees LinkClosed
+        from any call, or awaits `wait_closed()`. `silence_max_s` should be the
+        same on all nodes: each keeps a third of it.
+
+        Raises what `shake_hands` raises.
+        """
+        try:
+            greeting = await shake_hands(link, hello, timeout_s=handshake_s)
+            async with background() as tasks:
+                session = cls(link, greeting, on_message, on_stream, tasks)
+                tasks.start_soon(session._follow)
+                tasks.start_soon(session._write, silence_max_s)
+                tasks.start_soon(session._read)
+                tasks.start_soon(session._accept_streams)
+                tasks.start_soon(session._keep_alive, silence_max_s)
+                try:
+                    yield session
+                finally:
+                    with anyio.CancelScope(shield=True):
+                        await session._leave()
+        finally:
+            with anyio.CancelScope(shield=True):
+                await link.close(CloseCode.NORMAL, "the session ended")
+
+    async def ask(
+        self,
+        message: Wire,
+        *,
+        timeout_s: float = ASK_TIMEOUT_S,
+        on_progress: Progress | None = None,
+    ) -> Wire:
+        """The peer's answer.
+
+        Raises PeerRefused, PeerUnsupported, AnswerTimeout, LinkClosed; ValueError
+        for a message too large for a frame. Progress may come before the answer
+        and is passed on in order.
+        """
+        if len(self._asks) >= ASKS_MAX:
+            raise AnswerTimeout(f"{ASKS_MAX} asks already wait for this peer")
+        number, waiting = next(self._ids), _Ask(on_progress)
+        self._asks[number] = waiting
+        try:
+            with anyio.fail_after(timeout_s):
+                await self._send(Frame(number, 0, message))
+                await waiting.done.wait()
+        except TimeoutError:
+            raise AnswerTimeout(
+                f"no answer to {type(message).__name__} within {timeout_s:g} s"
+            ) from None
+        finally:
+            del self._asks[number]
+        match waiting.answer:
+            case None if waiting.unknown_tag is not None:
+                raise PeerUnsupported(waiting.unknown_tag)
+            case None:
+                raise self._gone()
+            case Refused() as refusal:
+                raise PeerRefused(refusal)
+            case Unsupported(tag=tag):
+                raise PeerUnsupported(tag)
+            case answer:
+                return answer
+
+    async def tell(self, message: Wire, *, re: int = 0) -> None:
+        """Return when the message is on its way; nothing says that it arrived."""
+        await self._send(Frame(next(self._ids), re, message))
+
+    async def open_data(self, request: ExecuteRequest) -> Stream:
+        """A stream for one request's bytes. The caller ends it with `abort()` in a finally."""
+        stream = await self.link.open_stream()
+        opening = encode(Frame(next(self._ids), 0, request), version=self.version)
+        return OpenedStream(stream, opening)
+
+    async def close(self, code: CloseCode = CloseCode.NORMAL, reason: str = "") -> None:
+        """End the link at once, for both sides; what was not yet read is lost."""
+        await self.link.close(code, reason)
+
+    async def wait_closed(self) -> LinkClosed:
+        """Return why the link ended, also when the peer just fell silent."""
+        await self._over.wait()
+        assert self.ended is not None
+        return self.ended
+
+    def _gone(self) -> LinkClosed:
+        ended = self.ended
+        return LinkClosed("the session ended") if ended is None else LinkClosed(*_facts(ended))
+
+    async def _send(self, frame: Frame) -> None:
+        data = encode(frame, version=self.version)
+        if self.ended is not None:
+            raise self._gone()
+        try:
+            await self._post.send(data)
+        except (anyio.BrokenResourceError, anyio.ClosedResourceError):
+            raise self._gone() from None
+
+    def _send_or_drop(self, body: Wire, *, re: int = 0) -> None:
+        """For what answers the peer's own traffic: one that reads nothing gets no answers."""
+        data = encode(Frame(next(self._ids), re, body), version=self.version)
+        with suppress(anyio.WouldBlock, anyio.BrokenResourceError, anyio.ClosedResourceError):
+            self._post.send_nowait(data)
+
+    async def _follow(self) -> None:
+        try:
+            self.ended = await self.link.wait_closed()
+        finally:
+            if self.ended is None:
+                self.ended = LinkClosed("the session ended", CloseCode.NORMAL)
+            self._over.set()
+            for waiting in self._asks.values():
+                waiting.done.set()
+
+    async def _leave(self) -> None:
+        # Closing a link drops what is still on its way. So say "that was all" and
+        # let the peer close, which it does when it has read to the end.
+        self._post.close()
+        with anyio.move_on_after(LEAVE_S):
+            await self._over.wait()
+
+    # --- the writer, owner of the sending half
+
+    async def _write(self, stall_s: float) -> None:
+        with self._outbox, suppress(LinkClosed, StreamReset):
+            async for frame in self._outbox:
+                batch, size = [frame], len(frame)
+                with suppress(anyio.WouldBlock, anyio.EndOfStream):
+                    while size < WRITE_BYTES_MAX:
+                        batch.append(self._outbox.receive_nowait())
+                        size += len(batch[-1])
+                self._frames_sent += len(batch)
+                with anyio.move_on_after(stall_s) as patience:
+                    await self._stream.write(b"".join(batch))
+                if patience.cancelled_caught:
+                    reason = f"the peer reads nothing for {stall_s:g} s"
+                    await self.close(CloseCode.STALLED, reason)
+                    return
+            await self._stream.finish()
+
+    async def _keep_alive(self, silence_max_s: float) -> None:
+        every_s = silence_max_s / 3
+        bytes_read, frames_sent = -1, -1
+        heard_s = looked_s = anyio.current_time()
+        while True:
+            await anyio.sleep(every_s)
+            now_s = anyio.current_time()
+            # Looking much too late means that this node slept, not the peer.
+            if self._reader.bytes_read != bytes_read or now_s - looked_s > 2 * every_s:
+                bytes_read, heard_s = self._reader.bytes_read, now_s
+            looked_s = now_s
+            if now_s - heard_s >= silence_max_s:
+                await self.close(CloseCode.SILENT, f"nothing heard for {silence_max_s:g} s")
+                return
+            if self._frames_sent == frames_sent:
+                self._send_or_drop(Ok())
+            frames_sent = self._frames_sent
+
+    # --- the reader
+
+    async def _read(self) -> None:
+        try:
+            while (payload := await self._reader.next()) is not None:
+                await self._take(payload)
+            await self.close(CloseCode.NORMAL, "the peer ended the session")
+        except FrameRejected as error:
+            # Where the next frame begins is unknown from here on.
+            self.frames_rejected += 1
+            await self._close_for_rejected(str(error))
+        except (LinkClosed, StreamReset):
+            await self.close(CloseCode.NORMAL, "the control stream ended")
+
+    async def _take(self, payload: bytes) -> None:
+        try:
+            frame = decode(payload, version=self.version)
+        except TagUnknown as unknown:
+            if unknown.re:
+                self._settle(unknown.re, None, unknown.tag)
+            else:
+                self._send_or_drop(Unsupported(tag=unknown.tag), re=unknown.frame_id)
+            return
+        except FrameRejected as error:
+            await self._reject(str(error))
+            return
+        match frame.body:
+            case ProvisioningResponse(final=False) as progress if frame.re:
+                self._pass_on(frame.re, progress)
+            case body if frame.re:
+                self._settle(frame.re, body)
+            case Ok():
+                pass  # A keep-alive; that it was read is all it says.
+            case Hello() | ExecuteRequest() as body:
+                await self._reject(f"{type(body).__name__} among control messages")
+            case body:
+                self._begin(Inbound(self, body, frame.id))
+
+    def _settle(self, number: int, answer: Wire | None, unknown_tag: str | None = None) -> None:
+        # An answer that nobody waits for came after its timeout.
+        waiting = self._asks.get(number)
+        if waiting is not None and not waiting.done.is_set():
+            waiting.answer, waiting.unknown_tag = answer, unknown_tag
+            waiting.done.set()
+
+    def _pass_on(self, number: int, progress: ProvisioningResponse) -> None:
+        waiting = self._asks.get(number)
+        if waiting is None or waiting.on_progress is None:
+            return
+        try:
+            waiting.on_progress(progress)
+        except Exception:
+            log.exception("a progress callback failed", extra={"peer": self.peer})
+
+    def _begin(self, inbound: Inbound) -> None:
+        if self._handling >= HANDLED_AT_ONCE_MAX:
+            busy = QueueFull(f"{HANDLED_AT_ONCE_MAX} messages of this link are being handled")
+            self._send_or_drop(_refusal(busy), re=inbound.id)
+            return
+        self._handling += 1
+        self._tasks.start_soon(self._handle, inbound)
+
+    async def _handle(self, inbound: Inbound) -> None:
+        try:
+            try:
+                answer = await self._on_message(inbound)
+                if answer is not None:
+                    await self.tell(answer, re=inbound.id)
+                return
+            except HelexaError as error:
+                refusal = _refusal(error)
+            except LinkClosed:
+                return
+            except Exception:
+                what = type(inbound.message).__name__
+                log.exception("handling a %s failed", what, extra={"peer": self.peer})
+                refusal = _refusal(InternalFault())
+            with suppress(LinkClosed):
+                await self.tell(refusal, re=inbound.id)
+        finally:
+            self._handling -= 1
+
+    async def _reject(self, reason: str) -> None:
+        self.frames_rejected += 1
+        if self.frames_rejected >= FRAMES_REJECTED_MAX:
+            await self._close_for_rejected(reason)
+
+    async def _close_for_rejected(self, reason: str) -> None:
+        # One line for a link, however many frames: a peer cannot fill the log.
+        log.warning(
+            "closed a link after %d rejected frames: %s",
+            self.frames_rejected,
+            reason,
+            extra={"peer": self.peer},
+        )
+        await self.close(CloseCode.FRAMES_REJECTED, f"frames rejected, the last: {reason}")
+
+    # --- data streams
+
+    async def _accept_streams(self) -> None:
+        with suppress(LinkClosed):
+            while True:
+                self._tasks.start_soon(self._serve, await self.link.accept_stream())
+
+    async def _serve(self, stream: Stream) -> None:
+        try:
+            opened = await self._opening(stream)
+            if opened is not None:
+                await self._on_stream(self, *opened)
+        except (FrameRejected, TagUnknown) as error:
+            await self._reject(str(error))
+        except (LinkClosed, StreamReset):
+            pass
+        except Exception:
+            log.exception("serving a data stream failed", extra={"peer": self.peer})
+        finally:
+            stream.abort()
+
+    async def _opening(self, stream: Stream) -> tuple[ExecuteRequest, Stream] | None:
+        """The first frame, and the stream after it; None for one that never said anything."""
+        reader = FrameReader(stream)
+        payload = None
+        with anyio.move_on_after(OPENING_S):
+            payload = await reader.next()
+        if payload is None:
+            return None
+        request = decode(payload, version=self.version).body
+        if not isinstance(request, ExecuteRequest):
+            raise FrameRejected(f"a data stream that begins with {type(request).__name__}")
+        rest = reader.rest()
+        return request, ResumedStream(stream, rest) if rest else stream
+
+
+def _refusal(error: HelexaError) -> Refused:
+    return Refused(code=error.code, message=error.message, retry_after_s=error.retry_after_s)
+
+
+def _facts(ended: LinkClosed) -> tuple[str, int | None]:
+    return ended.reason, ended.code
