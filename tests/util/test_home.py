@@ -16,9 +16,9 @@ from helexa.util.home import HomeUnusable, announced, claimed, secret_token
 
 def test_a_folder_is_claimed_by_one_node_at_a_time(tmp_path: Path) -> None:
     home = tmp_path / "node"
-    with claimed(home):
-        with pytest.raises(HomeUnusable, match=rf"pid {os.getpid()}.*--home"), claimed(home):
-            pass
+    refused = pytest.raises(HomeUnusable, match=rf"pid {os.getpid()}.*--home")
+    with claimed(home), refused, claimed(home):
+        pass
     with claimed(home):
         assert stat.S_IMODE(home.stat().st_mode) == 0o700
 

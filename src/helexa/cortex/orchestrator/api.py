@@ -1,0 +1,230 @@
+"""The control API on the orchestrator socket: what `helexa inspect`, `models` and `keys` call.
+
+Everything under /api/v1 needs the cortex's admin token. Answers are JSON; refusals
+carry the same envelope as the gateway's.
+"""
+
+from __future__ import annotations
+
+import hmac
+import logging
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Protocol, TypeVar
+
+import anyio
+import msgspec
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from helexa.cortex.accounts.keys import Keys
+from helexa.cortex.orchestrator.neurons import Neurons
+from helexa.protocol.errors import (
+    AdminTokenInvalid,
+    BodyMalformed,
+    BodyTooLarge,
+    HelexaError,
+    InternalFault,
+    MethodNotAllowed,
+    ModelUnknown,
+    RequestRejected,
+    RouteUnknown,
+    envelope,
+)
+from helexa.protocol.ids import ModelId, NodeId
+from helexa.protocol.routing import RouteHints
+from helexa.protocol.work import WorkloadClass
+
+BODY_BYTES_MAX: Final = 64 * 1024
+
+_log = logging.getLogger(__name__)
+
+_Shape = TypeVar("_Shape", bound=msgspec.Struct)
+Handler = Callable[[Request], Awaitable[Response]]
+
+
+class Status(Protocol):
+    """What the composition root knows of this node, as a JSON object."""
+
+    def __call__(self) -> Mapping[str, Any]: ...
+
+
+class CreateKey(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    name: str
+
+
+class OnNode(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The optional body of load and unload: which neuron. Empty is every one that lists it."""
+
+    node: str = ""
+
+
+class DrainNode(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    enabled: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ControlApi:
+    """The calls, one method each; `application` puts them on their paths."""
+
+    neurons: Neurons
+    keys: Keys
+    status: Status
+
+    async def show_status(self, _request: Request) -> Response:
+        return _json(self.status())
+
+    async def list_neurons(self, _request: Request) -> Response:
+        return _json({"neurons": self.neurons.listed()})
+
+    async def drain(self, request: Request) -> Response:
+        wanted = await _body(request, DrainNode)
+        node = _one_node(self.neurons, request.path_params["node"])
+        await self.neurons.drain(node, enabled=wanted.enabled)
+        return _json({"node": node, "draining": wanted.enabled})
+
+    async def list_models(self, _request: Request) -> Response:
+        return _json({"models": self.neurons.placements()})
+
+    async def load(self, request: Request) -> Response:
+        return await _provision(request, self.neurons, self.neurons.load)
+
+    async def unload(self, request: Request) -> Response:
+        return await _provision(request, self.neurons, self.neurons.unload)
+
+    async def explain(self, request: Request) -> Response:
+        model = ModelId(request.query_params.get("model", ""))
+        try:
+            workload = WorkloadClass(request.query_params.get("workload", "chat_interactive"))
+        except ValueError:
+            classes = ", ".join(one.value for one in WorkloadClass)
+            raise RequestRejected(f"`workload` is one of: {classes}.", "workload") from None
+        if model not in self.neurons.view.holders:
+            raise ModelUnknown(str(model))
+        return _json(self.neurons.decide(workload, model, RouteHints()))
+
+    async def list_keys(self, _request: Request) -> Response:
+        return _json({"keys": self.keys.all()})
+
+    async def create_key(self, request: Request) -> Response:
+        made = self.keys.create((await _body(request, CreateKey)).name)
+        return _json(made, 201)
+
+    async def revoke_key(self, request: Request) -> Response:
+        return _json(self.keys.revoke(request.path_params["key"]))
+
+
+def application(api: ControlApi, *, admin_token: str, health: Sequence[Route]) -> Starlette:
+    """The ASGI application. `health` are the routes that every socket has, open to all."""
+    expected = admin_token.encode()
+
+    def guarded(path: str, handler: Handler, method: str = "GET") -> Route:
+        async def guard(request: Request) -> Response:
+            given = request.headers.get("authorization", "").removeprefix("Bearer ").strip()
+            if not hmac.compare_digest(given.encode(), expected):
+                raise AdminTokenInvalid
+            return await handler(request)
+
+        return Route(path, guard, methods=[method])
+
+    routes = [
+        guarded("/api/v1/status", api.show_status),
+        guarded("/api/v1/neurons", api.list_neurons),
+        guarded("/api/v1/neurons/{node}/drain", api.drain, "POST"),
+        guarded("/api/v1/models", api.list_models),
+        guarded("/api/v1/models/{model:path}/load", api.load, "POST"),
+        guarded("/api/v1/models/{model:path}/unload", api.unload, "POST"),
+        guarded("/api/v1/explain", api.explain),
+        guarded("/api/v1/keys", api.list_keys),
+        guarded("/api/v1/keys", api.create_key, "POST"),
+        guarded("/api/v1/keys/{key}", api.revoke_key, "DELETE"),
+        *health,
+    ]
+    handlers: dict[Any, Any] = {
+        HelexaError: _refusal,
+        HTTPException: _http_refusal,
+        Exception: _fault,
+    }
+    return Starlette(routes=routes, exception_handlers=handlers)
+
+
+async def _provision(
+    request: Request,
+    neurons: Neurons,
+    act: Callable[[NodeId, ModelId], Awaitable[Any]],
+) -> Response:
+    wanted = await _body(request, OnNode)
+    model = ModelId(request.path_params["model"])
+    if model not in neurons.view.holders:
+        raise ModelUnknown(str(model))
+    nodes = [_one_node(neurons, wanted.node)] if wanted.node else neurons.present_holders(model)
+    results: dict[NodeId, Any] = {}
+
+    async def act_on(node: NodeId) -> None:
+        try:
+            results[node] = await act(node, model)
+        except HelexaError as error:
+            if len(nodes) == 1:
+                raise
+            results[node] = {"state": "failed", "reason": error.message}
+
+    if len(nodes) == 1:
+        await act_on(nodes[0])
+    else:
+        async with anyio.create_task_group() as tasks:
+            for node in nodes:
+                tasks.start_soon(act_on, node)
+    return _json(
+        {"model": model, "results": [{"node": n, "response": r} for n, r in results.items()]}
+    )
+
+
+def _one_node(neurons: Neurons, text: str) -> NodeId:
+    """A node by its id, the head of it, or its name. Raises RequestRejected."""
+    found = [
+        node
+        for node, neuron in neurons.view.neurons.items()
+        if text and (node.startswith(text) or neuron.descriptor.name == text)
+    ]
+    if len(found) != 1:
+        what = "No neuron" if not found else "More than one neuron"
+        raise RequestRejected(f"{what} is called {text[:80]!r}.", "node")
+    return found[0]
+
+
+async def _body(request: Request, shape: type[_Shape]) -> _Shape:
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > BODY_BYTES_MAX:
+            raise BodyTooLarge(BODY_BYTES_MAX)
+    try:
+        return msgspec.json.decode(bytes(body) or b"{}", type=shape)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise BodyMalformed(f"The body is not what this call takes: {error}.") from error
+
+
+def _json(value: object, status: int = 200) -> Response:
+    return Response(msgspec.json.encode(value), status, media_type="application/json")
+
+
+async def _refusal(_request: Request, error: Exception) -> Response:
+    assert isinstance(error, HelexaError)
+    headers = {} if error.retry_after_s is None else {"retry-after": str(error.retry_after_s)}
+    return Response(envelope(error), error.status, media_type="application/json", headers=headers)
+
+
+async def _http_refusal(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    if error.status_code == 405:
+        allowed = (error.headers or {}).get("Allow", "another method")
+        return await _refusal(request, MethodNotAllowed(request.method, allowed))
+    return await _refusal(request, RouteUnknown(request.method, request.url.path))
+
+
+async def _fault(request: Request, error: Exception) -> Response:
+    _log.error("control_api_fault", exc_info=error, extra={"path": request.url.path})
+    return await _refusal(request, InternalFault())

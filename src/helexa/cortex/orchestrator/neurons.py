@@ -1,0 +1,260 @@
+"""The neurons registered here: one owner of the fleet view and of the ways to reach each.
+
+Everything runs on one event loop, and nobody else writes the view. Decisions are
+pure and elsewhere (`fleet`, `scheduler`); this file keeps what they decide upon.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+import anyio
+import msgspec
+
+from helexa.cortex.orchestrator.fleet import (
+    NEURONS_MAX,
+    FleetEvent,
+    FleetView,
+    NeuronLeft,
+    NeuronRegistered,
+    Presence,
+    TimePassed,
+    apply,
+)
+from helexa.cortex.orchestrator.reception import Reception, Timing, Way
+from helexa.cortex.orchestrator.scheduler import Policy, route
+from helexa.mesh.session import AnswerTimeout, PeerRefused, PeerUnsupported
+from helexa.mesh.transport import LinkClosed
+from helexa.protocol.errors import (
+    ModelUnknown,
+    NoCapacity,
+    PeerLost,
+    Relayed,
+    UpstreamFailed,
+    UpstreamTimeout,
+)
+from helexa.protocol.ids import ModelId, NodeId, new_request_id
+from helexa.protocol.messages import (
+    Drain,
+    LoadModel,
+    ProvisioningResponse,
+    Register,
+    UnloadModel,
+    Wire,
+)
+from helexa.protocol.routing import RouteHints, RoutingDecision, Target
+from helexa.protocol.work import ModelCapability, WorkloadClass
+
+REGISTER_WITHIN_S: Final = 10.0
+FORGET_AFTER_S: Final = 3600.0
+"""How long a refusal can still say "that neuron left", rather than "unknown model"."""
+CONNECTIONS_PER_NEURON_MAX: Final = 4_096
+WAITING_PER_NEURON_MAX: Final = 1_024
+PATH_CHECK_S: Final = 2.0
+LOAD_WITHIN_S: Final = 1_800.0
+TELL_WITHIN_S: Final = 10.0
+
+_log = logging.getLogger(__name__)
+
+
+class Neurons:
+    """Fleet view, routing, provisioning. `attend` is run once per neuron link."""
+
+    def __init__(
+        self,
+        *,
+        policy: Policy,
+        timing: Timing,
+        name: str,
+        monotonic: Callable[[], float],
+        random: Callable[[], float],
+    ) -> None:
+        self.view = FleetView()
+        self.in_flight: dict[tuple[NodeId, ModelId], int] = {}
+        self._policy = policy
+        self._timing = timing
+        self._name = name
+        self._monotonic = monotonic
+        self._random = random
+        self._receptions: dict[NodeId, Reception] = {}
+
+    # --- for links
+
+    def reception(self) -> Reception:
+        return Reception(self, self._timing, self._name)
+
+    def post(self, event: FleetEvent) -> None:
+        self.view = apply(self.view, event)
+
+    def now_s(self) -> float:
+        return self._monotonic()
+
+    def enter(self, reception: Reception, register: Register) -> None:
+        """A registration replaces what an earlier link of the same neuron said."""
+        node = register.descriptor.node
+        if node not in self.view.neurons and len(self.view.neurons) >= NEURONS_MAX:
+            raise NoCapacity(f"This cortex already knows {NEURONS_MAX} neurons.", 60)
+        self._receptions[node] = reception
+        self.post(
+            NeuronRegistered(
+                descriptor=register.descriptor,
+                capabilities=register.capabilities,
+                now_s=self.now_s(),
+            )
+        )
+
+    def is_current(self, reception: Reception) -> bool:
+        return reception.node is not None and self._receptions.get(reception.node) is reception
+
+    def leave(self, reception: Reception, reason: str) -> None:
+        if reception.node is not None and self.is_current(reception):
+            del self._receptions[reception.node]
+            self.post(NeuronLeft(node=reception.node, reason=reason, now_s=self.now_s()))
+
+    async def keep_time(self) -> None:
+        """Mark the silent and forget the long gone, until cancelled."""
+        while True:
+            await anyio.sleep(self._timing.health_every_s / 2)
+            self.post(
+                TimePassed(
+                    now_s=self.now_s(),
+                    lost_after_s=self._timing.lost_after_s,
+                    forget_after_s=FORGET_AFTER_S,
+                )
+            )
+
+    # --- for the gateway
+
+    def decide(self, workload: WorkloadClass, model: ModelId, hints: RouteHints) -> RoutingDecision:
+        return route(
+            self.view,
+            workload,
+            model,
+            hints,
+            in_flight=self.in_flight,
+            policy=self._policy,
+            random=self._random,
+            now_s=self.now_s(),
+        )
+
+    def route(self, workload: WorkloadClass, model: ModelId, hints: RouteHints) -> RoutingDecision:
+        """At least one target. Raises ModelUnknown, or NoCapacity with each neuron's reason."""
+        decision = self.decide(workload, model, hints)
+        if decision.targets:
+            return decision
+        if decision.excluded:
+            reasons = "; ".join(
+                f"neuron {self._called(one.node)} is {one.reason}" for one in decision.excluded[:5]
+            )
+            raise NoCapacity(f"No neuron can serve {str(model)!r} now: {reasons}.", 2)
+        if not self._receptions:
+            raise NoCapacity("No neuron is connected to this cortex.", 2)
+        raise ModelUnknown(str(model))
+
+    def way(self, target: Target) -> Way:
+        """Raises PeerLost when the neuron left between the decision and now."""
+        reception = self._receptions.get(target.node)
+        if reception is None or reception.way is None:
+            raise PeerLost(f"The neuron {self._called(target.node)} left.")
+        return reception.way
+
+    def started(self, target: Target, model: ModelId) -> None:
+        key = (target.node, model)
+        self.in_flight[key] = self.in_flight.get(key, 0) + 1
+
+    def finished(self, target: Target, model: ModelId) -> None:
+        key = (target.node, model)
+        left = self.in_flight.get(key, 0) - 1
+        if left > 0:
+            self.in_flight[key] = left
+        else:
+            self.in_flight.pop(key, None)
+
+    def models(self) -> Sequence[ModelCapability]:
+        """One capability a model, from a neuron that is present, for listings."""
+        found = []
+        for model in sorted(self.view.holders):
+            present = self.present_holders(model)
+            if present:
+                found.append(self.view.neurons[present[0]].capabilities[model])
+        return found
+
+    # --- for the control API
+
+    def present_holders(self, model: ModelId) -> list[NodeId]:
+        return [
+            node
+            for node in self.view.holders.get(model, ())
+            if self.view.neurons[node].presence is Presence.PRESENT
+        ]
+
+    def placements(self) -> list[dict[str, Any]]:
+        """A row for each model on each neuron that is present."""
+        return [
+            {
+                **msgspec.to_builtins(self.view.neurons[node].capabilities[model]),
+                "node": node,
+                "neuron": self.view.neurons[node].descriptor.name,
+            }
+            for model in sorted(self.view.holders)
+            for node in self.present_holders(model)
+        ]
+
+    def listed(self) -> list[dict[str, Any]]:
+        now_s = self.now_s()
+        return [
+            {
+                **msgspec.to_builtins(neuron.descriptor),
+                "presence": neuron.presence.value,
+                "since_s": round(now_s - neuron.since_s, 3),
+                "reason": neuron.reason,
+                "draining": neuron.draining,
+                "load": msgspec.to_builtins(neuron.load),
+                "models": len(neuron.capabilities),
+                "path": self._path_kind(node),
+            }
+            for node, neuron in sorted(self.view.neurons.items())
+        ]
+
+    async def load(self, node: NodeId, model: ModelId) -> ProvisioningResponse:
+        """Return when loaded. Raises HelexaError with the neuron's own words when it is not."""
+        command = new_request_id()
+        return await self._provision(node, LoadModel(command=command, model=model))
+
+    async def unload(self, node: NodeId, model: ModelId) -> ProvisioningResponse:
+        command = new_request_id()
+        return await self._provision(node, UnloadModel(command=command, model=model))
+
+    async def drain(self, node: NodeId, *, enabled: bool) -> None:
+        await self._ask(node, Drain(enabled=enabled), TELL_WITHIN_S)
+
+    async def _provision(self, node: NodeId, message: Wire) -> ProvisioningResponse:
+        answer = await self._ask(node, message, LOAD_WITHIN_S)
+        if not isinstance(answer, ProvisioningResponse):
+            raise UpstreamFailed("The neuron answered something else than was asked.")
+        return answer
+
+    async def _ask(self, node: NodeId, message: Wire, timeout_s: float) -> Wire:
+        reception = self._receptions.get(node)
+        if reception is None or reception.session is None:
+            raise PeerLost(f"The neuron {self._called(node)} is not connected.")
+        try:
+            return await reception.session.ask(message, timeout_s=timeout_s)
+        except PeerRefused as refusal:
+            raise Relayed(refusal.code, refusal.message, refusal.retry_after_s) from refusal
+        except PeerUnsupported as error:
+            raise UpstreamFailed("The neuron's helexa is too old for this.") from error
+        except AnswerTimeout as error:
+            raise UpstreamTimeout(f"The neuron did not answer in {timeout_s:g} s.") from error
+        except LinkClosed as error:
+            raise PeerLost(f"The neuron {self._called(node)} left.") from error
+
+    def _called(self, node: NodeId) -> str:
+        neuron = self.view.neurons.get(node)
+        return (neuron.descriptor.name if neuron else "") or str(node)[:10]
+
+    def _path_kind(self, node: NodeId) -> str:
+        reception = self._receptions.get(node)
+        return reception.way.kind if reception and reception.way else ""

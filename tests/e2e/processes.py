@@ -1,0 +1,117 @@
+"""Real helexa processes for end-to-end tests: started, watched by their events, ended by pid."""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+READY_WITHIN_S = 60.0
+
+
+class Node:
+    """One `helexa ...` process and the events it printed."""
+
+    def __init__(self, arguments: list[str], *, cwd: Path) -> None:
+        self.arguments = arguments
+        self._log = (cwd / f"stderr-{arguments[0]}-{os.urandom(4).hex()}.log").open("w+b")
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "helexa", *arguments, "--json"],
+            cwd=cwd,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=self._log,
+            # A terminal's Ctrl-C is sent by the test, to the one process it means.
+            start_new_session=True,
+        )
+        self.events: list[dict[str, Any]] = []
+        self._queue: queue.Queue[dict[str, Any] | None] = queue.Queue()
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def _read(self) -> None:
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            self._queue.put(json.loads(line))
+        self._queue.put(None)
+
+    def wait_event(self, name: str, timeout_s: float = READY_WITHIN_S) -> dict[str, Any]:
+        for event in self.events:
+            if event.get("event") == name:
+                return event
+        while True:
+            try:
+                event = self._queue.get(timeout=timeout_s)
+            except queue.Empty:
+                raise AssertionError(f"no {name!r} event in {timeout_s} s\n{self.log()}") from None
+            if event is None:
+                raise AssertionError(f"{self.arguments} ended before {name!r}\n{self.log()}")
+            self.events.append(event)
+            if event.get("event") == name:
+                return event
+
+    @property
+    def ready(self) -> dict[str, Any]:
+        return self.wait_event("ready")
+
+    def log(self) -> str:
+        self._log.flush()
+        return Path(self._log.name).read_text(errors="replace")[-6000:]
+
+    def family(self) -> list[psutil.Process]:
+        """This process and all that descend from it."""
+        me = psutil.Process(self.process.pid)
+        return [me, *me.children(recursive=True)]
+
+    def signal(self, number: int) -> None:
+        os.kill(self.process.pid, number)
+
+    def stop(self, number: int = signal.SIGTERM, timeout_s: float = 40.0) -> int:
+        if self.process.poll() is None:
+            self.signal(number)
+        try:
+            return self.process.wait(timeout_s)
+        except subprocess.TimeoutExpired:
+            raise AssertionError(f"{self.arguments} did not end\n{self.log()}") from None
+
+    def close(self) -> None:
+        if self.process.poll() is None:
+            for process in reversed(self.family()):
+                with_suppress_kill(process)
+            self.process.wait(10)
+        self._reader.join(5)
+        if self.process.stdout is not None:
+            self.process.stdout.close()
+        self._log.close()
+
+
+def with_suppress_kill(process: psutil.Process) -> None:
+    try:
+        process.kill()
+    except psutil.NoSuchProcess:
+        return
+
+
+def wait_gone(processes: list[psutil.Process], timeout_s: float = 15.0) -> None:
+    """Fail with what is left when any of them still runs after `timeout_s`."""
+    _, alive = psutil.wait_procs(processes, timeout=timeout_s)
+    left = [one for one in alive if one.status() != psutil.STATUS_ZOMBIE]
+    assert not left, f"still running: {[(one.pid, one.cmdline()) for one in left]}"
+
+
+@contextmanager
+def helexa(*arguments: str, cwd: Path) -> Iterator[Node]:
+    node = Node(list(arguments), cwd=cwd)
+    try:
+        yield node
+    finally:
+        node.close()
