@@ -16,7 +16,7 @@ from typing import Final, cast
 
 import helexa
 from helexa.cli.output import event
-from helexa.cli.verb import Failed, Verb
+from helexa.cli.verb import Failed, Misused, Verb
 
 VERBS: Final = (
     "up",
@@ -95,7 +95,7 @@ def _run(verb: Verb, args: Namespace) -> int:
             print(f"helexa: {line}", file=sys.stderr)
             if args.json:
                 event({"event": "error", "message": line})
-        return 1
+        return 2 if isinstance(error, Misused) else 1
 
 
 def told(error: BaseException) -> list[str]:

@@ -21,3 +21,7 @@ class Verb(Protocol):
 
 class Failed(Exception):
     """The verb could not do what was asked. One line that says why and, if known, what helps."""
+
+
+class Misused(Failed):
+    """The flags do not go together; the exit status is that of a command line unread."""

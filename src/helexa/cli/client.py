@@ -1,0 +1,164 @@
+"""How a verb talks to a running node: its control API, found through the node's own folder.
+
+A node that runs leaves `run.json` (where it listens) and a token file in its folder;
+`--url` and `--token` say the same for a node elsewhere. The standard library's client is
+enough here and starts fast.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import ssl
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import quote, urlsplit
+
+from helexa.cli.verb import Failed
+
+ANSWER_BYTES_MAX: Final = 64 * 1024 * 1024
+ANSWER_WITHIN_S: Final = 10.0
+LOAD_WITHIN_S: Final = 1_900.0
+"""A little longer than a cortex gives a neuron to load a model: its reason beats ours."""
+
+URL_FIELD: Final = {"cortex": "orchestrator_url", "neuron": "api_url"}
+TOKEN_FILE: Final = {"cortex": "admin.token", "neuron": "api.token"}
+
+
+class Unreachable(Failed):
+    """Nothing answers there."""
+
+
+class Refused(Failed):
+    """The node answered no. `status` and `code` are its own."""
+
+    def __init__(self, status: int, code: str, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+        self.code = code
+
+
+@dataclass(frozen=True, slots=True)
+class Client:
+    url: str
+    token: str
+
+    def get(self, path: str) -> Any:
+        return self.ask("GET", path)
+
+    def post(self, path: str, body: Mapping[str, Any] | None = None) -> Any:
+        return self.ask("POST", path, body or {}, within_s=LOAD_WITHIN_S)
+
+    def delete(self, path: str) -> Any:
+        return self.ask("DELETE", path)
+
+    def probe(self, path: str) -> int:
+        """The status alone, whatever the body is. Raises Unreachable."""
+        return self._exchange("GET", path, None, ANSWER_WITHIN_S)[0]
+
+    def ask(
+        self,
+        method: str,
+        path: str,
+        body: Mapping[str, Any] | None = None,
+        *,
+        within_s: float = ANSWER_WITHIN_S,
+    ) -> Any:
+        """The decoded answer. Raises Unreachable or Refused."""
+        status, raw = self._exchange(method, path, body, within_s)
+        try:
+            answer = json.loads(raw) if raw else {}
+        except ValueError:
+            raise Failed(f"{self.url} answered {status} with something that is not JSON") from None
+        if status < 300:
+            return answer
+        error = answer.get("error") if isinstance(answer, dict) else None
+        if not isinstance(error, dict):
+            raise Refused(status, "", f"{self.url} answered {status}")
+        raise Refused(status, str(error.get("code")), str(error.get("message")))
+
+    def _exchange(
+        self, method: str, path: str, body: Mapping[str, Any] | None, within_s: float
+    ) -> tuple[int, bytes]:
+        connection = self._connection(within_s)
+        headers = {"authorization": f"Bearer {self.token}"} if self.token else {}
+        if body is not None:
+            headers["content-type"] = "application/json"
+        try:
+            payload = None if body is None else json.dumps(body).encode()
+            connection.request(method, path, payload, headers)
+            response = connection.getresponse()
+            return response.status, response.read(ANSWER_BYTES_MAX)
+        except (OSError, http.client.HTTPException, ssl.SSLError) as error:
+            reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+            raise Unreachable(f"{self.url} does not answer: {reason}") from error
+        finally:
+            connection.close()
+
+    def _connection(self, within_s: float) -> http.client.HTTPConnection:
+        parts = urlsplit(self.url)
+        try:
+            port = parts.port
+        except ValueError:
+            port = None
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise Failed(f"{self.url!r} is not a URL such as http://127.0.0.1:8040")
+        kind = http.client.HTTPSConnection if parts.scheme == "https" else _Plain
+        return kind(parts.hostname, port, timeout=within_s)
+
+
+_Plain = http.client.HTTPConnection
+
+
+def in_path(name: str) -> str:
+    """A model's or key's name as a path segment; slashes of a model id stay."""
+    return quote(name, safe="/:@+")
+
+
+def client_of(role: str, home: Path, url: str | None, token: str | None) -> Client:
+    """The client for the node of `role` under `home`, or for the one that `url` names."""
+    folder = home / role
+    if url:
+        return Client(url.rstrip("/"), token or _token(folder / TOKEN_FILE[role], needed=False))
+    found = running(folder)
+    if found is None:
+        raise Failed(
+            f"no {role} runs on {home}; start one with `helexa {role}` or `helexa up`, "
+            "or name it with --url and --token"
+        )
+    address = found.get(URL_FIELD[role])
+    if not address:
+        raise Failed(
+            f"the {role} on {home} opens no control API; start it with --orchestrator-socket"
+        )
+    return Client(address, token or _token(folder / TOKEN_FILE[role], needed=True))
+
+
+def running(folder: Path) -> dict[str, Any] | None:
+    """What the node of this folder says about itself, or None when none runs."""
+    try:
+        facts = json.loads((folder / "run.json").read_bytes())
+        os.kill(int(facts["pid"]), 0)
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    except PermissionError as error:
+        if error.filename is None:  # The process exists; it belongs to somebody else.
+            return dict(facts)
+        raise Failed(f"{error.filename} cannot be read: run this as the node's own user") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise Failed(f"{folder / 'run.json'} is damaged; restarting the node repairs it") from error
+    return dict(facts)
+
+
+def _token(path: Path, *, needed: bool) -> str:
+    try:
+        return path.read_text().strip()
+    except FileNotFoundError:
+        if needed:
+            raise Failed(f"{path} is missing; pass --token") from None
+        return ""
+    except OSError as error:
+        raise Failed(f"{path} cannot be read: {error.strerror}; pass --token") from error

@@ -1,0 +1,113 @@
+"""The catalogue as files for people: helexa.example.toml and docs/settings.md."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from textwrap import wrap
+from typing import Final
+
+from helexa.config.catalogue import MODEL_SECTION, MODEL_SETTINGS, SETTINGS, Setting
+from helexa.config.load import Value
+
+SECTION_WORDS: Final = {
+    "": "What every node has.",
+    "cortex": "The control plane, `helexa cortex`.",
+    "neuron": "The data plane, `helexa neuron`.",
+    MODEL_SECTION: "How one model is served; NAME is the model's name, quoted if it has dots.",
+    "up": "Both on one machine, `helexa up`. It takes the rest from [cortex] and [neuron].",
+}
+EXAMPLE_MODEL: Final = "helexa-demo"
+MARK: Final = "#"
+"""Directly before a setting that is switched off; prose has a space after it."""
+
+
+def example() -> str:
+    """A complete file: every setting with its default, none of them switched on."""
+    lines = [
+        "# Every setting of helexa, with its default. Take the # away from what you change.",
+        "# Environment variables and flags win over this file; `helexa config show --origin`",
+        "# says which value is in force and where it came from.",
+    ]
+    for section, words in SECTION_WORDS.items():
+        title = f"{section}.{EXAMPLE_MODEL}" if section == MODEL_SECTION else section
+        lines += ["", *([f"[{title}]"] if title else []), f"# {words}"]
+        for setting in _of(section):
+            lines += ["", *_prose(setting), f"{MARK}{setting.name} = {_written(setting)}"]
+    return "\n".join(lines) + "\n"
+
+
+def reference() -> str:
+    """docs/settings.md: a table a section, a row a setting."""
+    lines = [
+        "# Settings",
+        "",
+        "Made by `helexa config reference`; do not edit it by hand.",
+        "",
+        "A value is taken from the last of these that gives one: the default, the TOML file",
+        "(`--config FILE` or `HELEXA_CONFIG`), the environment, a flag. `--set KEY=VALUE` is a",
+        "flag for any setting. `helexa config show --origin` says which value is in force and",
+        "where it came from. A node refuses to start on a key that it does not know, a value of",
+        "the wrong type or out of range, and two roles on one socket.",
+    ]
+    for section, words in SECTION_WORDS.items():
+        title = {"": "Top level", MODEL_SECTION: f"[{MODEL_SECTION}.NAME]"}.get(section)
+        lines += [
+            "",
+            f"## {title or f'[{section}]'}",
+            "",
+            words,
+            "",
+            "| setting | meaning | accepted | default | flag | variable |",
+            "|---|---|---|---|---|---|",
+            *(_row(setting) for setting in _of(section)),
+        ]
+    return "\n".join(lines) + "\n"
+
+
+def shown(values: Iterable[tuple[str, Value]]) -> Iterator[tuple[str, str, str]]:
+    """(key, value as TOML, origin) of values in force."""
+    for key, found in values:
+        text = "" if found.value is None else found.setting.kind.to_toml(found.value)
+        yield key, text, str(found.origin)
+
+
+def _of(section: str) -> list[Setting]:
+    if section == MODEL_SECTION:
+        return list(MODEL_SETTINGS.values())
+    return [one for one in SETTINGS.values() if one.section == section]
+
+
+def _prose(setting: Setting) -> list[str]:
+    accepted = f"Accepted: {setting.kind.words}."
+    if setting.default_words:
+        accepted += f" Default: {setting.default_words}."
+    return [f"# {line}" for text in (setting.help, accepted) for line in wrap(text, 96)]
+
+
+def _written(setting: Setting) -> str:
+    """The default as TOML; where nothing is the default, an example."""
+    if setting.key == "home":
+        return '"/var/lib/helexa"'
+    if setting.key == "neuron.models_dir":
+        return '"/var/lib/helexa/models"'
+    value = setting.default
+    if value in (None, ()) and setting.example is not None:
+        value = setting.example
+    return setting.kind.to_toml(value)
+
+
+def _row(setting: Setting) -> str:
+    default = setting.default_words
+    if not default and setting.default is not None:
+        default = f"`{setting.kind.to_toml(setting.default)}`"
+    flag = f"`{setting.flag}`" if setting.flag else ""
+    variable = f"`{setting.variable}`" if setting.variable else ""
+    cells = (
+        f"`{setting.name}`",
+        setting.help,
+        setting.kind.words,
+        default,
+        flag,
+        variable,
+    )
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
