@@ -1,0 +1,1 @@
+"""Parts from which the demo models are made: corpus, vocabulary, networks, training, files."""
