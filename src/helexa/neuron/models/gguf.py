@@ -88,7 +88,7 @@ def read(path: Path) -> Metadata:
 
 def _metadata(cursor: _Cursor) -> Metadata:
     version = _version(cursor)
-    tensors, count = cursor.scalar("<Q"), cursor.scalar("<Q")
+    tensors, count = int(cursor.scalar("<Q")), int(cursor.scalar("<Q"))
     if tensors > TENSORS_MAX or count > FIELDS_MAX:
         raise ModelUnreadable(f"it claims {tensors} tensors and {count} metadata fields")
     fields: dict[str, Scalar | list[Scalar]] = {}
@@ -97,7 +97,7 @@ def _metadata(cursor: _Cursor) -> Metadata:
         value = _value(cursor, int(cursor.scalar("<I")))
         if value is not None:
             fields[key] = value
-    parameters, data_bytes = _tensors(cursor, int(tensors))
+    parameters, data_bytes = _tensors(cursor, tensors)
     alignment = fields.get("general.alignment", _DEFAULT_ALIGNMENT)
     if not isinstance(alignment, int) or not 0 < alignment <= 1 << 20:
         raise ModelUnreadable(f"it claims an alignment of {alignment!r}")
@@ -109,7 +109,7 @@ def _metadata(cursor: _Cursor) -> Metadata:
     return Metadata(
         version=version,
         fields=fields,
-        tensors=int(tensors),
+        tensors=tensors,
         parameters=parameters,
         file_bytes=cursor.size,
     )

@@ -25,6 +25,10 @@ class Gate:
         self.running = 0
 
     @property
+    def present_count(self) -> int:
+        return self._present
+
+    @property
     def waiting(self) -> int:
         return self._present - self.running
 

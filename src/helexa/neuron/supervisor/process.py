@@ -97,7 +97,7 @@ async def _end(process: Process, grace_s: float) -> None:
     await process.wait()
     # A killed worker that init has not reaped yet still holds its memory.
     with anyio.move_on_after(_GROUP_GONE_WITHIN_S):
-        while _signal_group(process.pid, 0):
+        while _signal_group(process.pid, 0):  # noqa: ASYNC110 - the kernel has no event for it
             await anyio.sleep(_POLL_S)
     await process.aclose()
 

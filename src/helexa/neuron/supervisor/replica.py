@@ -73,6 +73,8 @@ class Replica:
         policy: Policy | None = None,
     ) -> None:
         self.adapter = adapter
+        self.asked = spec
+        """As it was asked for; `spec` is that and what was learnt since."""
         self.spec = spec
         self.gate = Gate(spec.slots, queue_max)
         self.state = State()
@@ -83,6 +85,12 @@ class Replica:
         self._post, self._inbox = anyio.create_memory_object_stream[_Posted](INBOX_MAX)
         self._changed = anyio.Event()
         self._child = anyio.CancelScope()
+        self._askers = 0
+
+    @property
+    def is_asked(self) -> bool:
+        """Whether somebody waits for it to start."""
+        return self._askers > 0
 
     async def own(self) -> None:
         """The owner's task; runs until cancelled, and then no child is left."""
@@ -97,20 +105,31 @@ class Replica:
         Raises RuntimeExited with the reason when it would not start, NoCapacity
         when somebody stopped it meanwhile.
         """
-        if self.engine is None:
-            await self._tell(WantStarted(at=self._means.clock()))
-        return await self._serving()
+        if self.engine is not None:
+            return self.engine
+        return await self._start(WantStarted(at=self._means.clock()))
 
     async def load(self) -> Engine:
         """`ready`, for a person who insists."""
-        await self._tell(WantStarted(at=self._means.clock(), insist=True))
-        return await self._serving()
+        return await self._start(WantStarted(at=self._means.clock(), insist=True))
 
     async def stop(self) -> None:
         """Return when it is stopped."""
         await self._tell(WantStopped())
         while self.state.phase is Phase.STOPPING:
             await self._changed.wait()
+
+    def retire(self) -> None:
+        """Its owner ends once what was posted is done. Only for a stopped or given-up one."""
+        self._post.close()
+
+    async def _start(self, event: WantStarted) -> Engine:
+        self._askers += 1
+        try:
+            await self._tell(event)
+            return await self._serving()
+        finally:
+            self._askers -= 1
 
     async def _serving(self) -> Engine:
         while True:
@@ -136,7 +155,10 @@ class Replica:
         for effect in effects:
             match effect:
                 case Launch():
-                    tasks.start_soon(self._attend, name=f"child of {self.spec.files.model}")
+                    # Made here, so that a stop which comes before the task runs is not lost.
+                    self._child = anyio.CancelScope()
+                    name = f"child of {self.spec.files.model}"
+                    tasks.start_soon(self._attend, self._child, name=name)
                 case Stop():
                     self._child.cancel()
                 case Wait(failures=failures, launches=launches):
@@ -158,10 +180,10 @@ class Replica:
         await anyio.sleep(_BACKOFF.delay_s(failures, self._means.random))
         await self._tell(BackoffElapsed(launches=launches))
 
-    async def _attend(self) -> None:
+    async def _attend(self, scope: anyio.CancelScope) -> None:
         """One child from its start to its end, whichever way it ends."""
         ended = Exit(reason=ExitReason.STOPPED, detail="stopped")
-        with anyio.CancelScope() as self._child:
+        with scope:
             try:
                 async with self._means.launch(self.spec) as engine:
                     ended = await self._live(engine)

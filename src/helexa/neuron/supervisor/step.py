@@ -109,7 +109,9 @@ class Report:
 Effect: TypeAlias = Launch | Stop | Wait | Report
 
 
-def step(state: State, event: Event, policy: Policy) -> tuple[State, tuple[Effect, ...]]:
+def step(  # noqa: PLR0911 - a table of cases, one line each
+    state: State, event: Event, policy: Policy
+) -> tuple[State, tuple[Effect, ...]]:
     """Pairs not named here change nothing."""
     match state.phase, event:
         case Phase.STOPPED, WantStarted():
