@@ -1,0 +1,277 @@
+"""Four layers, one value each, and a refusal that says where to look."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from helexa.config import Config, ConfigRefused, Layer, load
+from helexa.config.catalogue import MODEL_SETTINGS, SETTINGS
+from helexa.util.sockets import Address
+
+
+def file_with(folder: Path, text: str) -> Path:
+    path = folder / "helexa.toml"
+    path.write_text(text)
+    return path
+
+
+def refusal(
+    flags: Mapping[str, Any] | None = None,
+    environment: Mapping[str, str] | None = None,
+    *,
+    file: Path | None = None,
+    roles: Collection[str] = (),
+) -> list[str]:
+    with pytest.raises(ConfigRefused) as refused:
+        load(flags or {}, environment or {}, file=file, roles=roles)
+    return str(refused.value).splitlines()
+
+
+def flag(key: str, text: str | list[str]) -> dict[str, tuple[str, str | list[str]]]:
+    return {key: (SETTINGS[key].flag or f"--set {key}", text)}
+
+
+def test_later_layers_win_and_say_so(tmp_path: Path) -> None:
+    file = file_with(tmp_path, "[cortex]\nqueue_max = 1\nname = 'file'\nregion = 'file'\n")
+    config = load(
+        flag("cortex.queue_max", "3"),
+        {"HELEXA_CORTEX_QUEUE_MAX": "2", "HELEXA_CORTEX_NAME": "variable"},
+        file=file,
+    )
+    assert (config.cortex.queue_max, config.cortex.name, config.cortex.region) == (
+        3,
+        "variable",
+        "file",
+    )
+    assert str(config.origin("cortex.queue_max")) == "--set cortex.queue_max"
+    assert str(config.origin("cortex.name")) == "HELEXA_CORTEX_NAME"
+    assert str(config.origin("cortex.region")) == f"{file}:4"
+    assert config.origin("cortex.policy").layer is Layer.DEFAULT
+
+
+def test_the_seed_sockets_are_read_from_flags() -> None:
+    config = load(
+        {
+            **flag("cortex.orchestrator_socket", "0.0.0.0:8040"),
+            **flag("cortex.gateway_socket", "0.0.0.0:8080"),
+            **flag("cortex.portal_sockets", ["0.0.0.0:8091", "[::1]:8092"]),
+        },
+        {},
+        roles=("cortex",),
+    )
+    assert config.cortex.orchestrator_socket == Address("0.0.0.0", 8040)
+    assert config.cortex.portal_sockets == (Address("0.0.0.0", 8091), Address("::1", 8092))
+
+
+def test_each_role_lives_in_its_own_folder_under_home(tmp_path: Path) -> None:
+    config = load(flag("home", str(tmp_path)), {})
+    assert config.cortex.home == tmp_path / "cortex"
+    assert config.neuron.home == tmp_path / "neuron"
+    assert config.neuron.models_dir == tmp_path / "models"
+
+
+@pytest.mark.parametrize(
+    ("environment", "home"),
+    [
+        ({"XDG_DATA_HOME": "/data"}, Path("/data/helexa")),
+        ({"XDG_DATA_HOME": "relative/is/ignored"}, Path.home() / ".local/share/helexa"),
+        ({}, Path.home() / ".local/share/helexa"),
+        ({"HELEXA_HOME": "/elsewhere", "XDG_DATA_HOME": "/data"}, Path("/elsewhere")),
+    ],
+)
+def test_the_default_home_follows_the_xdg_rules(environment: dict[str, str], home: Path) -> None:
+    assert load({}, environment).node.home == home
+
+
+def test_a_relative_folder_starts_where_it_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "etc").mkdir()
+    file_with(tmp_path / "etc", "home = 'state'\n")
+    monkeypatch.chdir(tmp_path)
+    assert load({}, {}, file=Path("etc/helexa.toml")).node.home == tmp_path / "etc" / "state"
+    assert load({}, {"HELEXA_HOME": "state"}).node.home == tmp_path / "state"
+
+
+def test_lists_are_repeated_flags_arrays_or_commas(tmp_path: Path) -> None:
+    expected = ("a/b", "c")
+    file = file_with(tmp_path, "[neuron]\npreload = ['a/b', 'c']\n")
+    for config in (
+        load({}, {}, file=file),
+        load({}, {"HELEXA_NEURON_PRELOAD": "a/b, c"}),
+        load(flag("neuron.preload", ["a/b", "c"]), {}),
+    ):
+        assert config.neuron.preload == expected
+
+
+def test_models_have_sections_of_their_own(tmp_path: Path) -> None:
+    file = file_with(
+        tmp_path,
+        "[neuron.models.'team/model-7b.q4']\nslots = 2\ndeterministic = true\n",
+    )
+    config = load({}, {}, file=file)
+    settings = config.neuron.models["team/model-7b.q4"]
+    assert (settings.slots, settings.deterministic, settings.context_tokens) == (2, True, None)
+    assert str(config.origin("neuron.models.team/model-7b.q4.slots")) == f"{file}:2"
+
+
+def test_every_problem_is_told_at_once_each_with_its_line(tmp_path: Path) -> None:
+    file = file_with(
+        tmp_path,
+        "hoem = 'x'\n[cortex]\nqueue_max = -1\ngatway_socket = 'x'\n"
+        "[neuron.models.m]\nslots = 'x'\n",
+    )
+    assert refusal(file=file, environment={"HELEXA_LOG_LEVEL": "loud"}) == [
+        f"{file}:1: hoem: is not a setting; did you mean home?",
+        f"{file}:4: cortex.gatway_socket: is not a setting; did you mean gateway_socket?",
+        "HELEXA_LOG_LEVEL: log_level: 'loud' is not a choice;"
+        + " accepted: one of debug, info, warning, error",
+        f"{file}:3: cortex.queue_max: -1 is out of range;"
+        + " accepted: a whole number from 0 to 1000000",
+        f'{file}:6: neuron.models.m.slots: "x" is not a number;'
+        + " accepted: a whole number from 1 to 256",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("[cortex]\nqueue_max = 1.5", ":2: cortex.queue_max: 1.5 is not a whole number"),
+        ("[cortex]\nqueue_max = true", ":2: cortex.queue_max: true is not a number"),
+        ("[cortex]\nkeepalive_s = nan", ":2: cortex.keepalive_s: nan is out of range"),
+        ("[cortex]\nkeepalive_s = 0", "above 0 up to 600"),
+        ("[cortex]\nname = 3", ":2: cortex.name: 3 is not a text in quotes"),
+        ("[cortex]\nportal_sockets = '0.0.0.0:1'", "is not a list"),
+        ("[cortex]\ngateway_socket = '8080'", "is not a socket; write HOST:PORT"),
+        ("[cortex]\ngateway_socket = '127.0.0.1:99999'", "a port from 0 to 65535"),
+        ("[cortex]\npolicy = 'random'", "'random' is not a choice; accepted: one of"),
+        ("[cortex]\nrelays = ['relay']", "'relay' is not a URL"),
+        ("[cortex]\nbody_bytes_max = '1 elephant'", "is not a size"),
+        ("[cortex]\nheader_bytes_max = '2MiB'", "out of range"),
+        ("[cortex]\nmodels_dir = '/x'", "did you mean neuron.models_dir?"),
+        ("cortex = 1", ":1: cortex: is a table: write [cortex]"),
+        ("[neuron]\ndemo_models = 'yes'", '"yes" is neither true nor false'),
+        ("[neuron]\nmodels = 1", ":2: neuron.models: is a table of models"),
+        ("[neuron.models]\n'../x' = {}", "cannot name a model"),
+        ("[neuron.models]\nx = 1", "write [neuron.models.x]"),
+        ("[neuron.models.x]\nsloots = 1", ":2: neuron.models.x.sloots: is not a setting"),
+        ("[neuron]\ncortexes = ['helexaxx']", ":2: neuron.cortexes: not a ticket"),
+        ("[neuron]\nlabels = { rack = 3 }", "3 is not a text in quotes"),
+        ("[neuron]\npreload = ['../x']", "cannot name a model"),
+        ("[neuron]\nmodels_dir = ''", "names no folder"),
+        ("a = ", "is not TOML"),
+        ("a = " + "[" * 20_000, "is not TOML"),
+        ("#" * 300_000, "accepted are at most"),
+    ],
+)
+def test_what_a_file_may_not_say(tmp_path: Path, text: str, words: str) -> None:
+    (line,) = refusal(file=file_with(tmp_path, text))
+    assert line.startswith(str(tmp_path / "helexa.toml"))
+    assert words in line
+
+
+def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    (line,) = refusal(environment={"HELEXA_CONFIG": str(tmp_path / "none.toml")})
+    assert line == f"{tmp_path / 'none.toml'}: cannot be read: No such file or directory"
+
+
+def test_bytes_that_are_no_text_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "helexa.toml"
+    path.write_bytes(b"\xff\xfe")
+    assert "is not TOML" in refusal(file=path)[0]
+
+
+@pytest.mark.parametrize(
+    ("environment", "words"),
+    [
+        ({"HELEXA_CORTEX_QUEUE_MAXX": "1"}, "did you mean HELEXA_CORTEX_QUEUE_MAX?"),
+        ({"HELEXA_NONSENSE": "1"}, "HELEXA_NONSENSE: is not a setting's variable"),
+        ({"HELEXA_NEURON_DEMO_MODELS": "maybe"}, "'maybe' is neither true nor false"),
+        ({"HELEXA_NEURON_LABELS": "rack"}, "'rack' is not KEY=VALUE"),
+        ({"HELEXA_NEURON_MEMORY_LIMIT": "-1"}, "is not a size"),
+    ],
+)  # fmt: skip
+def test_what_the_environment_may_not_say(environment: dict[str, str], words: str) -> None:
+    (line,) = refusal(environment=environment)
+    assert words in line
+
+
+def test_variables_that_are_not_ours_are_left_alone() -> None:
+    assert load({}, {"PATH": "/bin", "HELEXA_DEBUG": "1"}).cortex.queue_max == 1024
+
+
+def test_values_have_units_where_people_write_them() -> None:
+    config = load({}, {"HELEXA_NEURON_MEMORY_LIMIT": "2 GiB", "HELEXA_NEURON_LABELS": "a=1,b=2"})
+    assert config.neuron.memory_limit == 2 * 1024**3
+    assert config.neuron.labels == {"a": "1", "b": "2"}
+
+
+def test_a_flag_for_no_setting_is_refused() -> None:
+    (line,) = refusal({"cortex.queue": ("--set cortex.queue", "1")})
+    assert line == "--set cortex.queue: cortex.queue: is not a setting; did you mean queue_max?"
+
+
+def test_two_roles_on_one_socket_are_refused(tmp_path: Path) -> None:
+    file = file_with(
+        tmp_path,
+        "[cortex]\ngateway_socket = '0.0.0.0:8080'\nportal_sockets = ['127.0.0.1:8080']\n",
+    )
+    (line,) = refusal(file=file, roles=("cortex",))
+    assert line == (
+        f"{file}:3: cortex.portal_sockets: 127.0.0.1:8080 is already taken by "
+        f"cortex.gateway_socket ({file}:2); give each its own port"
+    )
+
+
+@pytest.mark.parametrize(
+    ("gateway", "portal"),
+    [
+        ("127.0.0.1:0", "127.0.0.1:0"),
+        ("127.0.0.1:8080", "127.0.0.2:8080"),
+        ("127.0.0.1:8080", "127.0.0.1:8091"),
+    ],
+)
+def test_sockets_that_do_not_meet_are_accepted(gateway: str, portal: str) -> None:
+    config = load(
+        {**flag("cortex.gateway_socket", gateway), **flag("cortex.portal_sockets", [portal])},
+        {},
+        roles=("cortex",),
+    )
+    assert str(config.cortex.portal_sockets[0]) == portal
+
+
+def test_conflicts_of_roles_that_do_not_start_do_no_harm() -> None:
+    flags = {
+        **flag("cortex.gateway_socket", "127.0.0.1:8060"),
+        **flag("neuron.api_socket", "127.0.0.1:8060"),
+    }
+    assert isinstance(load(flags, {}, roles=("cortex",)), Config)
+    (line,) = refusal(flags, roles=("cortex", "neuron"))
+    assert "neuron.api_socket" in line
+
+
+def test_a_cortex_that_loses_neurons_between_two_reports_is_refused() -> None:
+    (line,) = refusal(flag("cortex.health_every_s", "5"), roles=("cortex",))
+    assert "lost_after_s (4) must be above health_every_s (5)" in line
+
+
+@pytest.mark.parametrize("key", sorted(SETTINGS))
+def test_a_default_is_accepted_by_its_own_kind(key: str) -> None:
+    setting = SETTINGS[key]
+    if setting.default is None:
+        assert setting.default_words, "a setting without a default value says what happens then"
+        return
+    import tomllib
+
+    raw = tomllib.loads(f"v = {setting.kind.to_toml(setting.default)}")["v"]
+    assert setting.kind.from_toml(raw, Path("/")) == setting.default
+
+
+def test_no_two_settings_share_a_variable() -> None:
+    variables = [one.variable for one in SETTINGS.values()]
+    assert len(set(variables)) == len(variables)
+    assert all(one.help.endswith(".") for one in (*SETTINGS.values(), *MODEL_SETTINGS.values()))
