@@ -13,7 +13,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, Final
@@ -54,7 +54,7 @@ class Member:
         log: LogFile,
         *,
         grace_s: float,
-        on_ready: Callable[[dict[str, Any]], Awaitable[None]],
+        on_ready: Callable[[dict[str, Any]], Coroutine[Any, Any, None]],
         on_ended: Callable[[Ended], None],
     ) -> None:
         self.role = role
