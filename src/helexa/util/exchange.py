@@ -101,6 +101,11 @@ class Response:
         self._waiter: asyncio.Future[None] | None = None
         self._wake_at = NEVER
 
+    @property
+    def is_complete(self) -> bool:
+        """Whether the body ended well and all of it was taken."""
+        return self._finished and not self._chunks and self._error is None
+
     def header(self, name: bytes) -> bytes | None:
         """The first value of a header, named in lower case."""
         for each, value in self.headers:

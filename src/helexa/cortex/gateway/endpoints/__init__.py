@@ -1,0 +1,1 @@
+"""One endpoint a file, each exporting `endpoint`; the folder is the registry."""

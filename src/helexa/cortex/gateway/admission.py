@@ -1,0 +1,52 @@
+"""Who may be served now: the key, and a bound on what is under way for one model.
+
+A `Ticket` is the permission for one request. It is given back exactly once,
+however the request ends.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from helexa.cortex.gateway.seams import KeyGrant, Keys
+from helexa.protocol.errors import QueueFull
+from helexa.protocol.ids import ModelId, RequestId
+from helexa.protocol.work import WorkloadClass
+
+
+@dataclass(slots=True)
+class Ticket:
+    request_id: RequestId
+    grant: KeyGrant
+    model: ModelId
+    workload: WorkloadClass
+    began_s: float
+
+
+class Admission:
+    def __init__(self, keys: Keys, *, queue_max: int) -> None:
+        self._keys = keys
+        self._queue_max = queue_max
+        self._under_way: dict[ModelId, int] = {}
+
+    @property
+    def under_way(self) -> int:
+        return sum(self._under_way.values())
+
+    def check(self, secret: str) -> KeyGrant:
+        """Raises KeyInvalid or KeyRevoked."""
+        return self._keys.check(secret)
+
+    def admit(self, ticket: Ticket) -> None:
+        """Called after routing, so that only models that exist are counted. Raises QueueFull."""
+        count = self._under_way.get(ticket.model, 0)
+        if count >= self._queue_max:
+            raise QueueFull(f"{count} requests for this model are under way; try again shortly.")
+        self._under_way[ticket.model] = count + 1
+
+    def leave(self, ticket: Ticket) -> None:
+        count = self._under_way[ticket.model] - 1
+        if count:
+            self._under_way[ticket.model] = count
+        else:
+            del self._under_way[ticket.model]

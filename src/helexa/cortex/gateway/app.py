@@ -1,0 +1,131 @@
+"""The gateway's ASGI app: settings and collaborators in, one callable out.
+
+Requests for work are looked up by path before the framework sees them, because
+its layers would be felt in every streamed token. Everything else is Starlette's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import logging
+import pkgutil
+import time
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from typing import Any, Final
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import BaseRoute
+
+from helexa.cortex.gateway import endpoints
+from helexa.cortex.gateway.admission import Admission
+from helexa.cortex.gateway.dispatch import Dispatch, Patience
+from helexa.cortex.gateway.endpoints import models
+from helexa.cortex.gateway.envelope import body_of, headers_of
+from helexa.cortex.gateway.ingress import Ingress
+from helexa.cortex.gateway.observe import Observer
+from helexa.cortex.gateway.seams import Fleet, Keys
+from helexa.cortex.gateway.work import Bench, WorkEndpoint, work_app
+from helexa.cortex.settings import CortexSettings
+from helexa.protocol.errors import HelexaError, InternalFault, MethodNotAllowed, RouteUnknown
+from helexa.util.asgi import App, Receive, Scope, Send
+from helexa.util.health import health_routes
+from helexa.util.metrics import Metrics
+
+SILENCE_KEEPALIVES: Final = 6
+"""A neuron that misses this many of its own keepalive comments in a row is dead."""
+
+log = logging.getLogger(__name__)
+
+
+def gateway(
+    settings: CortexSettings,
+    *,
+    keys: Keys,
+    fleet: Fleet,
+    metrics: Metrics,
+) -> App:
+    """The app to serve on the gateway socket."""
+    admission = Admission(keys, queue_max=settings.queue_max)
+    patience = Patience(
+        first_byte_timeout_s=settings.first_byte_timeout_s,
+        silence_timeout_s=max(settings.keepalive_s * SILENCE_KEEPALIVES, 30.0),
+        keepalive_s=settings.keepalive_s,
+    )
+    bench = Bench(
+        fleet=fleet,
+        admission=admission,
+        dispatch=Dispatch(fleet, patience),
+        observer=Observer(metrics, under_way=lambda: admission.under_way),
+        now=asyncio.get_running_loop().time,
+        body_bytes_max=settings.body_bytes_max,
+        body_timeout_s=settings.body_timeout_s,
+    )
+    hot: dict[str, App] = {one.path: work_app(one, bench) for one in work_endpoints()}
+    # A cortex knows since when it lists a model, not when somebody made it.
+    listing = models.routes(fleet=fleet, admission=admission, created=int(time.time()))
+
+    def why_not_ready() -> str:
+        return "" if fleet.models() else "no neuron that is connected has a model"
+
+    rest = _framework([*listing, *health_routes(why_not_ready=why_not_ready, metrics=metrics)])
+
+    def app(scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+        return hot.get(scope["path"], rest)(scope, receive, send)
+
+    return app
+
+
+def work_endpoints() -> Iterator[WorkEndpoint[Any]]:
+    """What the files in `endpoints/` export."""
+    for module in pkgutil.iter_modules(endpoints.__path__):
+        found = importlib.import_module(f"{endpoints.__name__}.{module.name}")
+        if (endpoint := getattr(found, "endpoint", None)) is not None:
+            yield endpoint
+
+
+def _framework(routes: Sequence[BaseRoute]) -> App:
+    handlers: dict[Any, Callable[[Request, Exception], Awaitable[Response]]] = {
+        HelexaError: _refuse,
+        HTTPException: _refuse_http,
+        Exception: _refuse_fault,
+    }
+    starlette = Starlette(routes=routes, exception_handlers=handlers)
+    # `/v1/models/` would be sent elsewhere with a body that is no envelope.
+    starlette.router.redirect_slashes = False
+
+    async def named(scope: Scope, receive: Receive, send: Send) -> None:
+        ids = Ingress(scope).id_headers
+
+        async def send_named(message: Any) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message.get("headers", ()), *ids]
+            await send(message)
+
+        await starlette(scope, receive, send_named)
+
+    return named
+
+
+async def _refuse(_request: Request, error: Exception) -> Response:
+    assert isinstance(error, HelexaError)
+    body = body_of(error)
+    response = Response(body, error.status)
+    response.raw_headers = headers_of(error, body)
+    return response
+
+
+async def _refuse_http(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    if error.status_code == 405:
+        allowed = (error.headers or {}).get("Allow", "another method")
+        return await _refuse(request, MethodNotAllowed(request.method, allowed))
+    return await _refuse(request, RouteUnknown(request.method, request.url.path))
+
+
+async def _refuse_fault(request: Request, error: Exception) -> Response:
+    log.error("gateway_fault", exc_info=error, extra={"path": request.url.path})
+    return await _refuse(request, InternalFault())

@@ -1,0 +1,21 @@
+"""`POST /v1/embeddings`."""
+
+from __future__ import annotations
+
+from helexa.cortex.gateway.ingress import Ingress
+from helexa.cortex.gateway.work import WorkEndpoint
+from helexa.protocol.errors import BodyMalformed
+from helexa.protocol.openai.requests import EmbeddingHead, is_text_or_list
+from helexa.protocol.work import WorkloadClass
+
+
+def _classify(_head: EmbeddingHead, _body: bytes, _ingress: Ingress) -> WorkloadClass:
+    return WorkloadClass.EMBEDDING
+
+
+def _check(head: EmbeddingHead) -> None:
+    if not is_text_or_list(head.input):
+        raise BodyMalformed("`input` is a string, or a list of strings or tokens.", "input")
+
+
+endpoint = WorkEndpoint(path="/v1/embeddings", head=EmbeddingHead, classify=_classify, check=_check)

@@ -1,0 +1,47 @@
+"""What the gateway reads of a request before its body: who asks, and under which names."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from helexa.protocol.errors import KeyInvalid
+from helexa.protocol.ids import RequestId, new_request_id
+from helexa.util.asgi import Scope
+
+_SANE_ID: Final = re.compile(rb"[A-Za-z0-9._:/+=-]{1,128}\Z")
+
+
+class Ingress:
+    """The headers that matter, found in one pass; a general map costs more than its use here."""
+
+    __slots__ = ("id_headers", "request_id", "secret", "session", "workload")
+
+    def __init__(self, scope: Scope) -> None:
+        self.secret = b""
+        self.session = b""
+        self.workload = b""
+        shown = b""
+        for name, value in scope["headers"]:
+            if name == b"authorization":
+                scheme, _, secret = value.partition(b" ")
+                if scheme.lower() == b"bearer":
+                    self.secret = secret.strip()
+            elif name == b"x-api-key":
+                self.secret = self.secret or value
+            elif name == b"x-request-id":
+                if _SANE_ID.match(value):
+                    shown = value
+            elif name == b"x-helexa-session":
+                self.session = value
+            elif name == b"x-helexa-workload":
+                self.workload = value
+        self.request_id: RequestId = new_request_id()
+        ours = self.request_id.encode()
+        self.id_headers = [(b"x-request-id", shown or ours), (b"x-helexa-request-id", ours)]
+
+    def key(self) -> str:
+        """The API key. Raises KeyInvalid when there is none or it cannot be one."""
+        if not self.secret or not self.secret.isascii():
+            raise KeyInvalid
+        return self.secret.decode("ascii")

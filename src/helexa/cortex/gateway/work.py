@@ -1,0 +1,162 @@
+"""The way of one request for work, from its headers to its last byte.
+
+    headers -> key -> body -> head -> class -> route -> ticket -> dispatch -> settle
+
+An endpoint file says what is particular to it; this is what they share. It is
+raw ASGI because a request object would cost more than everything done here.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final, Generic, TypeVar
+
+import msgspec
+
+from helexa.cortex.gateway.admission import Admission, Ticket
+from helexa.cortex.gateway.answer import Answer
+from helexa.cortex.gateway.dispatch import Dispatch, Job
+from helexa.cortex.gateway.ingress import Ingress
+from helexa.cortex.gateway.observe import Observer
+from helexa.cortex.gateway.seams import Fleet
+from helexa.protocol.errors import (
+    BodyTooLarge,
+    HelexaError,
+    InternalFault,
+    MethodNotAllowed,
+    RequestRejected,
+)
+from helexa.protocol.ids import ModelId
+from helexa.protocol.openai.requests import Generation, Head
+from helexa.protocol.routing import RouteHints
+from helexa.protocol.work import Usage, WorkloadClass
+from helexa.runtime.body import typed
+from helexa.util.asgi import (
+    App,
+    BodyTooBig,
+    BodyTooSlow,
+    ClientGone,
+    Receive,
+    Scope,
+    Send,
+    UntilDisconnect,
+    read_body,
+)
+
+SESSION_CHARS_MAX: Final = 256
+CLIENT_GONE_STATUS: Final = 499
+"""nginx's number for it; only metrics see it."""
+
+H = TypeVar("H", bound=Head)
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkEndpoint(Generic[H]):
+    """What a file in `endpoints/` says about one kind of work."""
+
+    path: str
+    head: type[H]
+    classify: Callable[[H, bytes, Ingress], WorkloadClass]
+    check: Callable[[H], None]
+    """Raises BodyMalformed for what the types cannot say."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bench:
+    """What all work endpoints of one gateway share."""
+
+    fleet: Fleet
+    admission: Admission
+    dispatch: Dispatch
+    observer: Observer
+    now: Callable[[], float]
+    body_bytes_max: int
+    body_timeout_s: float
+
+
+def work_app(endpoint: WorkEndpoint[H], bench: Bench) -> App:
+    """The ASGI app of one endpoint."""
+    decoder = msgspec.json.Decoder(endpoint.head)
+    path = endpoint.path
+    observer = bench.observer.on(path)
+
+    async def run(scope: Scope, receive: Receive, send: Send) -> None:
+        began_s = bench.now()
+        ingress = Ingress(scope)
+        answer = Answer(send, ingress.id_headers)
+        usage: Usage | None = None
+        status = 0
+        with UntilDisconnect(scope) as client:
+            try:
+                usage = await serve(scope, receive, ingress, answer, began_s)
+            except ClientGone:
+                status = CLIENT_GONE_STATUS
+            except HelexaError as error:
+                await answer.fail(error)
+            except Exception:
+                log.exception("gateway_fault", extra={"request": ingress.request_id})
+                await answer.fail(InternalFault())
+        if client.gone:
+            status = CLIENT_GONE_STATUS
+        observer.finished(status or answer.status, bench.now() - began_s, usage)
+
+    async def serve(
+        scope: Scope, receive: Receive, ingress: Ingress, answer: Answer, began_s: float
+    ) -> Usage | None:
+        if scope["method"] != "POST":
+            raise MethodNotAllowed(scope["method"], "POST")
+        grant = bench.admission.check(ingress.key())
+        body = await body_of(scope, receive)
+        head = typed(decoder, body)
+        endpoint.check(head)
+        workload = endpoint.classify(head, body, ingress)
+        session = ingress.session.decode("latin-1") or head.prompt_cache_key or head.user or ""
+        model = ModelId(head.model)
+        decision = bench.fleet.route(
+            workload,
+            model,
+            RouteHints(session=session[:SESSION_CHARS_MAX], prompt_bytes=len(body)),
+        )
+        stream = isinstance(head, Generation) and bool(head.stream)
+        ticket = Ticket(ingress.request_id, grant, model, workload, began_s)
+        job = Job(
+            ticket,
+            path,
+            body,
+            (
+                (b"content-type", b"application/json"),
+                ingress.id_headers[1],
+                (b"x-helexa-usage", b"1"),
+            ),
+            stream,
+            isinstance(head, Generation) and head.wants_usage,
+        )
+        bench.admission.admit(ticket)
+        try:
+            return await bench.dispatch.serve(job, decision, answer)
+        finally:
+            bench.admission.leave(ticket)
+
+    async def body_of(scope: Scope, receive: Receive) -> bytes:
+        try:
+            return await read_body(
+                scope, receive, bytes_max=bench.body_bytes_max, timeout_s=bench.body_timeout_s
+            )
+        except BodyTooBig as error:
+            raise BodyTooLarge(error.bytes_max) from None
+        except BodyTooSlow:
+            raise BodyLate from None
+
+    return run
+
+
+class BodyLate(RequestRejected):
+    status, code = 408, "body_timeout"
+
+    @property
+    def message(self) -> str:
+        return "The request body took too long to arrive."

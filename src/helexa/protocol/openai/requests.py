@@ -1,0 +1,58 @@
+"""The heads of OpenAI requests: the few fields that decide where a request goes.
+
+Everything else in a body is between the client and the model, and passes as it
+came. Prompts are looked at only to say that one is missing or is not a prompt.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+
+class StreamOptions(msgspec.Struct, frozen=True):
+    include_usage: bool | None = None
+
+
+class MessageHead(msgspec.Struct, frozen=True):
+    role: str
+
+
+class Head(msgspec.Struct, frozen=True, kw_only=True):
+    """What all requests for work have."""
+
+    model: str
+    user: str | None = None
+    prompt_cache_key: str | None = None
+
+
+class Generation(Head, frozen=True, kw_only=True):
+    """What all requests for text have."""
+
+    stream: bool | None = None
+    stream_options: StreamOptions | None = None
+    max_tokens: int | None = None
+
+    @property
+    def wants_usage(self) -> bool:
+        return self.stream_options is not None and self.stream_options.include_usage is True
+
+
+class ChatHead(Generation, frozen=True, kw_only=True):
+    messages: list[MessageHead]
+    max_completion_tokens: int | None = None
+
+
+class CompletionHead(Generation, frozen=True, kw_only=True):
+    prompt: msgspec.Raw
+    """A string, strings, token ids, or lists of those."""
+
+
+class EmbeddingHead(Head, frozen=True, kw_only=True):
+    input: msgspec.Raw
+    """As `prompt`."""
+
+
+def is_text_or_list(raw: msgspec.Raw) -> bool:
+    """Whether valid JSON is a non-empty string or a non-empty array, without decoding it."""
+    start = bytes(memoryview(raw)[:2])
+    return start[:1] in (b'"', b"[") and start not in (b'""', b"[]")
