@@ -115,3 +115,8 @@ def helexa(*arguments: str, cwd: Path) -> Iterator[Node]:
         yield node
     finally:
         node.close()
+
+
+def runtime_children(node: Node) -> list[psutil.Process]:
+    """The runtime processes below `node`, whichever adapter started them."""
+    return [one for one in node.family() if any("children" in word for word in one.cmdline())]

@@ -7,7 +7,7 @@ pure and elsewhere (`fleet`, `scheduler`); this file keeps what they decide upon
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 import anyio
@@ -70,7 +70,9 @@ class Neurons:
         name: str,
         monotonic: Callable[[], float],
         random: Callable[[], float],
+        events: Callable[[Mapping[str, Any]], None] = lambda _event: None,
     ) -> None:
+        """`events` is told of neurons that come and go, as JSON-shaped objects."""
         self.view = FleetView()
         self.in_flight: dict[tuple[NodeId, ModelId], int] = {}
         self._policy = policy
@@ -78,6 +80,7 @@ class Neurons:
         self._name = name
         self._monotonic = monotonic
         self._random = random
+        self._events = events
         self._receptions: dict[NodeId, Reception] = {}
 
     # --- for links
@@ -104,6 +107,14 @@ class Neurons:
                 now_s=self.now_s(),
             )
         )
+        self._events(
+            {
+                "event": "neuron_registered",
+                "node_id": node,
+                "name": register.descriptor.name,
+                "path": reception.way.kind if reception.way else "",
+            }
+        )
 
     def is_current(self, reception: Reception) -> bool:
         return reception.node is not None and self._receptions.get(reception.node) is reception
@@ -112,6 +123,7 @@ class Neurons:
         if reception.node is not None and self.is_current(reception):
             del self._receptions[reception.node]
             self.post(NeuronLeft(node=reception.node, reason=reason, now_s=self.now_s()))
+            self._events({"event": "neuron_left", "node_id": reception.node, "reason": reason})
 
     async def keep_time(self) -> None:
         """Mark the silent and forget the long gone, until cancelled."""

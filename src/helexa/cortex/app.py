@@ -1,0 +1,260 @@
+"""From settings to a running cortex: the one place where its parts meet.
+
+Everything is started inside `running` and gone when its block ends, in the
+reverse order: no new requests first, then the streams, then the links, then the
+database.
+"""
+
+from __future__ import annotations
+
+import random
+import socket
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Final, TypeAlias
+
+import msgspec
+
+import helexa
+from helexa.cortex.accounts.keys import Keys, open_keys
+from helexa.cortex.gateway.app import gateway
+from helexa.cortex.orchestrator import policies
+from helexa.cortex.orchestrator.api import ControlApi, application
+from helexa.cortex.orchestrator.fleet import Presence
+from helexa.cortex.orchestrator.links import Links
+from helexa.cortex.orchestrator.neurons import Neurons
+from helexa.cortex.orchestrator.reception import Timing
+from helexa.cortex.portal.app import portal
+from helexa.cortex.portal.overview import Overview, model_rows, neuron_rows
+from helexa.cortex.settings import CortexSettings
+from helexa.mesh.identity import NodeKey
+from helexa.mesh.node import MeshNode
+from helexa.mesh.sticky import sticky_port
+from helexa.mesh.transport import TransportSettings
+from helexa.mesh.transports import iroh
+from helexa.protocol.errors import ErrorBody, ErrorEnvelope
+from helexa.protocol.ids import NodeId, OperatorId
+from helexa.protocol.messages import Hello, Role
+from helexa.protocol.version import VERSION, VERSION_MIN
+from helexa.util.asgi import App
+from helexa.util.background import background
+from helexa.util.health import health_routes
+from helexa.util.home import announced, claimed, secret_token
+from helexa.util.http_server import ServerLimits, serving
+from helexa.util.metrics import Metrics
+from helexa.util.sockets import Address, listen_tcp
+
+ADMIN_TOKEN_FILE: Final = "admin.token"  # noqa: S105 - the file's name
+KEY_FILE: Final = "node.key"
+
+Emit: TypeAlias = Callable[[Mapping[str, Any]], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cortex:
+    """A cortex that serves. URLs of roles that are off are None or empty."""
+
+    node_id: NodeId
+    ticket: str
+    mesh_addr: str
+    admin_token_path: Path
+    gateway_url: str | None
+    orchestrator_url: str | None
+    portal_urls: tuple[str, ...]
+    neurons: Neurons
+    keys: Keys
+
+
+@asynccontextmanager
+async def running(
+    settings: CortexSettings, *, events: Emit = lambda _event: None
+) -> AsyncIterator[Cortex]:
+    """Yield when every socket that was asked for serves.
+
+    `events` is told what happens, as JSON-shaped objects. Raises AddressTaken,
+    HomeUnusable, StoreUnusable, KeyUnusable and RequestRejected (an unknown
+    policy), each with the words for an operator, before anything serves.
+    """
+    started_s = time.monotonic()
+    async with AsyncExitStack() as stack:
+        stack.enter_context(claimed(settings.home))
+        # All sockets first: a taken one must refuse the start, not half of it.
+        sockets = _Sockets(stack)
+        gateway_url = sockets.open("gateway", settings.gateway_socket)
+        orchestrator_url = sockets.open("orchestrator", settings.orchestrator_socket)
+        portal_urls = tuple(
+            url for address in settings.portal_sockets if (url := sockets.open("portal", address))
+        )
+        key = NodeKey.load_or_create(settings.home / KEY_FILE)
+        token_path = settings.home / ADMIN_TOKEN_FILE
+        admin_token = secret_token(token_path)
+        keys = stack.enter_context(open_keys(settings.home))
+        neurons = Neurons(
+            policy=policies.named(settings.policy),
+            timing=Timing(settings.health_every_s, settings.lost_after_s),
+            name=settings.name,
+            monotonic=time.monotonic,
+            random=random.random,
+            events=events,
+        )
+        mesh = await stack.enter_async_context(_mesh(key, settings, Links(neurons)))
+        tasks = await stack.enter_async_context(background())
+        tasks.start_soon(neurons.keep_time)
+
+        cortex = Cortex(
+            node_id=key.node_id,
+            ticket=str(mesh.ticket()),
+            mesh_addr=str(mesh.transports["iroh"].bound),
+            admin_token_path=token_path,
+            gateway_url=gateway_url,
+            orchestrator_url=orchestrator_url,
+            portal_urls=portal_urls,
+            neurons=neurons,
+            keys=keys,
+        )
+        apps = _apps(settings, cortex, admin_token, started_s)
+        limits = ServerLimits(
+            header_bytes_max=settings.header_bytes_max,
+            header_timeout_s=settings.header_timeout_s,
+            write_stall_s=settings.write_stall_s,
+            connections_max=settings.connections_max,
+        )
+        # The gateway is entered last, so it is left first and with its full grace.
+        for role in ("portal", "orchestrator", "gateway"):
+            if listeners := sockets.by_role.get(role):
+                await stack.enter_async_context(
+                    serving(
+                        apps[role](),
+                        listeners,
+                        limits,
+                        error_body=_error_body,
+                        shutdown_grace_s=settings.shutdown_grace_s if role == "gateway" else 1.0,
+                    )
+                )
+        stack.enter_context(announced(settings.home, _run_facts(cortex)))
+        yield cortex
+
+
+def _mesh(key: NodeKey, settings: CortexSettings, links: Links) -> Any:
+    open_transport = sticky_port(iroh.open_transport, settings.home / "mesh.port")
+    hello = Hello(
+        role=Role.CORTEX,
+        lowest=VERSION_MIN,
+        highest=VERSION,
+        agent=f"helexa/{helexa.__version__}",
+        operator=OperatorId(key.node_id),
+    )
+    transport = TransportSettings(bind=settings.mesh_socket, relays=settings.relays)
+    return MeshNode.running(key, hello, {"iroh": (open_transport, transport)}, links)
+
+
+class _Sockets:
+    """Listening sockets by role, closed with the stack unless a server took them over."""
+
+    def __init__(self, stack: AsyncExitStack) -> None:
+        self._stack = stack
+        self.by_role: dict[str, list[socket.socket]] = {}
+
+    def open(self, role: str, address: Address | None) -> str | None:
+        """The URL a client on this machine can use, or None when the role is off."""
+        if address is None:
+            return None
+        listener = listen_tcp(address)
+        self._stack.callback(listener.close)
+        self.by_role.setdefault(role, []).append(listener)
+        return f"http://{address.reachable_host()}:{listener.getsockname()[1]}"
+
+
+def _apps(
+    settings: CortexSettings, cortex: Cortex, admin_token: str, started_s: float
+) -> dict[str, Callable[[], App]]:
+    roles = tuple(
+        role
+        for role, on in (
+            ("orchestrator", cortex.orchestrator_url),
+            ("gateway", cortex.gateway_url),
+            ("portal", cortex.portal_urls),
+        )
+        if on
+    )
+    metrics = Metrics()
+    _fleet_metrics(metrics, cortex.neurons)
+
+    def status() -> Mapping[str, Any]:
+        return {
+            "node_id": cortex.node_id,
+            "name": settings.name,
+            "version": helexa.__version__,
+            "roles": roles,
+            "uptime_s": round(time.monotonic() - started_s, 3),
+            "ticket": cortex.ticket,
+            "mesh_addr": cortex.mesh_addr,
+            "gateway_url": cortex.gateway_url,
+            "orchestrator_url": cortex.orchestrator_url,
+            "portal_urls": cortex.portal_urls,
+            "neurons": len(cortex.neurons.view.neurons),
+            "models": len(cortex.neurons.view.holders),
+            "in_flight": sum(cortex.neurons.in_flight.values()),
+        }
+
+    def overview(host: str) -> Overview:
+        port = cortex.gateway_url.rpartition(":")[2] if cortex.gateway_url else ""
+        view = cortex.neurons.view
+        return Overview(
+            name=settings.name,
+            version=helexa.__version__,
+            node=str(cortex.node_id),
+            base_url=f"http://{host}:{port}/v1" if port else "",
+            roles=roles,
+            models=model_rows(view),
+            neurons=neuron_rows(view, cortex.neurons.now_s()),
+        )
+
+    def control() -> App:
+        api = ControlApi(neurons=cortex.neurons, keys=cortex.keys, status=status)
+        health = health_routes(why_not_ready=lambda: "", metrics=metrics)
+        return application(api, admin_token=admin_token, health=health)
+
+    return {
+        "gateway": lambda: gateway(
+            keys=cortex.keys, fleet=cortex.neurons, settings=settings, metrics=metrics
+        ),
+        "orchestrator": control,
+        "portal": lambda: portal(overview),
+    }
+
+
+def _fleet_metrics(metrics: Metrics, neurons: Neurons) -> None:
+    gauge = metrics.gauge("neurons", "Neurons by presence.", ["presence"])
+
+    def count(presence: Presence) -> float:
+        return float(sum(one.presence is presence for one in neurons.view.neurons.values()))
+
+    for presence in Presence:
+        gauge.labels(presence.value).set_function(partial(count, presence))
+    metrics.gauge("models", "Models that some neuron lists.").set_function(
+        lambda: float(len(neurons.view.holders))
+    )
+
+
+def _run_facts(cortex: Cortex) -> dict[str, Any]:
+    return {
+        "role": "cortex",
+        "node_id": cortex.node_id,
+        "ticket": cortex.ticket,
+        "gateway_url": cortex.gateway_url,
+        "orchestrator_url": cortex.orchestrator_url,
+        "portal_urls": cortex.portal_urls,
+    }
+
+
+def _error_body(status: int, message: str) -> bytes:
+    """For what the HTTP server refuses before any application sees it."""
+    kind = "invalid_request_error" if status < 500 else "server_error"
+    return msgspec.json.encode(
+        ErrorEnvelope(ErrorBody(message=message, type=kind, code=f"http_{status}"))
+    )
