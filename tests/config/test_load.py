@@ -128,12 +128,18 @@ def test_every_problem_is_told_at_once_each_with_its_line(tmp_path: Path) -> Non
     assert refusal(file=file, environment={"HELEXA_LOG_LEVEL": "loud"}) == [
         f"{file}:1: hoem: is not a setting; did you mean home?",
         f"{file}:4: cortex.gatway_socket: is not a setting; did you mean gateway_socket?",
-        "HELEXA_LOG_LEVEL: log_level: 'loud' is not a choice;"
-        + " accepted: one of debug, info, warning, error",
-        f"{file}:3: cortex.queue_max: -1 is out of range;"
-        + " accepted: a whole number from 0 to 1000000",
-        f'{file}:6: neuron.models.m.slots: "x" is not a number;'
-        + " accepted: a whole number from 1 to 256",
+        (
+            "HELEXA_LOG_LEVEL: log_level: 'loud' is not a choice; "
+            "accepted: one of debug, info, warning, error"
+        ),
+        (
+            f"{file}:3: cortex.queue_max: -1 is out of range; "
+            "accepted: a whole number from 0 to 1000000"
+        ),
+        (
+            f'{file}:6: neuron.models.m.slots: "x" is not a number; '
+            "accepted: a whole number from 1 to 256"
+        ),
     ]
 
 

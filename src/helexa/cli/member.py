@@ -11,7 +11,6 @@ import json
 import random
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager, suppress
@@ -112,7 +111,7 @@ class Member:
     async def _live(self, serving: anyio.Event, first: TaskStatus[None] | None) -> int:
         """One process from its start to its end; returns its status."""
         self._log.new_chapter()
-        command = leash.command([sys.executable, "-m", "helexa", *self._argv()])
+        command = leash.command(self._argv())
         process = await anyio.open_process(
             command, stdin=subprocess.DEVNULL, start_new_session=True
         )

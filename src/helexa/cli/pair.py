@@ -11,6 +11,7 @@ import json
 import os
 import secrets
 import shlex
+import sys
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -28,6 +29,7 @@ from helexa.cli.verb import Failed
 from helexa.config import Config, Layer
 from helexa.util.sockets import Address
 
+HELEXA: Final = (sys.executable, "-m", "helexa")
 LOOK_EVERY_S: Final = 0.05
 KEY_NAME: Final = "up"
 END_MARGIN_S: Final = 5.0
@@ -105,7 +107,7 @@ class Pair:
     def _cortex_argv(self) -> list[str]:
         up, ready = self._config.up, self._cortex.ready if self._cortex else {}
         portal = (ready.get("portal_urls") or [""])[0]
-        argv = ["cortex", *self._common()]
+        argv = [*HELEXA, "cortex", *self._common()]
         # A cortex that comes back is where it was: its clients know the old ports only.
         argv += ["--gateway-socket", _again(up.gateway_socket, ready.get("gateway_url"))]
         argv += ["--orchestrator-socket", _again(up.orchestrator_socket, ready.get(_CONTROL))]
@@ -116,7 +118,7 @@ class Pair:
 
     def _neuron_argv(self) -> list[str]:
         up, ready = self._config.up, self._neuron.ready if self._neuron else {}
-        argv = ["neuron", *self._common(), "--cortex", self._ticket]
+        argv = [*HELEXA, "neuron", *self._common(), "--cortex", self._ticket]
         argv += ["--api-socket", _again(up.api_socket, ready.get("api_url"))]
         if self._config.origin("neuron.control_socket").layer is Layer.DEFAULT:
             argv += ["--control-socket", "127.0.0.1:0"]
