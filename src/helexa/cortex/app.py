@@ -221,7 +221,7 @@ def _apps(
 
     return {
         "gateway": lambda: gateway(
-            keys=cortex.keys, fleet=cortex.neurons, settings=settings, metrics=metrics
+            settings, keys=cortex.keys, fleet=cortex.neurons, metrics=metrics
         ),
         "orchestrator": control,
         "portal": lambda: portal(overview),
