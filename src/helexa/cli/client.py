@@ -101,10 +101,10 @@ class Client:
     def _connection(self, within_s: float) -> http.client.HTTPConnection:
         parts = urlsplit(self.url)
         try:
-            port = parts.port
+            port, usable = parts.port, parts.scheme in ("http", "https") and parts.hostname
         except ValueError:
-            port = None
-        if parts.scheme not in ("http", "https") or not parts.hostname:
+            port, usable = None, False
+        if not usable or not parts.hostname:
             raise Failed(f"{self.url!r} is not a URL such as http://127.0.0.1:8040")
         kind = http.client.HTTPSConnection if parts.scheme == "https" else _Plain
         return kind(parts.hostname, port, timeout=within_s)
@@ -148,7 +148,7 @@ def running(folder: Path) -> dict[str, Any] | None:
         if error.filename is None:  # The process exists; it belongs to somebody else.
             return dict(facts)
         raise Failed(f"{error.filename} cannot be read: run this as the node's own user") from error
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, OverflowError) as error:
         raise Failed(f"{folder / 'run.json'} is damaged; restarting the node repairs it") from error
     return dict(facts)
 

@@ -38,7 +38,7 @@ def gathered(client: Client, role: str) -> dict[str, Any]:
 
 def _blocks(found: dict[str, Any]) -> list[str]:
     """Single facts first, then a table for each list of things."""
-    flat = [(name.replace("_", " "), value) for name, value in found.items() if _is_plain(value)]
+    flat = [(_label(key), _units(key, one)) for key, one in found.items() if _is_plain(one)]
     blocks = [facts(flat)]
     for name, value in found.items():
         if name == "neurons":
@@ -46,7 +46,7 @@ def _blocks(found: dict[str, Any]) -> list[str]:
         elif isinstance(value, list) and value and isinstance(value[0], dict):
             blocks.append(_anything(name, value))
         elif isinstance(value, dict) and value:
-            blocks.append(f"{name.replace('_', ' ')}\n" + _indented(_nested(value)))
+            blocks.append(f"{_label(name)}\n" + _indented(_nested(value)))
     return [block for block in blocks if block]
 
 
@@ -80,15 +80,16 @@ def _anything(name: str, rows: list[dict[str, Any]]) -> str:
     columns = [key for key in rows[0] if any(_is_plain(row.get(key)) for row in rows)]
     columns = [key for key in columns if any(row.get(key) not in (None, "", 0) for row in rows)][:9]
     cells = [[_cut(_units(key, row.get(key))) for key in columns] for row in rows]
-    return f"{name.replace('_', ' ')}\n" + _indented(
-        table([key.replace("_", " ") for key in columns], cells)
-    )
+    return f"{_label(name)}\n" + _indented(table([_label(key) for key in columns], cells))
 
 
 def _nested(value: dict[str, Any]) -> str:
-    return facts(
-        [(key.replace("_", " "), _cut(_units(key, one), 100)) for key, one in value.items()]
-    )
+    return facts([(_label(key), _cut(_units(key, one), 100)) for key, one in value.items()])
+
+
+def _label(key: str) -> str:
+    """The unit stands with the value, so the name need not carry it."""
+    return key.removesuffix("_s").removesuffix("_bytes").replace("_", " ")
 
 
 def _units(key: str, value: Any) -> Any:
