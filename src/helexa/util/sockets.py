@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import socket
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +54,10 @@ class Address:
         return Address(self.host, port, self.path)
 
 
+UNIX_PATH_BYTES_MAX: Final = 107
+"""What fits into a Unix socket's address on Linux, the final zero aside."""
+
+
 class AddressTaken(Exception):
     """Somebody else listens there, or the address is not this machine's."""
 
@@ -71,4 +77,23 @@ def listen_tcp(address: Address, *, backlog: int = 2048) -> socket.socket:
     except OSError as error:
         listener.close()
         raise AddressTaken(f"cannot listen on {address}: {error.strerror or error}") from error
+    return listener
+
+
+def listen_unix(path: Path, *, backlog: int = 2048) -> socket.socket:
+    """A listening Unix socket that only this user may open; the caller removes the file.
+
+    A file that is there already is replaced: call this only where the folder is the caller's own.
+    Raises AddressTaken with the operating system's reason.
+    """
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        path.unlink(missing_ok=True)
+        listener.bind(str(path))
+        path.chmod(0o600)
+        listener.listen(backlog)
+        listener.setblocking(False)
+    except OSError as error:
+        listener.close()
+        raise AddressTaken(f"cannot listen on unix:{path}: {error.strerror or error}") from error
     return listener

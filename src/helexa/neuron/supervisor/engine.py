@@ -107,7 +107,8 @@ async def launched(
     # Not under the neuron's home: a socket's path may have 107 bytes and homes are long.
     folder = Path(tempfile.mkdtemp(prefix="helexa-"))
     try:
-        socket = folder / "s"
+        # llama.cpp takes a host name for a path by this ending alone.
+        socket = folder / "child.sock"
         plan = adapter.plan(spec, Grant(socket=socket, scratch=folder, devices=devices))
         async with child(
             plan.argv, plan.env, folder=str(folder), grace_s=plan.stop_grace_s

@@ -29,6 +29,11 @@ class Gate:
         return self._present
 
     @property
+    def has_room(self) -> bool:
+        """Whether `slot` would not wait."""
+        return self.running < self.slots and self._inside.value > 0
+
+    @property
     def waiting(self) -> int:
         return self._present - self.running
 

@@ -1,0 +1,338 @@
+"""From settings to a running neuron: the one place where its parts meet.
+
+Everything is started inside `running` and gone when its block ends, in the
+reverse order: goodbye first, then no new requests, then the streams within their
+grace, then the links, then the children.
+"""
+
+from __future__ import annotations
+
+import platform
+import socket
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, TypeAlias
+
+import anyio
+import anyio.to_thread
+import msgspec
+import psutil
+
+import helexa
+from helexa.mesh.identity import NodeKey
+from helexa.mesh.node import MeshNode
+from helexa.mesh.session import Inbound, Session
+from helexa.mesh.sticky import sticky_port
+from helexa.mesh.ticket import Ticket
+from helexa.mesh.transport import OpenTransport, Stream, TransportSettings
+from helexa.mesh.transports import iroh
+from helexa.neuron import budget, hardware
+from helexa.neuron.announce import Announcer, Told
+from helexa.neuron.control import NeuronControl
+from helexa.neuron.hardware import cpu
+from helexa.neuron.models.digests import Digests
+from helexa.neuron.models.store import DEMO_FOLDER, ModelStore
+from helexa.neuron.serving.app import Routes
+from helexa.neuron.serving.doors import ApiDoor, MeshDoor, WorkDoor
+from helexa.neuron.serving.execute import Executor
+from helexa.neuron.serving.metrics import NeuronMetrics
+from helexa.neuron.serving.work_socket import WorkPaths, work_socket_path
+from helexa.neuron.settings import NeuronSettings
+from helexa.neuron.supervisor.roster import Roster, World
+from helexa.protocol.errors import ErrorBody, ErrorEnvelope, HelexaError, NotAllowed
+from helexa.protocol.ids import NodeId, OperatorId
+from helexa.protocol.messages import ExecuteRequest, Hello, Role, Wire
+from helexa.protocol.version import VERSION, VERSION_MIN
+from helexa.protocol.work import Fingerprint, Load, NeuronDescriptor
+from helexa.util.background import background
+from helexa.util.home import HomeUnusable, announced, claimed, secret_token
+from helexa.util.http_server import App, HttpServer, ServerLimits, serving
+from helexa.util.sockets import Address, listen_tcp, listen_unix
+
+TOKEN_FILE: Final = "api.token"  # noqa: S105 - the file's name
+KEY_FILE: Final = "node.key"
+DIGESTS_FILE: Final = "digests.json"
+
+Emit: TypeAlias = Callable[[Mapping[str, Any]], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Neuron:
+    """A neuron that serves."""
+
+    node_id: NodeId
+    ticket: str
+    api_url: str
+    control_addr: str
+    admin_token_path: Path
+    roster: Roster
+    announcer: Announcer
+    mesh: MeshNode
+
+
+@asynccontextmanager
+async def running(
+    settings: NeuronSettings,
+    *,
+    events: Emit | None = None,
+    open_transport: OpenTransport = iroh.open_transport,
+) -> AsyncIterator[Neuron]:
+    """Yield when it serves: requests on its sockets, cortexes that dial in, models on demand.
+
+    `events` is told what happens, as JSON-shaped objects. Raises AddressTaken,
+    HomeUnusable, KeyUnusable and TicketMalformed, each with the words for an
+    operator, before anything serves.
+    """
+    started_s = time.monotonic()
+    tickets = [Ticket.parse(text) for text in settings.cortexes]
+    async with AsyncExitStack() as stack:
+        stack.enter_context(claimed(settings.home))
+        # The socket first: a taken one must refuse the start, not half of it.
+        listener, api_url = _listening(settings.api_socket)
+        stack.callback(listener.close)
+        key = NodeKey.load_or_create(settings.home / KEY_FILE)
+        token_path = settings.home / TOKEN_FILE
+        token = secret_token(token_path)
+        machine = await anyio.to_thread.run_sync(hardware.fingerprint)
+
+        digests = Digests(settings.home / DIGESTS_FILE)
+        await stack.enter_async_context(digests.running())
+        store = _store(settings, digests)
+        await store.scan()
+        memory = _memory_of(settings, machine)
+        world = World(memory=memory, threads=cpu.compute_threads(machine.cpus))
+        roster = Roster(store, settings, world)
+        await stack.enter_async_context(roster.running())
+        if events is not None:
+            roster.observe(_StateEvents(roster, events).look)
+
+        metrics = NeuronMetrics(roster)
+        executor = Executor(
+            roster,
+            metrics,
+            body_bytes_max=settings.body_bytes_max,
+            keepalive_s=settings.keepalive_s,
+        )
+        work_path = stack.enter_context(work_socket_path(settings.home))
+        work_door = WorkDoor()
+
+        def load(sequence: int) -> Load:
+            return _load(roster, memory(), sequence, time.monotonic() - started_s)
+
+        descriptor = NeuronDescriptor(
+            node=key.node_id,
+            operator=OperatorId(key.node_id),
+            version=helexa.__version__,
+            hardware=machine,
+            name=settings.name or platform.node(),
+            region=settings.region,
+            labels=settings.labels,
+        )
+        announcer = Announcer(
+            roster, Told(descriptor=descriptor, load=load), WorkPaths(work_path, work_door)
+        )
+        host = _Host(announcer, NeuronControl(roster, lambda: load(0), executor.cancel))
+        mesh = await stack.enter_async_context(_mesh(key, settings, host, open_transport))
+        neuron = Neuron(
+            node_id=key.node_id,
+            ticket=str(mesh.ticket()),
+            api_url=api_url,
+            control_addr=str(next(iter(mesh.transports.values())).bound),
+            admin_token_path=token_path,
+            roster=roster,
+            announcer=announcer,
+            mesh=mesh,
+        )
+
+        def status() -> Mapping[str, Any]:
+            return _status(neuron, descriptor, load(0))
+
+        routes = Routes(roster, executor, metrics.metrics, status)
+        api = routes.behind(ApiDoor(settings.api_socket, token), management=True)
+        work = routes.behind(work_door, path_check=True)
+        # Entered after the mesh and the roster, so left before them and with their full grace.
+        tasks = await stack.enter_async_context(background())
+        host.streams = await stack.enter_async_context(
+            _serving(settings, routes.behind(MeshDoor()), [])
+        )
+        await stack.enter_async_context(_serving(settings, work, [listen_unix(work_path)]))
+        await stack.enter_async_context(_serving(settings, api, [listener]))
+        stack.push_async_callback(announcer.goodbye, "this neuron shuts down")
+        host.opened.set()
+        for ticket in tickets:
+            tasks.start_soon(mesh.keep_connected, ticket, name="cortex")
+        for model in settings.preload:
+            tasks.start_soon(_preload, roster, model, events, name="preload")
+        stack.enter_context(announced(settings.home, _run_facts(neuron)))
+        yield neuron
+
+
+class _Host:
+    """What happens on the links of this neuron: `helexa.mesh.node.Host`."""
+
+    def __init__(self, announcer: Announcer, control: NeuronControl) -> None:
+        self.opened = anyio.Event()
+        self.streams: HttpServer | None = None
+        self._announcer = announcer
+        self._control = control
+
+    async def on_session(self, session: Session) -> None:
+        # A cortex may dial in while the sockets are still being opened.
+        await self.opened.wait()
+        if session.hello.role is not Role.CORTEX:
+            await session.close(reason="a neuron talks to cortexes only")
+            return
+        await self._announcer.attend(session)
+
+    async def on_message(self, inbound: Inbound) -> Wire | None:
+        if inbound.session.hello.role is not Role.CORTEX:
+            raise NotAllowed
+        return await self._control.answer(inbound.message)
+
+    async def on_stream(self, session: Session, request: ExecuteRequest, stream: Stream) -> None:
+        del request  # What is wanted stands in the HTTP request behind it.
+        if self.streams is not None and session.hello.role is Role.CORTEX:
+            await self.streams.serve_stream(stream)
+
+
+class _StateEvents:
+    """Tells each change of a model's state once."""
+
+    def __init__(self, roster: Roster, emit: Emit) -> None:
+        self._roster = roster
+        self._emit = emit
+        self._told: dict[str, tuple[str, str]] = {}
+
+    def look(self) -> None:
+        for capability in self._roster.capabilities():
+            now = capability.state.value, capability.reason
+            if self._told.get(capability.model) != now:
+                self._told[capability.model] = now
+                state, reason = now
+                self._emit(
+                    {"event": "model", "model": capability.model, "state": state, "reason": reason}
+                )
+
+
+async def _preload(roster: Roster, model: str, events: Emit | None) -> None:
+    try:
+        await roster.load(model)
+    except HelexaError as error:
+        # Serving the other models is better than not starting; the operator is told.
+        if events is not None:
+            events({"event": "preload_failed", "model": model, "reason": error.message})
+
+
+def _listening(address: Address) -> tuple[socket.socket, str]:
+    """The API's socket, and the URL that a client on this machine can use."""
+    if address.path:
+        return listen_unix(Path(address.path)), str(address)
+    listener = listen_tcp(address)
+    return listener, f"http://{address.reachable_host()}:{listener.getsockname()[1]}"
+
+
+def _store(settings: NeuronSettings, digests: Digests) -> ModelStore:
+    try:
+        settings.models_dir.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise HomeUnusable(
+            f"cannot use the models folder {settings.models_dir}: {error.strerror or error}"
+        ) from error
+    demo = DEMO_FOLDER if settings.demo_models and DEMO_FOLDER.is_dir() else None
+    return ModelStore(settings.models_dir, digests, demo_folder=demo)
+
+
+def _memory_of(settings: NeuronSettings, machine: Fingerprint) -> Callable[[], budget.Memory]:
+    total = machine.memory_bytes
+    if settings.memory_limit:
+        total = min(total, settings.memory_limit + settings.memory_reserve)
+
+    def memory() -> budget.Memory:
+        return budget.Memory(
+            total=total,
+            available=cpu.memory_available(hardware.SYSTEM_ROOT),
+            reserve=settings.memory_reserve,
+        )
+
+    return memory
+
+
+def _mesh(
+    key: NodeKey, settings: NeuronSettings, host: _Host, open_transport: OpenTransport
+) -> Any:
+    hello = Hello(
+        role=Role.NEURON,
+        lowest=VERSION_MIN,
+        highest=VERSION,
+        agent=f"helexa/{helexa.__version__}",
+        operator=OperatorId(key.node_id),
+    )
+    sticky = sticky_port(open_transport, settings.home / "control.port")
+    transport = TransportSettings(bind=settings.control_socket, relays=settings.relays)
+    return MeshNode.running(key, hello, {"iroh": (sticky, transport)}, host)
+
+
+def _serving(settings: NeuronSettings, app: App, sockets: list[socket.socket]) -> Any:
+    return serving(
+        app,
+        sockets,
+        ServerLimits(),
+        error_body=_error_body,
+        shutdown_grace_s=settings.shutdown_grace_s,
+    )
+
+
+def _error_body(status: int, message: str) -> bytes:
+    kind = "server_error" if status >= 500 else "invalid_request_error"
+    return msgspec.json.encode(ErrorEnvelope(ErrorBody(message=message, type=kind)))
+
+
+def _load(roster: Roster, memory: budget.Memory, sequence: int, uptime_s: float) -> Load:
+    return Load(
+        sequence=sequence,
+        uptime_s=round(uptime_s, 3),
+        cpu_share=psutil.cpu_percent() / 100,
+        memory_used_bytes=max(0, memory.total - memory.available),
+        memory_free_bytes=budget.free(memory, roster.granted),
+        replicas=roster.loads(),
+        draining=roster.draining,
+    )
+
+
+def _status(neuron: Neuron, descriptor: NeuronDescriptor, load: Load) -> Mapping[str, Any]:
+    dials = neuron.mesh.dials
+    return {
+        "node_id": neuron.node_id,
+        "name": descriptor.name,
+        "version": descriptor.version,
+        "ticket": neuron.ticket,
+        "api_url": neuron.api_url,
+        "control_addr": neuron.control_addr,
+        "hardware": descriptor.hardware,
+        "load": load,
+        "cortexes": [
+            {
+                "node": dial.ticket.node,
+                "connected": dial.session is not None,
+                "attempts": dial.attempts,
+                "last_error": dial.last_error,
+            }
+            for dial in dials
+        ],
+        "registered_with": sorted(neuron.announcer.cortexes),
+        "models": neuron.roster.capabilities(),
+    }
+
+
+def _run_facts(neuron: Neuron) -> Mapping[str, Any]:
+    return {
+        "role": "neuron",
+        "node_id": neuron.node_id,
+        "ticket": neuron.ticket,
+        "api_url": neuron.api_url,
+        "control_addr": neuron.control_addr,
+        "version": helexa.__version__,
+    }

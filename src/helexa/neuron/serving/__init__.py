@@ -1,0 +1,1 @@
+"""The neuron's HTTP side: the OpenAI-shaped API, its doors, and the way of one request."""

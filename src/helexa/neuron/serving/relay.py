@@ -1,0 +1,167 @@
+"""A runtime's event stream on its way to a client, checked without being parsed.
+
+Nearly every read holds whole events of one known form, and those bytes go on as
+they are after a few substring tests. The rest - usage, the end, anything odd -
+is looked at one event at a time. Only whole events leave, so that an error can
+always be put behind the last one.
+
+The engine is always asked for usage; it counts per choice. Here the counts are
+added up and given once, at the end, to those who asked.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any, Final, TypeAlias
+
+import msgspec
+
+from helexa.protocol.errors import HelexaError, RuntimeRefused
+from helexa.protocol.work import Usage
+
+EVENT_BYTES_MAX: Final = 4 * 1024 * 1024
+
+_START: Final = b"data: {"
+_BETWEEN: Final = b"}\n\ndata: {"
+_STOP: Final = b"}\n\n"
+_DONE: Final = b"data: [DONE]\n\n"
+_SEPARATOR: Final = re.compile(rb"\r?\n\r?\n")
+
+_fields: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_encode: Final = msgspec.json.Encoder().encode
+
+ReadUsage: TypeAlias = Callable[[bytes], Usage | None]
+ReadRefusal: TypeAlias = Callable[[bytes], HelexaError]
+
+
+class Relay:
+    """Feed it what the child sends; `done` says that the child has said all.
+
+    `feed` raises RuntimeRefused for what is no event stream, and whatever
+    `refusal` makes of an error event.
+    """
+
+    def __init__(
+        self, *, wants_usage: bool, choices: int, usage: ReadUsage, refusal: ReadRefusal
+    ) -> None:
+        self.done = False
+        self.counts: list[Usage] = []
+        self._wants_usage = wants_usage
+        self._choices = max(1, choices)
+        self._usage = usage
+        self._refusal = refusal
+        self._rest = b""
+        self._last_usage: dict[str, msgspec.Raw] | None = None
+
+    def total(self) -> Usage | None:
+        """What the whole request used; None where the engine said nothing."""
+        if not self.counts:
+            return None
+        # The choices of one prompt share it: it was read once.
+        shared = min(self._choices, len(self.counts))
+        return Usage(
+            prompt_uncached=sum(one.prompt_uncached for one in self.counts) // shared,
+            prompt_cached=sum(one.prompt_cached for one in self.counts) // shared,
+            completion=sum(one.completion for one in self.counts),
+            reasoning=sum(one.reasoning for one in self.counts),
+        )
+
+    def feed(self, data: bytes) -> bytes:
+        """What may go to the client now."""
+        if self._rest:
+            data = self._rest + data
+            self._rest = b""
+        if _is_plain(data):
+            return data
+        *events, self._rest = _SEPARATOR.split(data)
+        if len(self._rest) > EVENT_BYTES_MAX:
+            raise RuntimeRefused(reason="The runtime sent an event without an end.")
+        return b"".join(self._judged(event) for event in events)
+
+    def _judged(self, event: bytes) -> bytes:
+        payload = payload_of(event)
+        if self.done or not payload or payload == b"null":
+            # Comments; and llama.cpp begins some answers with an event that says null.
+            return b""
+        if payload == b"[DONE]":
+            self.done = True
+            return self._usage_event() + _DONE
+        fields = _decoded(payload)
+        if "error" in fields:
+            raise self._refusal(payload)
+        if "usage" not in fields:
+            return b"data: " + payload + b"\n\n"
+        return self._counted(payload, fields)
+
+    def _counted(self, payload: bytes, fields: dict[str, msgspec.Raw]) -> bytes:
+        counted = self._usage(payload)
+        if counted is None:
+            # `"usage": null`, as servers write it that were asked for usage.
+            kept = fields if self._wants_usage else _without_usage(fields)
+            return b"data: " + _encode(kept) + b"\n\n"
+        self.counts.append(counted)
+        self._last_usage = fields
+        if bytes(fields.get("choices", b"[]")).strip() == b"[]":
+            return b""
+        return b"data: " + _encode(_without_usage(fields)) + b"\n\n"
+
+    def _usage_event(self) -> bytes:
+        if not self._wants_usage or self._last_usage is None:
+            return b""
+        event: dict[str, Any] = {**self._last_usage, "choices": []}
+        if len(self.counts) > 1:
+            event["usage"] = as_openai(self.total())
+        return b"data: " + _encode(event) + b"\n\n"
+
+
+def payload_of(event: bytes) -> bytes:
+    """The `data` of one event: b"" for comments. Raises RuntimeRefused for what is no event."""
+    if event.startswith(b"data: ") and b"\n" not in event:
+        return event[6:]
+    lines = []
+    for line in event.splitlines():
+        name, colon, value = line.partition(b":")
+        if name == b"data" and colon:
+            lines.append(value.removeprefix(b" "))
+        elif line and name not in (b"", b"event", b"id", b"retry"):
+            raise RuntimeRefused(reason="The runtime sent something that is no event stream.")
+    return b"\n".join(lines)
+
+
+def as_openai(usage: Usage | None) -> dict[str, Any]:
+    """The `usage` object in OpenAI's overlapping counts."""
+    if usage is None:
+        return {}
+    completion = usage.completion + usage.reasoning
+    counts: dict[str, Any] = {
+        "prompt_tokens": usage.prompt,
+        "completion_tokens": completion,
+        "total_tokens": usage.prompt + completion,
+        "prompt_tokens_details": {"cached_tokens": usage.prompt_cached},
+    }
+    if usage.reasoning:
+        counts["completion_tokens_details"] = {"reasoning_tokens": usage.reasoning}
+    return counts
+
+
+def _is_plain(data: bytes) -> bool:
+    # JSON has no raw line breaks inside, so these few tests see every event's begin and end.
+    # A quotation mark inside a text is escaped, so `"usage"` can only be a member's name.
+    if not (data.startswith(_START) and data.endswith(_STOP)):
+        return False
+    events = data.count(b"\n\n")
+    if events > 1 and data.count(_BETWEEN) != events - 1:
+        return False
+    return b'"usage"' not in data and b'"error"' not in data and b"\r" not in data
+
+
+def _decoded(payload: bytes) -> dict[str, msgspec.Raw]:
+    try:
+        return _fields.decode(payload)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise RuntimeRefused(reason="The runtime sent an event that is not JSON.") from error
+
+
+def _without_usage(fields: dict[str, msgspec.Raw]) -> dict[str, msgspec.Raw]:
+    return {name: value for name, value in fields.items() if name != "usage"}
