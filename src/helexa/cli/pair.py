@@ -7,6 +7,7 @@ between machines.
 
 from __future__ import annotations
 
+import http
 import json
 import os
 import secrets
@@ -63,6 +64,7 @@ class Pair:
         self._cortex: Member | None = None
         self._neuron: Member | None = None
         self._ticket = ""
+        self._mesh_addr = ""
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[Ready]:
@@ -92,6 +94,7 @@ class Pair:
                 scope.deadline = anyio.current_time() + self._config.up.ready_timeout_s
                 async with cortex.running():
                     self._ticket = cortex.ready["ticket"]
+                    self._mesh_addr = cortex.ready["mesh_addr"]
                     async with neuron.running():
                         ready = await self._joined()
                         scope.deadline = float("inf")
@@ -134,9 +137,10 @@ class Pair:
 
     async def _cortex_again(self, ready: dict[str, Any]) -> None:
         self._say({"event": "back", "role": "cortex", "pid": ready.get("pid")})
-        if ready["ticket"] != self._ticket and self._neuron is not None:
+        self._ticket = ready["ticket"]
+        if ready["mesh_addr"] != self._mesh_addr and self._neuron is not None:
             # Its old port was taken meanwhile. The neuron would dial the old one for ever.
-            self._ticket = ready["ticket"]
+            self._mesh_addr = ready["mesh_addr"]
             self._neuron.ask_to_end()
 
     async def _neuron_again(self, ready: dict[str, Any]) -> None:
@@ -188,19 +192,16 @@ class Pair:
         """Wait until the cortex sees the neuron, then have it load the models. Raises Failed."""
         assert self._neuron is not None
         node = self._neuron.ready["node_id"]
-        while not await _is_seen(control, node):  # noqa: ASYNC110 - the event is in another process
-            await anyio.sleep(LOOK_EVERY_S)
         for model in self._config.up.models:
-            try:
-                answer = await _asked(
-                    control, "POST", f"/api/v1/models/{in_path(model)}/load", {"node": node}
-                )
-            except Refused as error:
-                raise Failed(f"{model} cannot be loaded: {error}") from error
-            for result in answer["results"]:
-                if result["response"].get("state") != "loaded":
-                    reason = result["response"].get("reason")
+            state, reason = "", ""
+            while state != "loaded":
+                if state == "failed":
                     raise Failed(f"{model} cannot be loaded: {reason}")
+                if await _is_seen(control, node):
+                    state, reason = await _load_on(control, node, model)
+                if state != "loaded":
+                    # What comes next happens in another process; asking is all there is.
+                    await anyio.sleep(LOOK_EVERY_S)
 
     async def _key(self, control: Client, gateway: str) -> str:
         """The key of the last time where it still opens the gateway, else a new one."""
@@ -239,6 +240,21 @@ async def _is_seen(control: Client, node: str) -> bool:
     except Unreachable:
         return False  # The cortex died and is being started again.
     return any(one["node"] == node and one["presence"] == "present" for one in listed["neurons"])
+
+
+async def _load_on(control: Client, node: str, model: str) -> tuple[str, str]:
+    """(state, reason) after asking; "" when the cortex or the neuron died meanwhile."""
+    path = f"/api/v1/models/{in_path(model)}/load"
+    try:
+        answer = await _asked(control, "POST", path, {"node": node})
+    except Unreachable:
+        return "", ""
+    except Refused as error:
+        if error.status == http.HTTPStatus.SERVICE_UNAVAILABLE:
+            return "", ""
+        raise Failed(f"{model} cannot be loaded: {error}") from error
+    (result,) = answer["results"]
+    return str(result["response"]["state"]), str(result["response"].get("reason", ""))
 
 
 async def _asked(

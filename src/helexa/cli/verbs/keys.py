@@ -13,7 +13,8 @@ from helexa.cli.output import day, document, note, table
 from helexa.cli.verb import Misused
 
 SUMMARY = "Make, list and revoke the API keys that clients use."
-EXAMPLE = "helexa keys create --name laptop"
+DEFAULT_NAME = "default"
+EXAMPLE = "helexa keys create laptop"
 
 
 class KeyStore(Protocol):
@@ -26,23 +27,25 @@ class KeyStore(Protocol):
 
 def configure(parser: ArgumentParser) -> None:
     parser.add_argument("action", choices=("create", "list", "revoke"))
-    parser.add_argument("key", nargs="?", help="for revoke: the key's id, its name, or itself")
-    parser.add_argument("--name", help="for create: what the key is for")
+    parser.add_argument(
+        "key", nargs="?", help="create: a name for it; revoke: its id, its name, or itself"
+    )
+    parser.add_argument("--name", help="the same name, said with a flag")
     remote.add(parser, flag="--admin-token")
 
 
 def run(args: Namespace) -> int:
     match args.action:
-        case "create" if not args.name:
-            raise Misused("create needs --name, such as --name laptop")
+        case "create" if args.name and args.key:
+            raise Misused("create takes one name")
         case "revoke" if not args.key:
             raise Misused("revoke needs a key's id, its name, or the key itself")
-        case "create" | "list" if args.key:
-            raise Misused(f"{args.action} takes no {args.key!r}")
+        case "list" if args.key:
+            raise Misused(f"list takes no {args.key!r}")
     with _store(args) as store:
         match args.action:
             case "create":
-                made = store.create(args.name)
+                made = store.create(args.key or args.name or DEFAULT_NAME)
                 if args.json:
                     document(made)
                 else:
@@ -53,7 +56,7 @@ def run(args: Namespace) -> int:
                 if args.json:
                     document({"keys": keys})
                 else:
-                    print(_listed(keys) if keys else "no keys; `helexa keys create --name NAME`")
+                    print(_listed(keys) if keys else "no keys; `helexa keys create NAME`")
             case "revoke":
                 gone = store.revoke(args.key)
                 if args.json:
