@@ -34,7 +34,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Contents:
+class _Contents:
     models: Mapping[ModelId, ModelFiles] = field(default_factory=dict)
     failed: Mapping[str, str] = field(default_factory=dict)
     """Name -> why it cannot be served."""
@@ -51,7 +51,7 @@ class ModelStore:
     """`scan` once before use; `watch` keeps it true."""
 
     def __init__(self, folder: Path, digests: Digests, *, demo_folder: Path | None) -> None:
-        self.contents = Contents()
+        self._contents = _Contents()
         self._folder = folder
         self._demo_folder = demo_folder
         self._digests = digests
@@ -61,6 +61,15 @@ class ModelStore:
         self._scan_due = 0.0
         self._digest_of: dict[ModelId, tuple[Listed, str]] = {}
 
+    @property
+    def models(self) -> Mapping[ModelId, ModelFiles]:
+        return self._contents.models
+
+    @property
+    def failed(self) -> Mapping[str, str]:
+        """Name -> why it cannot be served."""
+        return self._contents.failed
+
     async def scan(self) -> bool:
         """Look at the folder; returns whether anything changed."""
         async with self._scanning:
@@ -68,9 +77,9 @@ class ModelStore:
             self._seen = seen
             models = {name: each.files for name, each in seen.items() if each.files is not None}
             failed = {str(name): each.reason for name, each in seen.items() if each.reason}
-            found = Contents(models, {**refused, **failed})
-            changed = found != self.contents
-            self.contents = found
+            found = _Contents(models, {**refused, **failed})
+            changed = found != self._contents
+            self._contents = found
         if changed:
             log.info("models", extra={"found": len(models), "failed": len(found.failed)})
         return changed
@@ -84,10 +93,10 @@ class ModelStore:
 
     def get(self, model: str) -> ModelFiles:
         """Raises ModelUnknown, or NoCapacity with the reason for a file that cannot be served."""
-        files = self.contents.models.get(ModelId(model))
+        files = self.models.get(ModelId(model))
         if files is not None:
             return files
-        reason = self.contents.failed.get(model)
+        reason = self.failed.get(model)
         if reason is not None:
             raise NoCapacity(reason=f"{model!r} cannot be served: {reason}.", wait_s=60)
         raise ModelUnknown(model=model)
@@ -97,7 +106,7 @@ class ModelStore:
 
         The flag says whether that look changed anything.
         """
-        known = model in self.contents.models or not is_model_id(model)
+        known = model in self.models or not is_model_id(model)
         if known or self._clock() < self._scan_due:
             return self.get(model), False
         # Asking for names that do not exist must not keep the disk busy.

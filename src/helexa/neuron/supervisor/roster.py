@@ -18,8 +18,8 @@ import anyio
 from anyio.abc import TaskGroup
 
 from helexa.neuron import budget
-from helexa.neuron.models.store import ModelStore
 from helexa.neuron.settings import ModelSettings, NeuronSettings
+from helexa.neuron.supervisor.catalogue import Catalogue
 from helexa.neuron.supervisor.engine import Engine, launched
 from helexa.neuron.supervisor.replica import Means, Replica
 from helexa.neuron.supervisor.step import Phase
@@ -64,7 +64,7 @@ class World:
 class Roster:
     """Use inside `running()`; at its end no child is left."""
 
-    def __init__(self, store: ModelStore, settings: NeuronSettings, world: World) -> None:
+    def __init__(self, store: Catalogue, settings: NeuronSettings, world: World) -> None:
         self.store = store
         self.draining = False
         self._settings = settings
@@ -166,12 +166,12 @@ class Roster:
 
     def capabilities(self) -> tuple[ModelCapability, ...]:
         """Every model on disk, the broken ones with their reason."""
-        contents = self.store.contents
-        found = [self._capability(files) for _, files in sorted(contents.models.items())]
+        models = self.store.models
+        found = [self._capability(files) for _, files in sorted(models.items())]
         found += [
             ModelCapability(model=ModelId(name), state=ModelState.FAILED, reason=reason)
-            for name, reason in sorted(contents.failed.items())
-            if is_model_id(name) and name not in contents.models
+            for name, reason in sorted(self.store.failed.items())
+            if is_model_id(name) and name not in models
         ]
         return tuple(found)
 
@@ -239,7 +239,7 @@ class Roster:
             self._changed()
 
     def _store_changed(self) -> None:
-        for model in self._replicas.keys() - self.store.contents.models.keys():
+        for model in self._replicas.keys() - self.store.models.keys():
             self._tasks.start_soon(self._forget, model, name="forget")
         self._changed()
 
