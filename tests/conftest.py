@@ -8,3 +8,9 @@ import pytest
 @pytest.fixture
 def anyio_backend() -> tuple[str, dict[str, bool]]:
     return ("asyncio", {"use_uvloop": True})
+
+
+@pytest.fixture(autouse=True)
+def _every_log_line_is_made(caplog: pytest.LogCaptureFixture) -> None:
+    """A log call that cannot be formatted is a crash in production, whatever the level here."""
+    caplog.set_level(0)

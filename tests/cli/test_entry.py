@@ -110,7 +110,7 @@ def test_the_overview_names_every_verb_and_needs_no_node() -> None:
         (["cortx"], "'cortx' is not a verb"),
         (["cortex", "--gatway-socket", "x"], "unrecognized arguments"),
         (["cortex", "--set", "nonsense"], "'nonsense' is not KEY=VALUE"),
-        (["keys", "create"], "create needs --name"),
+        (["keys", "create", "a", "--name", "b"], "create takes one name"),
         (["keys", "revoke"], "revoke needs a key's id"),
         (["keys", "list", "x"], "list takes no 'x'"),
         (["models", "load"], "load needs a model's name"),

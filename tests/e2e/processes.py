@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import queue
+import signal
 import subprocess
 import sys
 import threading
@@ -72,12 +73,12 @@ class Node:
         me = psutil.Process(self.process.pid)
         return [me, *me.children(recursive=True)]
 
-    def signal(self, number: int) -> None:
+    def send(self, number: int) -> None:
         os.kill(self.process.pid, number)
 
     def stop(self, number: int = signal.SIGTERM, timeout_s: float = 40.0) -> int:
         if self.process.poll() is None:
-            self.signal(number)
+            self.send(number)
         try:
             return self.process.wait(timeout_s)
         except subprocess.TimeoutExpired:

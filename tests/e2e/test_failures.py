@@ -146,7 +146,7 @@ def test_a_stream_under_way_outlives_a_sigterm_and_new_work_does_not_begin(pair:
         with asked(pair.url, CHAT, ENDLESS, key=pair.key) as response:
             stream = events(response)
             next(stream)
-            pair.cortex.signal(15)
+            pair.cortex.send(15)
             payloads = list(stream)
         assert payloads[-1] == "[DONE]"
         assert pair.cortex.stop(0) == 0

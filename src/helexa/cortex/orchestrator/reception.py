@@ -157,7 +157,7 @@ class Reception:
             "neuron_registered",
             extra={
                 "node": self.node,
-                "name": message.descriptor.name,
+                "called": message.descriptor.name,
                 "path": self.way.kind,
                 "models": len(message.capabilities),
             },
