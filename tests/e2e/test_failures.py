@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -58,12 +60,9 @@ def cortex_arguments(folder: Path, gateway: str = "127.0.0.1:0") -> tuple[str, .
 
 
 def new_key(folder: Path) -> str:
-    import subprocess
-    import sys
-
+    home = str(folder / "home")
     done = subprocess.run(
-        [sys.executable, "-m", "helexa", "keys", "create", "test", "--json"]
-        + ["--home", str(folder / "home")],
+        [sys.executable, "-m", "helexa", "keys", "create", "test", "--json", "--home", home],
         capture_output=True,
         check=True,
     )
