@@ -209,7 +209,9 @@ class Pair:
         try:
             secret = path.read_text().strip()
             await _asked(Client(gateway, secret), "GET", "/v1/models")
-        except (FileNotFoundError, Refused):
+        except (FileNotFoundError, Refused) as error:
+            if isinstance(error, Refused) and error.status != http.HTTPStatus.UNAUTHORIZED:
+                raise
             made = await _asked(control, "POST", "/api/v1/keys", {"name": KEY_NAME})
             secret = str(made["secret"])
             _keep_secret(path, secret)
