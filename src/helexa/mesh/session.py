@@ -39,7 +39,8 @@ from helexa.util.background import background
 
 log = logging.getLogger(__name__)
 
-SILENCE_MAX_S: Final = 10.0
+SILENCE_MAX_S: Final = 6.0
+"""A killed peer says nothing, and this is how long it takes to know. Three unanswered keep-alives."""
 ASK_TIMEOUT_S: Final = 10.0
 OPENING_S: Final = 10.0
 """From a data stream's first byte to the end of its first frame."""

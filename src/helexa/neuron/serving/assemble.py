@@ -38,7 +38,8 @@ def assembled(endpoint: Endpoint, chunks: Iterable[Json], usage: Json | None) ->
 
 
 def _chat_choice(index: int) -> Json:
-    message = {"role": "assistant", "content": None}
+    # OpenAI's own answers always have these fields, and strict clients ask for them.
+    message = {"role": "assistant", "content": None, "refusal": None, "annotations": []}
     return {"index": index, "message": message, "logprobs": None, "finish_reason": None}
 
 
