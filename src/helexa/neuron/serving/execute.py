@@ -379,10 +379,14 @@ class _Work:
                 raise RuntimeExited(
                     reason="The model's runtime broke off while it worked on this request."
                 )
-            if passed := relay.feed(data):
+            passed = relay.feed(data)
+            # While nothing was sent, a failure is better told by a status: others can be tried.
+            if passed and (relay.failure is None or self._answer.started):
                 self._last_at = time.monotonic()
                 self._first_at = self._first_at or self._last_at
                 yield passed
+            if relay.failure is not None:
+                raise relay.failure
 
     def _measure(self, used: Usage | None) -> None:
         self.used = used

@@ -14,29 +14,23 @@ from prometheus_client.registry import Collector
 from helexa.neuron.supervisor.roster import Roster
 from helexa.protocol.work import ModelState, Usage
 from helexa.runtime.contract import Endpoint
-from helexa.util.metrics import Children, Metrics
+from helexa.util.metrics import Metrics
 
 
 class NeuronMetrics:
     def __init__(self, roster: Roster) -> None:
         self.metrics = Metrics("helexa_neuron")
         labels = ("model", "endpoint")
-        self._requests = Children(
-            self.metrics.counter(
-                "requests",
-                "Inference requests by how they ended: ok, client_gone, or an error's code.",
-                (*labels, "outcome"),
-            ).labels
+        self._requests = self.metrics.tallies(
+            "requests",
+            "Inference requests by how they ended: ok, client_gone, or an error's code.",
+            (*labels, "outcome"),
         )
-        self._seconds = Children(
-            self.metrics.histogram(
-                "request_seconds", "From a request's headers to its last byte.", labels
-            ).labels
+        self._seconds = self.metrics.spreads(
+            "request_seconds", "From a request's headers to its last byte.", labels
         )
-        self._tokens = Children(
-            self.metrics.counter(
-                "tokens", "Tokens by class, as the runtime counted them.", ("model", "class")
-            ).labels
+        self._tokens = self.metrics.tallies(
+            "tokens", "Tokens by class, as the runtime counted them.", ("model", "class")
         )
         self.metrics.registry.register(_Now(roster))
 
@@ -50,11 +44,11 @@ class NeuronMetrics:
         usage: Usage | None,
     ) -> None:
         name = endpoint.name.lower()
-        self._requests[model, name, outcome].inc()
-        self._seconds[model, name].observe(seconds)
+        self._requests[model, name, outcome].add()
+        self._seconds[model, name].add(seconds)
         if usage is not None:
             for kind in usage.__struct_fields__:
-                self._tokens[model, kind].inc(getattr(usage, kind))
+                self._tokens[model, kind].add(getattr(usage, kind))
 
 
 class _Now(Collector):

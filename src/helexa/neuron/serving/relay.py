@@ -38,14 +38,15 @@ ReadRefusal: TypeAlias = Callable[[bytes], HelexaError]
 class Relay:
     """Feed it what the child sends; `done` says that the child has said all.
 
-    `feed` raises RuntimeRefused for what is no event stream, and whatever
-    `refusal` makes of an error event.
+    `failure` is set by what is no event stream, or by what `refusal` makes of an
+    error event; what came before it is still good.
     """
 
     def __init__(
         self, *, wants_usage: bool, choices: int, usage: ReadUsage, refusal: ReadRefusal
     ) -> None:
         self.done = False
+        self.failure: HelexaError | None = None
         self.counts: list[Usage] = []
         self._wants_usage = wants_usage
         self._choices = max(1, choices)
@@ -76,8 +77,15 @@ class Relay:
             return data
         *events, self._rest = _SEPARATOR.split(data)
         if len(self._rest) > EVENT_BYTES_MAX:
-            raise RuntimeRefused(reason="The runtime sent an event without an end.")
-        return b"".join(self._judged(event) for event in events)
+            events.append(b"an event without an end")
+        passed = []
+        for event in events:
+            try:
+                passed.append(self._judged(event))
+            except HelexaError as error:
+                self.failure = error
+                break
+        return b"".join(passed)
 
     def _judged(self, event: bytes) -> bytes:
         payload = payload_of(event)

@@ -94,10 +94,11 @@ class Replica:
 
     async def own(self) -> None:
         """The owner's task; runs until cancelled, and then no child is left."""
-        async with anyio.create_task_group() as tasks:
-            async for posted in self._inbox:
-                self._act(posted.event, tasks)
-                posted.taken.set()
+        with self._post, self._inbox:
+            async with anyio.create_task_group() as tasks:
+                async for posted in self._inbox:
+                    self._act(posted.event, tasks)
+                    posted.taken.set()
 
     async def ready(self) -> Engine:
         """Start it where it is not started, and return when it serves.

@@ -1,0 +1,239 @@
+"""A runtime child that misbehaves on request, in the dialect of llama.cpp's server.
+
+    python -m helexa.testing.runtime_child --socket PATH [flags]
+
+Supervision and serving are proven against it: each way in which a real runtime
+was seen or feared to fail is a flag. What it notices is sent as datagrams to
+`--journal`, so that a test awaits an event where it would otherwise sleep.
+Standard library only; it starts in a tenth of a second.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import select
+import signal
+import socket
+import sys
+import threading
+import time
+from http.server import BaseHTTPRequestHandler
+from pathlib import Path
+from socketserver import ThreadingMixIn, UnixStreamServer
+from typing import Any, Final
+
+_LOOK_EVERY_S: Final = 0.01
+
+
+def arguments(argv: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="runtime_child")
+    parser.add_argument("--socket", required=True)
+    parser.add_argument("--journal", help="a datagram socket that hears what happens")
+    parser.add_argument("--never-ready", action="store_true")
+    parser.add_argument("--loading-dies", type=int, metavar="STATUS", help="exit while loading")
+    parser.add_argument("--first-dies", metavar="FILE", help="exit once: while FILE is missing")
+    parser.add_argument("--load-waits-for", metavar="FILE", help="be ready once FILE exists")
+    parser.add_argument("--say", action="append", default=[], help="a line for stderr at start")
+    parser.add_argument("--logs-bytes", type=int, default=0, help="write so much to stderr first")
+    parser.add_argument("--ignores-sigterm", action="store_true")
+    parser.add_argument("--forks-worker", action="store_true", help="a child that outlives it")
+    parser.add_argument("--tokens", type=int, default=3, help="events in each answer")
+    parser.add_argument("--dies-after", type=int, metavar="N", help="SIGKILL itself after N events")
+    parser.add_argument("--holds-after", type=int, metavar="N", help="then wait for the client")
+    parser.add_argument("--until", metavar="FILE", help="with --holds-after: or for FILE")
+    parser.add_argument(
+        "--answers",
+        choices=(
+            "well",
+            "html",
+            "half-json",
+            "no-sse",
+            "error-event",
+            "cut",
+            "empty",
+            "status-500",
+        ),
+        default="well",
+    )
+    return parser.parse_args(argv)
+
+
+class Journal:
+    def __init__(self, path: str | None) -> None:
+        self._path = path
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+
+    def note(self, event: str, **facts: Any) -> None:
+        if self._path is not None:
+            self._socket.sendto(json.dumps({"event": event, **facts}).encode(), self._path)
+
+
+class Server(ThreadingMixIn, UnixStreamServer):
+    daemon_threads = True
+    request_queue_size = 128
+
+    def __init__(self, wanted: argparse.Namespace, journal: Journal) -> None:
+        super().__init__(wanted.socket, Handler)
+        self.wanted = wanted
+        self.journal = journal
+        self.is_ready = threading.Event()
+
+    def get_request(self) -> tuple[Any, Any]:
+        request, _ = super().get_request()
+        return request, ("child", 0)
+
+
+class Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    server: Server
+
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the library's name
+        """Keep stderr for what a test asked to be said."""
+
+    def do_GET(self) -> None:
+        if self.path == "/health" and self.server.is_ready.is_set():
+            self._whole(200, {"status": "ok"})
+        else:
+            self._whole(503, {"error": {"code": 503, "message": "Loading model"}})
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers.get("content-length", 0)))
+        request = json.loads(body)
+        self.server.journal.note("request", path=self.path, body=body.decode())
+        if self.path == "/v1/embeddings":
+            self._embedding()
+        elif self.server.wanted.answers == "html":
+            self._raw(200, "text/html", b"<html>It works!</html>")
+        elif self.server.wanted.answers == "status-500":
+            self._whole(500, {"error": {"code": 500, "message": "no luck", "type": "server_error"}})
+        else:
+            self._stream(request)
+
+    def _embedding(self) -> None:
+        data = [{"object": "embedding", "index": 0, "embedding": [0.5, -0.5]}]
+        usage = {"prompt_tokens": 3, "total_tokens": 3}
+        self._whole(200, {"object": "list", "model": "fake", "data": data, "usage": usage})
+
+    def _stream(self, request: dict[str, Any]) -> None:
+        wanted = self.server.wanted
+        self.send_response(200)
+        self.send_header("content-type", "text/event-stream")
+        self.send_header("transfer-encoding", "chunked")
+        self.end_headers()
+        try:
+            for index in range(wanted.tokens):
+                self._event(self._delta(request, f"t{index} "))
+                if wanted.holds_after == index + 1:
+                    self._hold()
+                if wanted.dies_after == index + 1:
+                    os.kill(os.getpid(), signal.SIGKILL)
+            self._finish(request)
+        except OSError:
+            self.server.journal.note("disconnected")
+            self.close_connection = True
+
+    def _finish(self, request: dict[str, Any]) -> None:
+        match self.server.wanted.answers:
+            case "half-json":
+                self._chunk(b'data: {"choices":[{"ind\n\n')
+            case "no-sse":
+                self._chunk(b"Segmentation fault\n\n")
+            case "error-event":
+                error = {"code": 500, "message": "the device was lost", "type": "server_error"}
+                self._event({"error": error})
+            case "cut":
+                pass
+            case _:
+                usage = {"prompt_tokens": 7, "completion_tokens": self.server.wanted.tokens}
+                usage["total_tokens"] = sum(usage.values())
+                self._event({**self._delta(request, None), "choices": [], "usage": usage})
+                self._chunk(b"data: [DONE]\n\n")
+        self._chunk(b"")
+
+    def _delta(self, request: dict[str, Any], text: str | None) -> dict[str, Any]:
+        choice: dict[str, Any] = {"index": 0, "finish_reason": None}
+        if self.path.endswith("/chat/completions"):
+            choice["delta"] = {"role": "assistant", "content": text}
+        else:
+            choice["text"] = text
+        return {
+            "id": "cmpl-1",
+            "created": 1,
+            "model": request.get("model"),
+            "object": "chunk",
+            "choices": [choice],
+        }
+
+    def _hold(self) -> None:
+        """Until the client leaves: its side of the connection becomes readable and empty."""
+        self.server.journal.note("holding")
+        until = self.server.wanted.until
+        while until is None or not Path(until).exists():
+            readable, _, _ = select.select([self.connection], [], [], _LOOK_EVERY_S)
+            if readable and not self.connection.recv(1):
+                raise ConnectionResetError
+
+    def _event(self, content: dict[str, Any]) -> None:
+        self._chunk(b"data: " + json.dumps(content, separators=(",", ":")).encode() + b"\n\n")
+
+    def _chunk(self, data: bytes) -> None:
+        self.wfile.write(b"%x\r\n%s\r\n" % (len(data), data))
+
+    def _whole(self, status: int, content: dict[str, Any]) -> None:
+        self._raw(status, "application/json", json.dumps(content).encode())
+
+    def _raw(self, status: int, kind: str, body: bytes) -> None:
+        self.send_response(status)
+        self.send_header("content-type", kind)
+        self.send_header("content-length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+
+def main() -> None:
+    wanted = arguments(sys.argv[1:])
+    journal = Journal(wanted.journal)
+    worker = _fork_worker() if wanted.forks_worker else 0
+    if wanted.ignores_sigterm:
+        signal.signal(signal.SIGTERM, lambda *_: journal.note("sigterm"))
+    for line in wanted.say:
+        print(line, file=sys.stderr, flush=True)  # noqa: T201 - what a runtime would say
+    _log(wanted.logs_bytes)
+    server = Server(wanted, journal)
+    journal.note("started", pid=os.getpid(), worker=worker)
+    if wanted.first_dies is not None and not Path(wanted.first_dies).exists():
+        Path(wanted.first_dies).touch()
+        os._exit(1)
+    if wanted.loading_dies is not None:
+        os._exit(wanted.loading_dies)
+    threading.Thread(target=_become_ready, args=(server,), daemon=True).start()
+    server.serve_forever()
+
+
+def _become_ready(server: Server) -> None:
+    awaited = server.wanted.load_waits_for
+    while awaited is not None and not Path(awaited).exists():
+        time.sleep(_LOOK_EVERY_S)
+    if not server.wanted.never_ready:
+        server.is_ready.set()
+
+
+def _fork_worker() -> int:
+    pid = os.fork()
+    if pid == 0:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        while True:
+            signal.pause()
+    return pid
+
+
+def _log(count: int) -> None:
+    line = b"x" * 4095 + b"\n"
+    for _ in range(count // len(line)):
+        os.write(2, line)
+
+
+if __name__ == "__main__":
+    main()

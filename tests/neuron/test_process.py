@@ -1,0 +1,136 @@
+"""A child process and everything that it forked are gone by the end of the block."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from pathlib import Path
+
+import anyio
+import psutil
+import pytest
+from tests.neuron.bench import Journal
+
+from helexa.neuron.supervisor.process import TAIL_BYTES_MAX, child, inherited
+
+
+def fake(folder: Path, journal: Journal, *flags: str) -> tuple[str, ...]:
+    program = (sys.executable, "-I", "-m", "helexa.testing.runtime_child")
+    return (*program, "--socket", str(folder / "s"), "--journal", str(journal.path), *flags)
+
+
+PYTHON = (sys.executable, "-I", "-S", "-c")
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+@pytest.mark.anyio
+async def test_the_exit_status_comes_with_the_last_words(tmp_path: Path) -> None:
+    argv = (*PYTHON, "import sys; print('the cause', file=sys.stderr); sys.exit(3)")
+    with anyio.fail_after(20):
+        async with child(argv, {}, folder=str(tmp_path), grace_s=5) as started:
+            assert await started.exited() == 3
+            assert "the cause" in started.tail
+
+
+@pytest.mark.anyio
+async def test_a_child_that_logs_without_end_costs_no_memory(tmp_path: Path) -> None:
+    argv = (*PYTHON, "import os\nfor _ in range(4000): os.write(2, b'x' * 9999 + b'\\n')")
+    with anyio.fail_after(20):
+        async with child(argv, {}, folder=str(tmp_path), grace_s=5) as started:
+            assert await started.exited() == 0
+            assert 0 < len(started.tail) <= TAIL_BYTES_MAX
+
+
+@pytest.mark.anyio
+async def test_a_child_that_ignores_sigterm_is_killed_after_the_grace(
+    tmp_path: Path, journal: Journal
+) -> None:
+    with anyio.fail_after(20):
+        argv = fake(tmp_path, journal, "--ignores-sigterm")
+        async with child(argv, {}, folder=str(tmp_path), grace_s=0.2) as started:
+            await journal.heard("started")
+            pid = started.pid
+    assert not is_alive(pid)
+    await journal.heard("sigterm")
+
+
+@pytest.mark.anyio
+async def test_a_forked_worker_that_ignores_sigterm_is_gone_too(
+    tmp_path: Path, journal: Journal
+) -> None:
+    with anyio.fail_after(20):
+        argv = fake(tmp_path, journal, "--forks-worker")
+        async with child(argv, {}, folder=str(tmp_path), grace_s=5):
+            worker = (await journal.heard("started"))["worker"]
+            assert is_alive(worker)
+    assert not is_alive(worker)
+
+
+@pytest.mark.anyio
+async def test_an_exit_is_noticed_although_a_worker_holds_the_output_open(tmp_path: Path) -> None:
+    argv = (
+        *PYTHON,
+        """
+import os, signal
+if os.fork() == 0:
+    while True: signal.pause()
+os.write(2, b'leaving')
+os._exit(4)
+""",
+    )
+    with anyio.fail_after(20):
+        async with child(argv, {}, folder=str(tmp_path), grace_s=5) as started:
+            assert await started.exited() == 4
+            assert started.tail == "leaving"
+
+
+@pytest.mark.anyio
+async def test_a_cancelled_block_still_ends_its_child(tmp_path: Path) -> None:
+    argv = (*PYTHON, "import signal\nwhile True: signal.pause()")
+    pid = 0
+    with anyio.fail_after(20):
+        with anyio.CancelScope() as scope:
+            async with child(argv, {}, folder=str(tmp_path), grace_s=5) as started:
+                pid = started.pid
+                scope.cancel()
+                await anyio.sleep_forever()
+    assert not is_alive(pid)
+
+
+@pytest.mark.anyio
+async def test_a_child_sees_nothing_of_the_neurons_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HELEXA_SECRET", "s3cret")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "s3cret")
+    argv = (*PYTHON, "import os; os.write(2, repr(sorted(os.environ)).encode())")
+    with anyio.fail_after(20):
+        async with child(argv, {"GIVEN": "1"}, folder=str(tmp_path), grace_s=5) as started:
+            await started.exited()
+            seen = set(eval(started.tail))
+    # The C library's own additions aside.
+    assert seen - {"LC_CTYPE"} <= {*inherited(os.environ), "GIVEN"}
+    assert "GIVEN" in seen
+
+
+@pytest.mark.anyio
+async def test_a_program_that_does_not_exist_says_its_name(tmp_path: Path) -> None:
+    with anyio.fail_after(20):
+        async with child(("/no/such/engine",), {}, folder=str(tmp_path), grace_s=1) as started:
+            assert await started.exited() == 127
+            assert "/no/such/engine" in started.tail
+
+
+@pytest.mark.anyio
+async def test_a_signalled_child_reports_the_signal(tmp_path: Path) -> None:
+    argv = (*PYTHON, "import os, signal; os.kill(os.getpid(), signal.SIGKILL)")
+    with anyio.fail_after(20):
+        async with child(argv, {}, folder=str(tmp_path), grace_s=1) as started:
+            assert await started.exited() == -signal.SIGKILL

@@ -1,0 +1,218 @@
+"""Replicas that fail in every way that a flag of the fake child knows."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+from tests.neuron.bench import PATIENCE_S, Journal, bench
+
+from helexa.neuron.supervisor.roster import Roster
+from helexa.protocol.errors import DoesNotFit, Draining, HelexaError, ModelUnknown, RuntimeExited
+from helexa.protocol.messages import ModelConfig
+from helexa.protocol.work import ModelState
+from helexa.testing.fake_runtime import FakeRuntime
+
+pytestmark = pytest.mark.anyio
+
+MODEL = "m"
+
+
+def runtime(journal: Journal | None, *flags: str, **more: Any) -> FakeRuntime:
+    return FakeRuntime(flags={MODEL: flags}, journal=journal.path if journal else None, **more)
+
+
+class States:
+    """The states that observers saw, each once."""
+
+    def __init__(self, roster: Roster) -> None:
+        self.seen: list[ModelState] = []
+        self._roster = roster
+        self._changed = anyio.Event()
+        roster.observe(self._look)
+
+    def _look(self) -> None:
+        state = self._roster.capability(MODEL).state
+        if not self.seen or self.seen[-1] is not state:
+            self.seen.append(state)
+        self._changed.set()
+
+    async def until(self, state: ModelState) -> None:
+        with anyio.fail_after(PATIENCE_S):
+            while not self.seen or self.seen[-1] is not state:
+                self._changed = anyio.Event()
+                await self._changed.wait()
+
+
+async def test_a_model_is_loaded_and_unloaded_and_each_state_is_told(journal: Journal) -> None:
+    async with bench(runtime(journal), {MODEL: 1000}) as live:
+        states = States(live.roster)
+        await live.roster.load(MODEL)
+        assert live.roster.granted == {MODEL: 1000}
+        pid = (await journal.heard("started"))["pid"]
+        await live.roster.unload(MODEL, grace_s=5)
+        assert live.roster.granted == {}
+    assert states.seen[:5] == [
+        ModelState.LOADING,
+        ModelState.LOADED,
+        ModelState.DRAINING,
+        ModelState.UNLOADING,
+        ModelState.UNLOADED,
+    ]
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
+
+
+async def test_many_who_ask_at_once_share_one_start(journal: Journal, tmp_path: Path) -> None:
+    gate = tmp_path / "gate"
+    async with bench(runtime(journal, "--load-waits-for", str(gate)), {MODEL: 1}) as live:
+        async with anyio.create_task_group() as tasks:
+            for _ in range(20):
+                tasks.start_soon(live.roster.load, MODEL)
+            await journal.heard("started")
+            gate.touch()
+        replica = await live.roster.replica(MODEL)
+        assert replica.state.launches == 1
+
+
+async def test_a_replica_that_dies_while_loading_is_given_up_with_its_own_words() -> None:
+    fake = runtime(None, "--say", "the disk is on fire", "--loading-dies", "3")
+    async with bench(fake, {MODEL: 1}) as live:
+        with anyio.fail_after(PATIENCE_S), pytest.raises(RuntimeExited, match="disk is on fire"):
+            await live.roster.load(MODEL)
+        capability = live.roster.capability(MODEL)
+        assert capability.state is ModelState.FAILED
+        assert "the disk is on fire" in capability.reason
+        assert live.roster.granted == {}
+
+
+async def test_a_load_error_that_no_repetition_mends_is_tried_once(journal: Journal) -> None:
+    fake = runtime(journal, "--say", "ggml: out of memory", "--loading-dies", "1")
+    async with bench(fake, {MODEL: 1}) as live:
+        with anyio.fail_after(PATIENCE_S), pytest.raises(RuntimeExited, match="out of memory"):
+            await live.roster.load(MODEL)
+        replica = await live.roster.replica(MODEL)
+        assert replica.state.launches == 1
+
+
+async def test_a_crash_during_the_first_start_is_got_over(journal: Journal, tmp_path: Path) -> None:
+    fake = runtime(journal, "--first-dies", str(tmp_path / "died"))
+    async with bench(fake, {MODEL: 1}) as live:
+        with anyio.fail_after(PATIENCE_S):
+            await live.roster.load(MODEL)
+        replica = await live.roster.replica(MODEL)
+        assert replica.state.launches == 2
+        assert replica.state.reason == ""
+
+
+async def test_a_child_that_never_becomes_ready_is_ended_and_named(journal: Journal) -> None:
+    fake = runtime(journal, "--never-ready", "--say", "still thinking", ready_within_s=0.5)
+    async with bench(fake, {MODEL: 1}) as live:
+        with anyio.fail_after(PATIENCE_S), pytest.raises(RuntimeExited) as caught:
+            await live.roster.load(MODEL)
+        assert "not ready within 0.5 s; last words: still thinking" in caught.value.message
+        pid = (await journal.heard("started"))["pid"]
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
+
+
+async def test_a_killed_child_is_back_by_itself(journal: Journal) -> None:
+    async with bench(runtime(journal), {MODEL: 1}) as live:
+        states = States(live.roster)
+        await live.roster.load(MODEL)
+        pid = (await journal.heard("started"))["pid"]
+        os.kill(pid, signal.SIGKILL)
+        await states.until(ModelState.LOADING)
+        await states.until(ModelState.LOADED)
+        assert (await journal.heard("started"))["pid"] != pid
+
+
+async def test_a_stop_during_a_load_leaves_nothing_running(
+    journal: Journal, tmp_path: Path
+) -> None:
+    fake = runtime(journal, "--load-waits-for", str(tmp_path / "never"))
+    refused: list[HelexaError] = []
+    async with bench(fake, {MODEL: 1}) as live:
+
+        async def load() -> None:
+            try:
+                await live.roster.load(MODEL)
+            except HelexaError as error:
+                refused.append(error)
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(load)
+            pid = (await journal.heard("started"))["pid"]
+            await live.roster.unload(MODEL, grace_s=0)
+        assert "was stopped" in refused[0].message
+        with pytest.raises(ProcessLookupError):
+            os.kill(pid, 0)
+        assert live.roster.granted == {}
+
+
+async def test_a_model_too_large_for_the_memory_is_refused_with_the_numbers() -> None:
+    async with bench(runtime(None), {MODEL: 900 << 20}, memory_bytes=512 << 20) as live:
+        with pytest.raises(DoesNotFit) as caught:
+            await live.roster.load(MODEL)
+        assert "900 MiB" in caught.value.message
+        assert "512 MiB" in caught.value.message
+
+
+async def test_what_is_granted_counts_against_the_next(journal: Journal) -> None:
+    async with bench(runtime(journal), {MODEL: 600, "other": 600}, memory_bytes=1000) as live:
+        await live.roster.load(MODEL)
+        with pytest.raises(DoesNotFit) as caught:
+            await live.roster.load("other")
+        assert caught.value.free_bytes == 400
+        await live.roster.unload(MODEL, grace_s=1)
+        await live.roster.load("other")
+        assert live.roster.granted == {"other": 600}
+
+
+async def test_an_unload_lets_running_requests_end_and_refuses_new_ones(
+    journal: Journal,
+) -> None:
+    async with bench(runtime(journal), {MODEL: 1}) as live:
+        await live.roster.load(MODEL)
+        replica = await live.roster.replica(MODEL)
+        async with anyio.create_task_group() as tasks:
+            async with replica.gate.present():
+                states = States(live.roster)
+                tasks.start_soon(live.roster.unload, MODEL, PATIENCE_S)
+                await states.until(ModelState.DRAINING)
+                with pytest.raises(Draining):
+                    await live.roster.replica(MODEL)
+                assert replica.engine is not None
+            await states.until(ModelState.UNLOADED)
+
+
+async def test_a_drained_neuron_refuses_new_work_until_it_is_undrained() -> None:
+    async with bench(runtime(None), {MODEL: 1}) as live:
+        live.roster.drain(enabled=True)
+        with pytest.raises(Draining):
+            await live.roster.replica(MODEL)
+        assert (await live.get("/readyz")).status == 503
+        live.roster.drain(enabled=False)
+        await live.roster.replica(MODEL)
+
+
+async def test_a_new_configuration_holds_from_the_next_load_on(journal: Journal) -> None:
+    async with bench(runtime(journal), {MODEL: 1}, slots=4) as live:
+        await live.roster.load(MODEL)
+        live.roster.configure(MODEL, ModelConfig(slots=2, context_tokens=256))
+        assert live.roster.capability(MODEL).slots == 4
+        await live.roster.unload(MODEL, grace_s=1)
+        await live.roster.load(MODEL)
+        assert live.roster.capability(MODEL).slots == 2
+        assert live.roster.capability(MODEL).context_tokens == 256
+
+
+async def test_an_unknown_name_is_nobody() -> None:
+    async with bench(runtime(None), {MODEL: 1}) as live:
+        for name in ("nobody", "../m", ""):
+            with pytest.raises(ModelUnknown):
+                await live.roster.replica(name)
