@@ -20,7 +20,7 @@ from helexa.protocol.errors import HelexaError
 
 PAGES = pages()
 FENCE = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
-SHELL = re.compile(r"^```(?:sh|console)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+SHELL = re.compile(r"^```(sh|console)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 PATH = re.compile(r"/(v1|api/v1|helexa/v1|healthz|readyz|metrics)(/\S*)?")
 LINK = re.compile(r"(?<!!)\[[^\]\n]*\]\(([^)\s]+)\)|!\[[^\]\n]*\]\(([^)\s]+)\)")
 
