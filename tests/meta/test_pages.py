@@ -66,11 +66,11 @@ def test_a_page_has_one_title_and_no_skipped_levels(page: Path) -> None:
 
 
 def commands(page: Path) -> Iterator[str]:
-    """Lines of shell blocks, continued lines joined, prompts and remarks taken off."""
-    for block in re.findall(
-        r"^```(?:sh|console)\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL
-    ):
+    """Lines of `sh` blocks and prompts of `console` blocks, remarks taken off."""
+    for kind, block in SHELL.findall(page.read_text()):
         for line in block.replace("\\\n", " ").splitlines():
+            if kind == "console" and not line.startswith("$ "):
+                continue
             text = line.removeprefix("$ ").split("  #")[0].strip()
             if text.startswith(("helexa ", "make ", ".venv/bin/helexa ")):
                 yield text.removeprefix(".venv/bin/")
