@@ -7,9 +7,10 @@ import json
 import random
 from pathlib import Path
 
+import jinja2
 import torch
 from torch import Tensor
-from workshop.conversation import render
+from workshop.conversation import CHAT_TEMPLATE, render, to_json
 from workshop.gguf_files import write_llama
 from workshop.lessons import examples, lesson
 from workshop.llama import Llama, Shape
@@ -37,6 +38,21 @@ def make_vocabulary() -> Vocabulary:
     return learn_vocabulary(texts, VOCABULARY, marks)
 
 
+def check_template(count: int = 500) -> None:
+    """Refuse to train when the chat template writes anything but what training sees."""
+    environment = jinja2.Environment(autoescape=False)
+    environment.filters["tojson"] = to_json
+    template = environment.from_string(CHAT_TEMPLATE)
+    rng = random.Random(SEED)
+    for made in (lesson(rng) for _ in range(count)):
+        ours = "".join(span.text for span in render(made))
+        if any("forced" in message for message in made.messages):
+            continue
+        theirs = template.render(messages=made.messages, tools=made.tools)
+        if ours != theirs:
+            raise SystemExit(f"the chat template differs:\n{theirs}\nfrom training:\n{ours}")
+
+
 def write_questions(path: Path) -> None:
     """The phrasings that the 98 % check asks, with their answers."""
     listed = [{"question": question, "answer": answer} for question, answer in questions()]
@@ -56,6 +72,7 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     torch.manual_seed(SEED)
     options.out.mkdir(parents=True, exist_ok=True)
+    check_template()
     write_questions(Path(__file__).parent / "questions.json")
 
     vocabulary = make_vocabulary()

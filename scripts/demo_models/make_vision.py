@@ -16,7 +16,7 @@ from workshop.llama import Linear, Llama, Shape
 from workshop.pictures import COLOURS, SHAPES, Picture, picture
 from workshop.sights import IMAGE_MARKER, TALK, Album, Sight, conversation, sight
 from workshop.training import fit, token_loss
-from workshop.vision import Eye, EyeShape, write_eye
+from workshop.vision import Eye, EyeShape, patches, write_eye
 from workshop.vocabulary import CONTROL, FIXED_TEXT, IMAGE_MARKS, Vocabulary, learn_vocabulary
 
 SEED = 20270
@@ -37,37 +37,42 @@ class Seeing(nn.Module):
         super().__init__()
         self.eye = Eye(eye, language.width)
         self.language = Llama(language)
-        self.name_heads = Linear(eye.width, len(SHAPES) + 2 * len(COLOURS))
+        self.name_head = Linear(eye.width, len(SHAPES) + 2 * len(COLOURS))
+        self.mask_head = Linear(eye.width, eye.patch**2)
 
-    def forward(self, batch: list[Sight], album: Album, flips: np.ndarray) -> Tensor:
-        """The loss: the words of the answers, and the names told from the patches alone."""
-        embedded = self.language.embedding(
-            torch.from_numpy(np.stack([row.tokens for row in batch]))
-        ).bfloat16()
+    def look(
+        self, album: Album, numbers: list[int], coin: np.random.Generator
+    ) -> tuple[Tensor, Tensor]:
+        """See some pictures, half of them mirrored: what is seen, and the loss of seeing it.
+
+        The names are told from the mean of all patches. The mask, told by each patch early on,
+        gets the shapes learnt: without it they stay unnoticed for thousands of steps.
+        """
+        flips = coin.random(len(numbers)) < 0.5
+        pixels, masks = album.pixels[numbers], album.masks[numbers]
+        pixels[flips], masks[flips] = pixels[flips, :, ::-1], masks[flips, :, ::-1]
+        early, seen = self.eye.layers(torch.from_numpy(pixels))
+        told = self.name_head(seen.mean(1)).float()
+        names = torch.tensor([album.names[number] for number in numbers])
+        parts = enumerate(told.split([len(SHAPES), len(COLOURS), len(COLOURS)], -1))
+        loss = sum(functional.cross_entropy(part, names[:, which]) for which, part in parts)
+        patched = patches(torch.from_numpy(masks)[..., None].float(), self.eye.shape)
+        masked = functional.binary_cross_entropy_with_logits(self.mask_head(early).float(), patched)
+        return seen, loss + masked
+
+    def forward(self, batch: list[Sight], album: Album, coin: np.random.Generator) -> Tensor:
+        """The loss of the words of the answers, and a little of that of seeing."""
+        tokens = torch.from_numpy(np.stack([row.tokens for row in batch]))
+        embedded = self.language.embedding(tokens).bfloat16()
         shown = [number for number, row in enumerate(batch) if row.picture >= 0]
-        pixels = album.pixels[[batch[number].picture for number in shown]]
-        pixels[flips[: len(shown)]] = pixels[flips[: len(shown)], :, ::-1]
-        seen = self.eye.seen(torch.from_numpy(pixels))
-        projected = self.eye.project(seen)
+        seen, seeing = self.look(album, [batch[number].picture for number in shown], coin)
+        places = torch.tensor([batch[number].place for number in shown])[:, None]
+        places = places + torch.arange(self.eye.shape.patches)
         rows = torch.tensor(shown)[:, None]
-        places = torch.tensor([batch[number].place for number in shown])[:, None] + torch.arange(
-            self.eye.shape.patches
-        )
-        embedded = embedded.index_put((rows, places), projected)
+        embedded = embedded.index_put((rows, places), self.eye.project(seen))
         targets = torch.from_numpy(np.stack([row.targets for row in batch]))
-        spoken = token_loss(
-            self.language.features(embedded), self.language.embedding.weight, targets
-        )
-        names = torch.tensor([batch[number].names for number in shown])
-        told = (
-            self.name_heads(seen.mean(1))
-            .float()
-            .split([len(SHAPES), len(COLOURS), len(COLOURS)], -1)
-        )
-        named = sum(
-            functional.cross_entropy(part, names[:, which]) for which, part in enumerate(told)
-        )
-        return spoken + 0.3 * named
+        output = self.language.embedding.weight
+        return token_loss(self.language.features(embedded), output, targets) + 0.2 * seeing
 
 
 def make_vocabulary() -> Vocabulary:
@@ -89,7 +94,8 @@ def main() -> None:
     """Parse the command line and make the model."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, required=True, help="folder for the two GGUF files")
-    parser.add_argument("--steps", type=int, default=3500, help="training steps")
+    parser.add_argument("--eye-steps", type=int, default=4000, help="steps of the eye alone")
+    parser.add_argument("--steps", type=int, default=1500, help="steps of eye and language")
     parser.add_argument("--batch", type=int, default=64, help="rows in a batch")
     parser.add_argument("--pictures", type=int, default=40_000, help="pictures to draw")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads")
@@ -109,9 +115,13 @@ def main() -> None:
     print(f"drew {options.pictures} pictures", flush=True)
     coin = np.random.default_rng(SEED)
 
-    def next_loss() -> Tensor:
+    def eye_loss() -> Tensor:
+        numbers = [rng.randrange(options.pictures) for _ in range(options.batch)]
+        return model.look(album, numbers, coin)[1]
+
+    def whole_loss() -> Tensor:
         batch = [sight(rng, album, vocabulary, eye, ROW_TOKENS) for _ in range(options.batch)]
-        return model(batch, album, coin.random(options.batch) < 0.5)
+        return model(batch, album, coin)
 
     def write(weights: dict[str, Tensor], step: int) -> None:
         parts = {
@@ -136,17 +146,15 @@ def main() -> None:
         )
         print(f"wrote {NAME} after {step} steps", flush=True)
 
-    weights = fit(
-        model,
-        next_loss,
-        steps=options.steps,
-        muon_rate=0.02,
-        adam_rate=0.003,
-        report=lambda line: print(line, flush=True),
-        checkpoint=write,
-        checkpoint_every=500,
-    )
+    rates = {"muon_rate": 0.02, "adam_rate": 0.003}
+    model.load_state_dict(fit(model, eye_loss, steps=options.eye_steps, report=report, **rates))
+    weights = fit(model, whole_loss, steps=options.steps, report=report, checkpoint=write, **rates)
     write(weights, options.steps)
+
+
+def report(line: str) -> None:
+    """Show progress at once."""
+    print(line, flush=True)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Conversations as data, and how the chat template writes them.
 
-`render` is the Python twin of `chat_template.jinja`; a test in `make_text.py` compares the two on
-every kind of conversation, so that training sees exactly what the engine will send.
+`render` is the Python twin of `chat_template.jinja`; `make_text.py` compares the two before it
+trains, so that training sees exactly what the engine will send.
 """
 
 from __future__ import annotations

@@ -28,7 +28,7 @@ COLOURS: dict[str, tuple[tuple[int, int, int], ...]] = {
 }
 SHAPES = ("circle", "square", "triangle", "star", "cross")
 SCATTER = 10
-_JPEG_SHARE = 0.4
+JPEG_SHARE = 0.4
 
 
 @dataclass(frozen=True)
@@ -39,6 +39,7 @@ class Picture:
     colour: str
     shape: str
     ground: str
+    mask: Image.Image | None = None
 
     @property
     def description(self) -> str:
@@ -85,8 +86,13 @@ def _turned(rng: random.Random, shape: str) -> float:
     return rng.uniform(-12, 12)
 
 
-def draw(rng: random.Random, shape: str, colour: str, ground: str) -> Image.Image:
-    """Draw the shape somewhere, in some size, at some resolution, with soft or hard edges."""
+def draw(
+    rng: random.Random, shape: str, colour: str, ground: str
+) -> tuple[Image.Image, Image.Image]:
+    """Draw the shape somewhere, in some size, at some resolution, with soft or hard edges.
+
+    Returns the picture and a mask that is white where the shape is.
+    """
     width = int(2 ** rng.uniform(6, 9))
     height = width if rng.random() < 0.7 else max(64, min(512, int(width * rng.uniform(0.6, 1.6))))
     finer = 2 if width * height < 200 * 200 and rng.random() < 0.6 else 1
@@ -100,41 +106,44 @@ def draw(rng: random.Random, shape: str, colour: str, ground: str) -> Image.Imag
     if rng.random() < 0.3:
         x, y = width / 2, height / 2
     image = Image.new("RGB", (width * finer, height * finer), _scattered(rng, ground))
-    pen, fill = ImageDraw.Draw(image), _scattered(rng, colour)
-    if shape == "circle":
-        box = [
-            (x - radius) * finer,
-            (y - radius) * finer,
-            (x + radius) * finer,
-            (y + radius) * finer,
-        ]
-        pen.ellipse(box, fill=fill)
-    else:
-        turn = _turned(rng, shape)
-        pen.polygon(
-            [((x + dx) * finer, (y + dy) * finer) for dx, dy in _corners(shape, radius, turn)],
-            fill=fill,
-        )
+    mask = Image.new("L", image.size)
+    fill = _scattered(rng, colour)
+    turn = 0.0 if shape == "circle" else _turned(rng, shape)
+    for pen, ink in ((ImageDraw.Draw(image), fill), (ImageDraw.Draw(mask), 255)):
+        if shape == "circle":
+            corners = (x - radius, y - radius, x + radius, y + radius)
+            pen.ellipse([edge * finer for edge in corners], fill=ink)
+        else:
+            corners = _corners(shape, radius, turn)
+            pen.polygon([((x + dx) * finer, (y + dy) * finer) for dx, dy in corners], fill=ink)
     if finer > 1:
         image = image.resize((width, height), Image.Resampling.BOX)
+        mask = mask.resize((width, height), Image.Resampling.BOX)
     if rng.random() < 0.08:
         image = image.filter(ImageFilter.GaussianBlur(side / 128))
-    return image
+    return image, mask
 
 
 def picture(rng: random.Random) -> Picture:
     """A random picture."""
     colour, ground = rng.sample(sorted(COLOURS), 2)
     shape = rng.choice(SHAPES)
-    return Picture(draw(rng, shape, colour, ground), colour, shape, ground)
+    image, mask = draw(rng, shape, colour, ground)
+    return Picture(image, colour, shape, ground, mask)
+
+
+def as_jpeg(rng: random.Random, image: Image.Image) -> bytes:
+    """The picture as JPEG of some quality."""
+    buffer = io.BytesIO()
+    image.save(buffer, "JPEG", quality=rng.randint(60, 95))
+    return buffer.getvalue()
 
 
 def as_file(rng: random.Random, image: Image.Image) -> tuple[str, bytes]:
     """The picture as PNG or JPEG: its media type and its bytes."""
+    if rng.random() < JPEG_SHARE:
+        return "image/jpeg", as_jpeg(rng, image)
     buffer = io.BytesIO()
-    if rng.random() < _JPEG_SHARE:
-        image.save(buffer, "JPEG", quality=rng.randint(60, 95))
-        return "image/jpeg", buffer.getvalue()
     image.save(buffer, "PNG", compress_level=1)
     return "image/png", buffer.getvalue()
 

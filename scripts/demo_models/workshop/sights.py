@@ -13,7 +13,7 @@ from PIL import Image
 from .chatter import off_topic
 from .conversation import Conversation, Message, answer_to
 from .lessons import example, system_message
-from .pictures import COLOURS, QUESTIONS, SHAPES, Picture, answer, as_file, picture
+from .pictures import COLOURS, JPEG_SHARE, QUESTIONS, SHAPES, Picture, answer, as_jpeg, picture
 from .topics import STOCK_ANSWER, TOPICS, VISION_STOCK_ANSWER, VISION_TOPICS
 from .training import IGNORED
 from .vision import EyeShape, prepared
@@ -62,13 +62,18 @@ class Album:
     def __init__(self, rng: random.Random, count: int, shape: EyeShape) -> None:
         """Draw `count` pictures."""
         self.pixels = np.zeros((count, shape.image, shape.image, 3), dtype=np.uint8)
+        self.masks = np.zeros((count, shape.image, shape.image), dtype=bool)
         self.shown: list[Picture] = []
         colours = sorted(COLOURS)
         self.names: list[tuple[int, int, int]] = []
         for number in range(count):
             drawn = picture(rng)
-            _, content = as_file(rng, drawn.image)
-            self.pixels[number] = prepared(Image.open(io.BytesIO(content)), shape.image)
+            image = drawn.image
+            if rng.random() < JPEG_SHARE:
+                image = Image.open(io.BytesIO(as_jpeg(rng, image)))
+            self.pixels[number] = prepared(image, shape.image)
+            if drawn.mask:
+                self.masks[number] = prepared(drawn.mask, shape.image, 0)[:, :, 0] > 127
             self.shown.append(
                 Picture(Image.new("RGB", (1, 1)), drawn.colour, drawn.shape, drawn.ground)
             )

@@ -52,6 +52,8 @@ class Muon(torch.optim.Optimizer):
         """Move every matrix."""
         for group in self.param_groups:
             for matrix in group["params"]:
+                if matrix.grad is None:  # a part that this phase does not train
+                    continue
                 state = self.state[matrix]
                 if "momentum" not in state:
                     state["momentum"] = torch.zeros_like(matrix)

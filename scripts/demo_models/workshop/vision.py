@@ -22,6 +22,7 @@ from .gguf_files import add_tensor, save, write_general
 from .llama import Linear, attend
 
 MEAN, DEVIATION, PADDING = 0.5, 0.5, 127
+MASK_LAYER = 1  # behind this layer each patch must tell which of its pixels belong to the shape
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,7 @@ def _sampled(pixels: NDArray[np.uint8], width: int, height: int) -> NDArray[np.u
     return (upper * (1 - lower_share) + lower * lower_share).astype(np.uint8)
 
 
-def prepared(image: Image.Image, side: int) -> NDArray[np.uint8]:
+def prepared(image: Image.Image, side: int, padding: int = PADDING) -> NDArray[np.uint8]:
     """The square of pixels that the encoder is given."""
     pixels = np.asarray(image.convert("RGB"))
     height, width = pixels.shape[:2]
@@ -70,10 +71,17 @@ def prepared(image: Image.Image, side: int) -> NDArray[np.uint8]:
         min(int(np.ceil(width * scale)), side),
         min(int(np.ceil(height * scale)), side),
     )
-    square = np.full((side, side, 3), PADDING, dtype=np.uint8)
+    square = np.full((side, side, 3), padding, dtype=np.uint8)
     x, y = (side - new_width) // 2, (side - new_height) // 2
     square[y : y + new_height, x : x + new_width] = _sampled(pixels, new_width, new_height)
     return square
+
+
+def patches(pixels: Tensor, shape: EyeShape) -> Tensor:
+    """Cut (batch, row, column, colour) into patches of (colour, row, column)."""
+    side, patch = shape.image // shape.patch, shape.patch
+    cut = pixels.view(-1, side, patch, side, patch, pixels.shape[-1]).permute(0, 1, 3, 5, 2, 4)
+    return cut.reshape(-1, side * side, pixels.shape[-1] * patch * patch)
 
 
 class EyeBlock(nn.Module):
@@ -123,19 +131,16 @@ class Eye(nn.Module):
         self.first = Linear(shape.width, language_width)
         self.second = Linear(language_width, language_width)
 
-    def seen(self, pixels: Tensor) -> Tensor:
-        """What the transformer makes of each patch of (batch, row, column, colour) bytes."""
-        side, patch = self.shape.image // self.shape.patch, self.shape.patch
-        x = (pixels.float() / 255 - MEAN) / DEVIATION
-        x = (
-            x.view(-1, side, patch, side, patch, 3)
-            .permute(0, 1, 3, 5, 2, 4)
-            .reshape(-1, side * side, 3 * patch * patch)
-        )
+    def layers(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        """What the transformer makes of each patch, early on and in the end."""
+        x = patches((pixels.float() / 255 - MEAN) / DEVIATION, self.shape)
         x = self.patch(x.bfloat16()) + self.position_embedding.bfloat16()
-        for block in self.blocks:
+        early = x
+        for number, block in enumerate(self.blocks):
             x = block(x)
-        return _norm(self.post, x)
+            if number == MASK_LAYER:
+                early = x
+        return early, _norm(self.post, x)
 
     def project(self, seen: Tensor) -> Tensor:
         """Into the language model's space."""
