@@ -39,7 +39,7 @@ def assembled(endpoint: Endpoint, chunks: Iterable[Json], usage: Json | None) ->
 
 def _chat_choice(index: int) -> Json:
     # OpenAI's own answers always have these fields, and strict clients ask for them.
-    message = {"role": "assistant", "content": None, "refusal": None, "annotations": []}
+    message: Json = {"role": "assistant", "content": None, "refusal": None, "annotations": []}
     return {"index": index, "message": message, "logprobs": None, "finish_reason": None}
 
 

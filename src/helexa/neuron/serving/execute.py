@@ -351,8 +351,9 @@ class _Work:
     async def _pass_stream(self, relay: Relay, response: Response) -> None:
         async for passed in self._events(relay, response):
             await self._answer.stream(passed)
-        await self._answer.end()
+        # The client has its [DONE]; whoever asks after our end must find all of it accounted.
         await _let_finish(response)
+        await self._answer.end()
 
     async def _assemble(self, relay: Relay, response: Response) -> None:
         chunks: list[dict[str, Any]] = []
@@ -365,8 +366,8 @@ class _Work:
         if not chunks:
             raise RuntimeRefused(reason="The runtime's answer is empty.")
         whole = assembled(self._endpoint, chunks, as_openai(relay.total()) or None)
-        await self._answer.whole(msgspec.json.encode(whole))
         await _let_finish(response)
+        await self._answer.whole(msgspec.json.encode(whole))
 
     async def _events(self, relay: Relay, response: Response) -> AsyncGenerator[bytes, None]:
         """What may be passed on, until the runtime said that it is done."""
