@@ -10,13 +10,14 @@ import stat
 import sys
 import time
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 import psutil
 
 from helexa.cli.client import Client, Unreachable, running
+from helexa.cli.finding import Finding
+from helexa.cli.model_checkup import of_models
 from helexa.cli.nodes import explain_taken
 from helexa.cli.verb import Failed
 from helexa.config import Config, ConfigRefused
@@ -24,7 +25,6 @@ from helexa.util.sockets import Address, AddressTaken, listen_tcp
 from helexa.util.units import format_bytes
 
 DISK_FREE_MIN: Final = 1 << 30
-MEMORY_FREE_MIN: Final = 512 << 20
 BUILT_AFTER_S: Final = 1_735_689_600
 """The first day of 2025: this program is younger, so no clock before it is right."""
 
@@ -43,16 +43,6 @@ SECRETS: Final = (
     "neuron/api.token",
     "up.key",
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """`level` is ok, warning (works, but not well) or error (a node would not start or serve)."""
-
-    level: str
-    about: str
-    what: str
-    fix: str = ""
 
 
 def of_python() -> list[Finding]:
@@ -92,13 +82,16 @@ def of_refusal(error: ConfigRefused) -> list[Finding]:
 
 
 def of_machine(config: Config) -> list[Finding]:
+    sources = str(config.file or "defaults, environment and flags")
+    findings = [Finding("ok", "config", sources), *_of_home(config.node.home)]
+    if any(one.level == "error" for one in findings):
+        return findings  # Everything below lies in the home.
     return [
-        Finding("ok", "config", str(config.file or "defaults, environment and flags")),
-        *_of_home(config.node.home),
+        *findings,
         *_of_secrets(config.node.home),
         *_of_sockets(config),
-        *_of_models(config),
-        *_of_room(config),
+        *of_models(config),
+        *_of_disk(config),
         *_of_clock(),
         *_of_nodes(config.node.home),
     ]
@@ -169,35 +162,11 @@ def _holders(address: Address) -> Iterable[int]:
     return [one.pid for one in found if one.pid and one.laddr and one.laddr.port == address.port]
 
 
-def _of_models(config: Config) -> Iterator[Finding]:
-    folder = config.neuron.models_dir
-    if not folder.exists():
-        yield Finding("warning", "models", f"{folder} does not exist yet", f"mkdir -p {folder}")
-        return
-    if not os.access(folder, os.R_OK | os.X_OK):
-        fix = f"sudo chmod a+rX {folder}"
-        yield Finding("error", "models", f"{folder} cannot be read", fix)
-        return
-    files = sorted(folder.rglob("*.gguf"))[:1000]
-    total = sum(path.stat().st_size for path in files if path.exists())
-    yield Finding("ok", "models", f"{folder}: {len(files)} GGUF files, {format_bytes(total)}")
-
-
-def _of_room(config: Config) -> Iterator[Finding]:
+def _of_disk(config: Config) -> Iterator[Finding]:
     nearest = next(one for one in (config.node.home, *config.node.home.parents) if one.exists())
     disk = shutil.disk_usage(nearest)
     level = "ok" if disk.free >= DISK_FREE_MIN else "warning"
     yield Finding(level, "disk", f"{format_bytes(disk.free)} free at {nearest}")
-    memory = psutil.virtual_memory()
-    usable = memory.available - config.neuron.memory_reserve
-    fix = "--set neuron.memory_reserve=SIZE, or end something" if usable < MEMORY_FREE_MIN else ""
-    yield Finding(
-        "ok" if usable >= MEMORY_FREE_MIN else "warning",
-        "memory",
-        f"{format_bytes(max(usable, 0))} for models ({format_bytes(memory.available)} available, "
-        f"{format_bytes(config.neuron.memory_reserve)} kept for the rest)",
-        fix,
-    )
 
 
 def _of_clock() -> Iterator[Finding]:

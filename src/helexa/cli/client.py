@@ -142,7 +142,7 @@ def running(folder: Path) -> dict[str, Any] | None:
     try:
         facts = json.loads((folder / "run.json").read_bytes())
         os.kill(int(facts["pid"]), 0)
-    except (FileNotFoundError, ProcessLookupError):
+    except (FileNotFoundError, NotADirectoryError, ProcessLookupError):
         return None
     except PermissionError as error:
         if error.filename is None:  # The process exists; it belongs to somebody else.

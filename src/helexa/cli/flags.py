@@ -8,7 +8,7 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Final
 
-from helexa.config import Config, load
+from helexa.config import Config, Layer, load
 from helexa.config.catalogue import SETTINGS, Setting
 from helexa.config.kinds import Choice, Folder, ListOf, Size, Socket, Switch, Ticket
 from helexa.config.load import Flags
@@ -53,7 +53,9 @@ def config_of(args: Namespace, roles: Collection[str] = ()) -> Config:
     """The settings that this command line asks for. Raises ConfigRefused."""
     file = getattr(args, "config", None)
     config = load(given(args), os.environ, file=Path(file) if file else None, roles=roles)
-    logs.set_up(config.node.log_level, config.node.log_format)
+    # A command that only asks says what it found; the parts that it uses need not tell how.
+    quiet = config.origin("log_level").layer is Layer.DEFAULT
+    logs.set_up("warning" if quiet else config.node.log_level, config.node.log_format)
     return config
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager, suppress
 from typing import Any, Final, TypeAlias
@@ -12,7 +13,7 @@ import helexa
 from helexa.cli.output import event, facts
 from helexa.cli.verb import Failed
 from helexa.config import Config
-from helexa.util import lifetime
+from helexa.util import lifetime, logs
 from helexa.util.sockets import Address, AddressTaken
 
 Emit: TypeAlias = Callable[[Mapping[str, Any]], None]
@@ -32,6 +33,7 @@ READY_FIELDS: Final = (
 
 def serve(role: str, config: Config, open_node: OpenNode, *, as_json: bool) -> int:
     """Run the node until a signal. The first ends it gracefully with status 0."""
+    logs.set_up(config.node.log_level, config.node.log_format)
     try:
         signum = lifetime.run(lambda: _serve(role, open_node, as_json=as_json))
     except (AddressTaken, BaseExceptionGroup) as error:
@@ -118,9 +120,11 @@ def _only(error: BaseException, kind: type[AddressTaken]) -> AddressTaken | None
 
 
 def _emit(fields: Mapping[str, Any]) -> None:
-    # Whoever reads the events may leave; the node goes on serving.
-    with suppress(OSError):
+    try:
         event(fields)
+    except OSError:
+        # Whoever read the events left; the node goes on serving, without an audience.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _ignore(fields: Mapping[str, Any]) -> None:
