@@ -18,7 +18,7 @@ from tests.cortex.scripted import Fabric, Scripted, fabric, scripted
 from helexa.cortex.orchestrator.fleet import Presence, TimePassed
 from helexa.mesh.identity import NodeKey
 from helexa.mesh.session import PeerRefused
-from helexa.protocol.errors import ModelUnknown, NoCapacity, PeerLost, Relayed
+from helexa.protocol.errors import CapabilityMissing, ModelUnknown, NoCapacity, PeerLost, Relayed
 from helexa.protocol.ids import ModelId, NodeId
 from helexa.protocol.messages import (
     AnnounceCapabilities,
@@ -143,6 +143,15 @@ async def test_nobody_connected_is_not_an_unknown_model() -> None:
             await register(neuron)
             with pytest.raises(ModelUnknown):
                 world.neurons.route(CHAT, ModelId("nope"), RouteHints())
+
+
+async def test_work_that_a_model_never_does_is_the_callers_mistake_and_not_a_matter_of_time() -> (
+    None
+):
+    async with fabric() as world, scripted(world) as neuron:
+        await register(neuron)
+        with pytest.raises(CapabilityMissing, match="embedding"):
+            world.neurons.route(WorkloadClass.EMBEDDING, M, RouteHints())
 
 
 async def test_a_target_that_left_after_the_decision_is_lost_and_not_a_crash() -> None:

@@ -110,7 +110,7 @@ def wait_gone(processes: list[psutil.Process], timeout_s: float = 15.0) -> None:
 
 
 @contextmanager
-def helexa(*arguments: str, cwd: Path) -> Iterator[Node]:
+def started(*arguments: str, cwd: Path) -> Iterator[Node]:
     node = Node(list(arguments), cwd=cwd)
     try:
         yield node

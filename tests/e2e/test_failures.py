@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.e2e.processes import Node, helexa, runtime_children, wait_gone
+from tests.e2e.processes import Node, runtime_children, started, wait_gone
 from tests.e2e.raw import ask, asked, events
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(180)]
@@ -71,7 +71,7 @@ def new_key(folder: Path) -> str:
 
 @pytest.fixture
 def pair(tmp_path: Path) -> Iterator[Pair]:
-    with helexa(*cortex_arguments(tmp_path), cwd=tmp_path) as cortex:
+    with started(*cortex_arguments(tmp_path), cwd=tmp_path) as cortex:
         assert cortex.ready
         yield Pair(tmp_path, cortex, new_key(tmp_path))
 
@@ -87,7 +87,7 @@ def wait_answer(pair: Pair, status: int, within_s: float) -> dict[str, object]:
 
 
 def test_a_runtime_killed_in_a_stream_ends_it_in_band_and_comes_back(pair: Pair) -> None:
-    with helexa(*pair.neuron_arguments(), cwd=pair.folder) as neuron:
+    with started(*pair.neuron_arguments(), cwd=pair.folder) as neuron:
         pair.cortex.wait_event("neuron_registered")
         wait_answer(pair, 200, 20)
         (child,) = runtime_children(neuron)
@@ -107,7 +107,7 @@ def test_a_runtime_killed_in_a_stream_ends_it_in_band_and_comes_back(pair: Pair)
 
 
 def test_a_killed_neuron_is_a_503_with_a_reason_until_it_returns(pair: Pair) -> None:
-    with helexa(*pair.neuron_arguments(), cwd=pair.folder) as neuron:
+    with started(*pair.neuron_arguments(), cwd=pair.folder) as neuron:
         pair.cortex.wait_event("neuron_registered")
         wait_answer(pair, 200, 20)
         family = neuron.family()
@@ -121,17 +121,17 @@ def test_a_killed_neuron_is_a_503_with_a_reason_until_it_returns(pair: Pair) -> 
     error = wait_answer(pair, 503, 1)["error"]
     assert isinstance(error, dict)
     assert "gone" in error["message"]
-    with helexa(*pair.neuron_arguments(), cwd=pair.folder):
+    with started(*pair.neuron_arguments(), cwd=pair.folder):
         wait_answer(pair, 200, 30)
 
 
 def test_a_neuron_finds_a_killed_cortex_again_by_itself(pair: Pair) -> None:
-    with helexa(*pair.neuron_arguments(), cwd=pair.folder):
+    with started(*pair.neuron_arguments(), cwd=pair.folder):
         pair.cortex.wait_event("neuron_registered")
         wait_answer(pair, 200, 20)
         node_id = pair.cortex.ready["node_id"]
         pair.cortex.stop(9)
-        with helexa(*cortex_arguments(pair.folder), cwd=pair.folder) as cortex:
+        with started(*cortex_arguments(pair.folder), cwd=pair.folder) as cortex:
             assert cortex.ready["node_id"] == node_id
             cortex.wait_event("neuron_registered", 40)
             status, _ = ask(cortex.ready["gateway_url"], CHAT, QUESTION, key=pair.key)
@@ -139,7 +139,7 @@ def test_a_neuron_finds_a_killed_cortex_again_by_itself(pair: Pair) -> None:
 
 
 def test_a_stream_under_way_outlives_a_sigterm_and_new_work_does_not_begin(pair: Pair) -> None:
-    with helexa(*pair.neuron_arguments(), cwd=pair.folder):
+    with started(*pair.neuron_arguments(), cwd=pair.folder):
         pair.cortex.wait_event("neuron_registered")
         wait_answer(pair, 200, 20)
         with asked(pair.url, CHAT, ENDLESS, key=pair.key) as response:

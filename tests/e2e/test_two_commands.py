@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from tests.e2e.processes import helexa
+from tests.e2e.processes import started
 from tests.e2e.raw import ask
 from tests.e2e.test_failures import CHAT, QUESTION, new_key
 
@@ -27,9 +27,9 @@ def test_the_two_seed_commands_serve_a_request(tmp_path: Path) -> None:
         *("--api-socket", "127.0.0.1:0"),
         *("--models-dir", str(tmp_path / "models")),
     )
-    with helexa(*cortex_line, *home, cwd=tmp_path) as cortex:
+    with started(*cortex_line, *home, cwd=tmp_path) as cortex:
         ticket = cortex.ready["ticket"]
-        with helexa(*neuron_line, *home, "--cortex", ticket, cwd=tmp_path) as neuron:
+        with started(*neuron_line, *home, "--cortex", ticket, cwd=tmp_path) as neuron:
             cortex.wait_event("neuron_registered")
             key = new_key(tmp_path)
             status, body = ask(cortex.ready["gateway_url"], CHAT, QUESTION, key=key)
@@ -42,7 +42,7 @@ def test_the_two_seed_commands_serve_a_request(tmp_path: Path) -> None:
 
 def test_a_neuron_alone_serves_its_own_api(tmp_path: Path) -> None:
     line = ("neuron", "--control-socket", "127.0.0.1:0", "--api-socket", "127.0.0.1:0")
-    with helexa(*line, "--home", str(tmp_path / "home"), cwd=tmp_path) as neuron:
+    with started(*line, "--home", str(tmp_path / "home"), cwd=tmp_path) as neuron:
         status, body = ask(neuron.ready["api_url"], "/v1/models")
         assert status == 200
         assert {"helexa-demo", "helexa-demo-vision"} <= {one["id"] for one in body["data"]}
@@ -51,7 +51,7 @@ def test_a_neuron_alone_serves_its_own_api(tmp_path: Path) -> None:
 
 
 def test_a_cortex_without_roles_is_a_mesh_member(tmp_path: Path) -> None:
-    with helexa("cortex", "--home", str(tmp_path / "home"), cwd=tmp_path) as cortex:
+    with started("cortex", "--home", str(tmp_path / "home"), cwd=tmp_path) as cortex:
         assert cortex.ready["gateway_url"] is None
         assert cortex.ready["ticket"].startswith("helexa")
         assert cortex.stop() == 0

@@ -13,7 +13,7 @@ from pathlib import Path
 import openai
 import psutil
 import pytest
-from tests.e2e.processes import Node, helexa, wait_gone
+from tests.e2e.processes import Node, started, wait_gone
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(180)]
 
@@ -28,7 +28,7 @@ QUESTION = [{"role": "user", "content": "What is helexa?"}]
 @pytest.fixture(scope="module")
 def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
     folder = tmp_path_factory.mktemp("up")
-    with helexa("up", "--home", str(folder / "home"), *ANY_PORTS, cwd=folder) as node:
+    with started("up", "--home", str(folder / "home"), *ANY_PORTS, cwd=folder) as node:
         assert node.ready
         yield node
 
@@ -145,7 +145,7 @@ def test_the_printed_curl_works_when_pasted(up: Node) -> None:
 
 def test_ctrl_c_ends_everything_and_leaves_no_process(tmp_path: Path) -> None:
     home = tmp_path / "home"
-    with helexa("up", "--home", str(home), *ANY_PORTS, cwd=tmp_path) as node:
+    with started("up", "--home", str(home), *ANY_PORTS, cwd=tmp_path) as node:
         assert node.ready
         family = node.family()
         # up, cortex, neuron, and the runtime's child of the loaded demo model.
@@ -155,7 +155,7 @@ def test_ctrl_c_ends_everything_and_leaves_no_process(tmp_path: Path) -> None:
 
 
 def test_a_killed_up_takes_its_nodes_and_their_runtimes_with_it(tmp_path: Path) -> None:
-    with helexa("up", "--home", str(tmp_path / "home"), *ANY_PORTS, cwd=tmp_path) as node:
+    with started("up", "--home", str(tmp_path / "home"), *ANY_PORTS, cwd=tmp_path) as node:
         assert node.ready
         family = node.family()
         node.stop(signal.SIGKILL)
@@ -165,7 +165,7 @@ def test_a_killed_up_takes_its_nodes_and_their_runtimes_with_it(tmp_path: Path) 
 def test_a_second_start_keeps_the_key_and_the_identity(tmp_path: Path) -> None:
     seen = []
     for _ in range(2):
-        with helexa("up", "--home", str(tmp_path / "home"), *ANY_PORTS, cwd=tmp_path) as node:
+        with started("up", "--home", str(tmp_path / "home"), *ANY_PORTS, cwd=tmp_path) as node:
             seen.append(node.ready["api_key"])
             assert node.stop() == 0
     assert seen[0] == seen[1]

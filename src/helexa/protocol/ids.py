@@ -22,7 +22,9 @@ ModelId = NewType("ModelId", str)
 """The name that clients put into `model`."""
 
 _NODE_ID: Final = re.compile(r"[0-9a-f]{64}\Z")
-_MODEL_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:@+-]*(/[A-Za-z0-9][A-Za-z0-9._:@+-]*){0,3}\Z")
+_MODEL_ID: Final = re.compile(
+    r"[A-Za-z0-9][A-Za-z0-9._:@+-]*(/[A-Za-z0-9][A-Za-z0-9._:@+-]*){0,3}\Z"
+)
 
 MODEL_ID_CHARS_MAX: Final = 200
 
@@ -37,7 +39,9 @@ def is_model_id(text: str) -> bool:
     A model id becomes a file name on neurons and a label in metrics, so what
     could climb out of a folder or break a label is refused at every door.
     """
-    return len(text) <= MODEL_ID_CHARS_MAX and ".." not in text and _MODEL_ID.match(text) is not None
+    return (
+        len(text) <= MODEL_ID_CHARS_MAX and ".." not in text and _MODEL_ID.match(text) is not None
+    )
 
 
 def new_request_id() -> RequestId:

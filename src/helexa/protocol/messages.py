@@ -93,7 +93,7 @@ class Registered(Message, frozen=True, kw_only=True, tag="neuron.registered"):
 
 
 class AnnounceCapabilities(Message, frozen=True, kw_only=True, tag="neuron.capabilities"):
-    """Told on every change: the complete list, never a delta. Also answers `RequestCapabilities`."""
+    """Told on every change: the whole list, never a delta. Also answers `RequestCapabilities`."""
 
     capabilities: tuple[ModelCapability, ...]
 
@@ -105,7 +105,7 @@ class ReportHealth(Message, frozen=True, kw_only=True, tag="neuron.health"):
 
 
 class ProvisioningResponse(Message, frozen=True, kw_only=True, tag="neuron.provisioning"):
-    """Answers `LoadModel`, `UnloadModel` and `UpsertModelConfig`; progress is told with `final` false.
+    """Answers `LoadModel`, `UnloadModel` and `UpsertModelConfig`; `final` false is progress.
 
     `eta_s` is None where no estimate is known yet.
     """

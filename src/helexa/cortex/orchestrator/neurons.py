@@ -24,10 +24,11 @@ from helexa.cortex.orchestrator.fleet import (
     apply,
 )
 from helexa.cortex.orchestrator.reception import Reception, Timing, Way
-from helexa.cortex.orchestrator.scheduler import Policy, route
+from helexa.cortex.orchestrator.scheduler import Policy, offers, route
 from helexa.mesh.session import AnswerTimeout, PeerRefused, PeerUnsupported
 from helexa.mesh.transport import LinkClosed
 from helexa.protocol.errors import (
+    CapabilityMissing,
     ModelUnknown,
     NoCapacity,
     PeerLost,
@@ -152,11 +153,17 @@ class Neurons:
         )
 
     def route(self, workload: WorkloadClass, model: ModelId, hints: RouteHints) -> RoutingDecision:
-        """At least one target. Raises ModelUnknown, or NoCapacity with each neuron's reason."""
+        """At least one target.
+
+        Raises ModelUnknown, CapabilityMissing, or NoCapacity with each neuron's reason.
+        """
         decision = self.decide(workload, model, hints)
         if decision.targets:
             return decision
         if decision.excluded:
+            copies = [self.view.neurons[one.node].capabilities[model] for one in decision.excluded]
+            if not any(offers(copy, workload) for copy in copies):
+                raise CapabilityMissing(str(model), f"{workload.value} requests")
             reasons = "; ".join(
                 f"neuron {self._called(one.node)} is {one.reason}" for one in decision.excluded[:5]
             )

@@ -113,7 +113,7 @@ def _why_not(
         return "already failed this request"
     if capability.state not in READINESS:
         return f"the model is {capability.state.value}"
-    if not _offers(capability, workload):
+    if not offers(capability, workload):
         offered = ", ".join(one.value for one in capability.classes) or "nothing"
         return f"offers {offered}, not {workload.value}"
     return ""
@@ -122,8 +122,11 @@ def _why_not(
 _CHAT: Final = frozenset({WorkloadClass.CHAT_INTERACTIVE, WorkloadClass.CHAT_BULK})
 
 
-def _offers(capability: ModelCapability, workload: WorkloadClass) -> bool:
-    """Chat is chat whoever waits for it; an announcement without classes promises nothing less."""
+def offers(capability: ModelCapability, workload: WorkloadClass) -> bool:
+    """Whether the model does this kind of work at all.
+
+    Chat is chat whoever waits for it; an announcement without classes promises nothing less.
+    """
     if not capability.classes or workload in capability.classes:
         return True
     # A text model gets the picture request and refuses it with the right words.

@@ -1,7 +1,9 @@
-"""The heads of OpenAI requests: the few fields that decide where a request goes.
+"""The heads of OpenAI requests: what decides where a request goes, and what engines disagree on.
 
 Everything else in a body is between the client and the model, and passes as it
 came. Prompts are looked at only to say that one is missing or is not a prompt.
+Sampling fields are typed here although nothing reads them: one engine ignores a
+wrong type, another crashes on it, and a client should be told the same by all.
 """
 
 from __future__ import annotations
@@ -31,6 +33,11 @@ class Generation(Head, frozen=True, kw_only=True):
     stream: bool | None = None
     stream_options: StreamOptions | None = None
     max_tokens: int | None = None
+    temperature: float | None = None
+    top_p: float | None = None
+    n: int | None = None
+    seed: int | None = None
+    stop: str | list[str] | None = None
 
     @property
     def wants_usage(self) -> bool:
@@ -40,6 +47,9 @@ class Generation(Head, frozen=True, kw_only=True):
 class ChatHead(Generation, frozen=True, kw_only=True):
     messages: list[MessageHead]
     max_completion_tokens: int | None = None
+    tools: list[msgspec.Raw] | None = None
+    tool_choice: str | dict[str, msgspec.Raw] | None = None
+    response_format: dict[str, msgspec.Raw] | None = None
 
 
 class CompletionHead(Generation, frozen=True, kw_only=True):
