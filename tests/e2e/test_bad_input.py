@@ -119,7 +119,7 @@ def address(up: Node) -> tuple[str, int]:
         (b'{"model": 7, "messages": []}', "model"),
         (b'{"messages": [{"role": "user", "content": "x"}]}', "model"),
         (
-            b'{"model": "helexa-demo", "messages": [{"role": "user", "content": "x"}], "stream": 1}',
+            b'{"model": "helexa-demo", "stream": 1, "messages": [{"role": "user"}]}',
             "stream",
         ),
         (b"[" * 100_000, None),

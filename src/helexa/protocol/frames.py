@@ -59,10 +59,7 @@ _encoder: Final = msgspec.msgpack.Encoder()
 _outer: Final = msgspec.msgpack.Decoder(_Outer)
 _tag: Final = msgspec.msgpack.Decoder(_Tag)
 _body: Final[msgspec.msgpack.Decoder[Wire]] = msgspec.msgpack.Decoder(Wire)
-_KNOWN_TAGS: Final = frozenset(
-    str(member.__struct_config__.tag)
-    for member in Wire.__args__  # type: ignore[attr-defined]
-)
+_KNOWN_TAGS: Final = frozenset(str(member.__struct_config__.tag) for member in Wire.__args__)
 
 
 def encode(frame: Frame, *, version: int = VERSION) -> bytes:
