@@ -49,8 +49,11 @@ async def read_body(scope: Scope, receive: Receive, *, bytes_max: int, timeout_s
         raise BodyTooBig(bytes_max)
     connection: HttpConnection = scope["extensions"][EXTENSION]
     if connection.body_complete:
-        # Nearly always: it came with the headers, and no timer is needed.
-        return await _collect(receive, bytes_max)
+        # Nearly always: it came with the headers, and there is nothing to wait for.
+        body = connection.take_body()
+        if len(body) > bytes_max:
+            raise BodyTooBig(bytes_max)
+        return body
     try:
         async with asyncio.timeout(timeout_s):
             return await _collect(receive, bytes_max)

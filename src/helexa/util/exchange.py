@@ -50,7 +50,9 @@ class Owner(Protocol):
 
     def released(self, connection: Connection) -> None: ...
 
-    def dropped(self, connection: Connection) -> None: ...
+    def dropped(self, connection: Connection) -> None:
+        """May be told twice."""
+        ...
 
 
 class Response:
@@ -274,6 +276,7 @@ class Connection(asyncio.Protocol):
     def abort(self) -> None:
         self.is_open = False
         self._transport.abort()
+        self._owner.dropped(self)
 
     # --- asyncio's calls
 
@@ -386,6 +389,7 @@ class Connection(asyncio.Protocol):
         else:
             self.is_open = False
             self._transport.close()
+            self._owner.dropped(self)
 
     def _fail(self, why: str) -> None:
         response, self.response = self.response, None

@@ -7,17 +7,21 @@ per read, so none of this is felt per request or per streamed chunk.
 from __future__ import annotations
 
 import asyncio
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Final, Protocol, TypeAlias
+from urllib.parse import unquote
 
 import httptools
+from uvicorn._types import ASGI3Application, ASGIVersions
 from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
 from helexa.util.deadlines import NEVER, Deadlines
+from helexa.util.http_cycle import Cycle
 
 ErrorBody: TypeAlias = Callable[[int, str], bytes]
 
@@ -30,6 +34,8 @@ LINGER_S: Final = 2.0
 
 EXTENSION: Final = "helexa.connection"
 """The key in an ASGI scope's `extensions` under which an app finds its connection."""
+
+_ASGI: Final[ASGIVersions] = {"version": "3.0", "spec_version": "2.3"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,6 +76,12 @@ class HttpConnection(HttpToolsProtocol):
         self._progress = False
         self._quiet_bytes = 0
         self._discarded_bytes = 0
+
+    def take_body(self) -> bytes:
+        """What arrived of the current request's body and was not taken yet."""
+        body = bytes(self.cycle.body)
+        self.cycle.body = bytearray()
+        return body
 
     # --- asyncio's calls
 
@@ -120,18 +132,55 @@ class HttpConnection(HttpToolsProtocol):
     # --- the parser's calls
 
     def on_message_begin(self) -> None:
-        super().on_message_begin()
-        self.scope["extensions"] = self._extensions  # type: ignore[typeddict-item]
+        # Instead of uvicorn's, for fewer steps and for the extension.
+        self.url = b""
+        self.expect_100_continue = False
+        self.headers = []
+        self.scope = {  # type: ignore[typeddict-item]  # completed with the headers
+            "type": "http",
+            "asgi": _ASGI,
+            "http_version": "1.1",
+            "server": self.server,
+            "client": self.client,
+            "scheme": self.scheme or "http",
+            "root_path": "",
+            "headers": self.headers,
+            "extensions": self._extensions,  # type: ignore[typeddict-item]
+        }
         self._in_head = True
         if not self._is_answering:
             self._within(self._host.limits.header_timeout_s)
 
     def on_headers_complete(self) -> None:
+        # Instead of uvicorn's, which would look for WebSockets.
         self._progress = True
         self._in_head = self.body_complete = False
         if not self.flow.write_paused:
             self.deadline = NEVER
-        super().on_headers_complete()
+        parser, scope = self.parser, self.scope
+        version = parser.get_http_version()
+        scope["method"] = parser.get_method().decode("ascii")
+        scope["http_version"] = version
+        scope["path"], scope["raw_path"], scope["query_string"] = _parts_of(self.url)
+        before = self._is_answering
+        self.cycle = Cycle(
+            scope=scope,
+            transport=self.transport,
+            flow=self.flow,
+            logger=self.logger,
+            access_logger=self.access_logger,
+            access_log=False,
+            default_headers=[],
+            message_event=asyncio.Event(),
+            expect_100_continue=self.expect_100_continue,
+            keep_alive=version != "1.0" and parser.should_keep_alive(),
+            on_response=self.on_response_complete,
+        )
+        if before:
+            self.flow.pause_reading()
+            self.pipeline.appendleft((self.cycle, self.app))
+        else:
+            self._start_asgi_task(self.cycle, self.app)
 
     def on_body(self, body: bytes) -> None:
         self._progress = True
@@ -148,6 +197,19 @@ class HttpConnection(HttpToolsProtocol):
         super().on_message_complete()
 
     # --- uvicorn's calls
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
+        # Instead of uvicorn's, which pays for a callback at the end of each task.
+        task = self.loop.create_task(self._run(cycle, app))
+        self.tasks.add(task)
+
+    async def _run(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
+        try:
+            await cycle.run_asgi(app)
+        finally:
+            task = asyncio.current_task()
+            assert task is not None
+            self.tasks.discard(task)
 
     def on_response_complete(self) -> None:
         # Instead of uvicorn's, which sets a timer for each request.
@@ -244,6 +306,15 @@ class HttpConnection(HttpToolsProtocol):
         self.parser = httptools.HttpRequestParser(_BodyOnly(self))
         self.parser.feed_data(b"POST / HTTP/1.1\r\n" + framing + b"\r\n\r\n")
         self.data_received(rest)
+
+
+@functools.lru_cache(maxsize=256)
+def _parts_of(url: bytes) -> tuple[str, bytes, bytes]:
+    """Path, raw path and query of a request target. Remembered, for nearly all ask for the same."""
+    parsed = httptools.parse_url(url)
+    raw: bytes = parsed.path
+    path = raw.decode("ascii")
+    return unquote(path) if "%" in path else path, raw, parsed.query or b""
 
 
 class _BodyOnly:

@@ -301,7 +301,7 @@ class Pool:
                 self.watch(self.deadline)
 
     def dropped(self, connection: Connection) -> None:
-        """A connection is gone."""
+        """A connection is gone, or as good as that."""
         if connection in self._connections:
             self._connections.discard(connection)
             if connection in self._idle:

@@ -18,10 +18,11 @@ def classify_chat(body: bytes, *, stream: bool, hint: bytes | None) -> WorkloadC
 
     The quotes make the search exact: inside a JSON string they would be escaped.
     """
-    if b'"image_url"' in body:
-        return WorkloadClass.VISION
-    if b'"input_audio"' in body:
-        return WorkloadClass.AUDIO
+    if b'"type"' in body:  # Parts and tools have one; most chats have neither.
+        if b'"image_url"' in body:
+            return WorkloadClass.VISION
+        if b'"input_audio"' in body:
+            return WorkloadClass.AUDIO
     hinted = _HINTS.get(hint) if hint else None
     if hinted is not None and hinted in _CHAT:
         return hinted

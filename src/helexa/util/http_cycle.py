@@ -1,0 +1,110 @@
+"""One request and its answer: uvicorn's cycle, with an answer that takes one write.
+
+uvicorn writes the head and each piece of the body by themselves, and a write is
+the dearest thing that a hop does. ASGI lets a server hold the head back until the
+first piece of the body is there, so the two leave together.
+"""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import Any, Final
+
+from uvicorn._types import ASGISendEvent
+from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
+
+JOIN_BYTES_MAX: Final = 64 * 1024
+"""Up to this pieces are copied into one write; above, the copy costs more than the write."""
+
+_STATUS_LINES: Final = {
+    status.value: b"HTTP/1.1 %d %s\r\n" % (status, status.phrase.encode())
+    for status in HTTPStatus
+    if status >= 200
+}
+_BODILESS: Final = (204, 304)
+
+
+class Cycle(RequestResponseCycle):
+    """`send` is uvicorn's in meaning; everything else is uvicorn's."""
+
+    _head = b""
+
+    async def send(self, message: ASGISendEvent) -> None:
+        if self.flow.write_paused and not self.disconnected:
+            await self.flow.drain()
+        if self.disconnected:
+            return
+        if message["type"] == "http.response.start" and not self.response_started:
+            self._begin(message["status"], message.get("headers", ()))
+        elif message["type"] == "http.response.body" and self.response_started:
+            if self.response_complete:
+                raise RuntimeError("the response is complete already")
+            self._body(message.get("body", b""), message.get("more_body", False))
+        else:
+            raise RuntimeError(f"{message['type']!r} is out of order")
+
+    def _begin(self, status: int, headers: Any) -> None:
+        self.response_started = True
+        self.waiting_for_100_continue = False
+        parts = [_STATUS_LINES.get(status) or b"HTTP/1.1 %d \r\n" % status]
+        framing = b""
+        closes = False
+        for name, value in headers:
+            parts += (name, b": ", value, b"\r\n")
+            lower = name.lower()
+            if lower == b"content-length":
+                self.expected_content_length = int(value)
+                framing = lower
+            elif lower == b"transfer-encoding":
+                framing = lower
+            elif lower == b"connection" and b"close" in value.lower():
+                self.keep_alive = False
+                closes = True
+        lines = len(parts) // 4 + 2
+        self.chunked_encoding = framing == b"transfer-encoding"
+        if not framing and self.scope["method"] != "HEAD" and status not in _BODILESS:
+            self.chunked_encoding = True
+            parts.append(b"transfer-encoding: chunked\r\n")
+            lines += 1
+        if not self.keep_alive and not closes:
+            parts.append(b"connection: close\r\n")
+            lines += 1
+        parts.append(b"\r\n")
+        head = b"".join(parts)
+        # A line break inside a value would be a header, or an answer, of somebody else's making.
+        if head.count(b"\n") != lines:
+            self.response_started = False
+            raise RuntimeError("a line break in a response header")
+        self._head = head
+
+    def _body(self, body: bytes, more_body: bool) -> None:
+        head, self._head = self._head, b""
+        if self.scope["method"] == "HEAD":
+            self.expected_content_length = 0
+            body = b""
+        elif self.chunked_encoding:
+            if body:
+                tail = b"\r\n" if more_body else b"\r\n0\r\n\r\n"
+                body = b"%s%x\r\n%s%s" % (head, len(body), body, tail)
+                head = b""
+            elif not more_body:
+                body = b"0\r\n\r\n"
+        else:
+            self.expected_content_length -= len(body)
+            if self.expected_content_length < 0:
+                raise RuntimeError("the body is longer than its Content-Length")
+        if not head:
+            if body:
+                self.transport.write(body)
+        elif len(body) > JOIN_BYTES_MAX:
+            self.transport.writelines((head, body))
+        else:
+            self.transport.write(head + body)
+        if not more_body:
+            if not self.chunked_encoding and self.expected_content_length > 0:
+                raise RuntimeError("the body is shorter than its Content-Length")
+            self.response_complete = True
+            self.message_event.set()
+            if not self.keep_alive:
+                self.transport.close()
+            self.on_response()
