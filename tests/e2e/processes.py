@@ -17,6 +17,11 @@ from typing import Any
 import psutil
 
 READY_WITHIN_S = 60.0
+ANY_PORTS = (
+    *("--gateway-socket", "127.0.0.1:0"),
+    *("--portal-socket", "127.0.0.1:0"),
+    *("--orchestrator-socket", "127.0.0.1:0"),
+)
 
 
 class Node:

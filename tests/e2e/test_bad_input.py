@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 
 import psutil
 import pytest
-from tests.e2e.processes import Node, runtime_children, started
+from tests.e2e.processes import ANY_PORTS, Node, runtime_children, started
 from tests.e2e.raw import ask, asked, events
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120)]
@@ -67,8 +67,7 @@ def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
     shutil.copy(demo, models / "dropped-in.gguf")
     arguments = (
         *("--home", str(folder / "home"), "--models-dir", str(models)),
-        *("--gateway-socket", "127.0.0.1:0", "--portal-socket", "127.0.0.1:0"),
-        *("--orchestrator-socket", "127.0.0.1:0"),
+        *ANY_PORTS,
     )
     with started("up", *arguments, cwd=folder) as node:
         assert node.ready

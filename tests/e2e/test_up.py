@@ -13,24 +13,11 @@ from pathlib import Path
 import openai
 import psutil
 import pytest
-from tests.e2e.processes import Node, started, wait_gone
+from tests.e2e.processes import ANY_PORTS, Node, started, wait_gone
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(180)]
 
-ANY_PORTS = (
-    *("--gateway-socket", "127.0.0.1:0"),
-    *("--portal-socket", "127.0.0.1:0"),
-    *("--orchestrator-socket", "127.0.0.1:0"),
-)
 QUESTION = [{"role": "user", "content": "What is helexa?"}]
-
-
-@pytest.fixture(scope="module")
-def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
-    folder = tmp_path_factory.mktemp("up")
-    with started("up", "--home", str(folder / "home"), *ANY_PORTS, cwd=folder) as node:
-        assert node.ready
-        yield node
 
 
 @pytest.fixture

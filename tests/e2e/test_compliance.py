@@ -1,0 +1,50 @@
+"""What others say an OpenAI server must do: llm-comply's chat suite, against the real chain."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from tests.e2e.processes import Node
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(180)]
+
+PICTURE_TEST = "chat-image-input"
+# The suite runs this one only for models whose name says that they reason.
+NOT_FOR_THESE_MODELS = {"chat-reasoning-summary"}
+
+
+def run_suite(up: Node, model: str, *more: str) -> dict[str, str]:
+    """Each test's status, by its id."""
+    done = subprocess.run(
+        [
+            *(str(Path(sys.executable).with_name("llm-comply")), "--format", "openai-chat"),
+            *("-u", up.ready["base_url"], "-k", up.ready["api_key"], "-m", model, "--json"),
+            *more,
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=150,
+    )
+    try:
+        report = json.loads(done.stdout)
+    except ValueError:
+        raise AssertionError(done.stdout + done.stderr) from None
+    assert report["results"], report
+    return {one["id"]: one["status"] for one in report["results"]}
+
+
+def test_every_chat_test_passes_that_a_text_model_can_pass(up: Node) -> None:
+    results = run_suite(up, "helexa-demo")
+    expected = results.keys() - NOT_FOR_THESE_MODELS - {PICTURE_TEST}
+    assert len(expected) >= 7
+    assert {name: results[name] for name in expected} == dict.fromkeys(expected, "passed")
+
+
+def test_the_picture_test_passes_with_the_vision_model(up: Node) -> None:
+    results = run_suite(up, "helexa-demo-vision", "-f", PICTURE_TEST)
+    assert results[PICTURE_TEST] == "passed"
