@@ -9,8 +9,8 @@ help:  ## list the targets
 up: run-setup  ## install into .venv and run a cortex and a neuron with the demo model (Ctrl-C ends them)
 	@exec $(bin)/helexa up $(ARGS)
 
-test: dev-setup  ## lint, types, layers and the whole test suite with branch coverage
-	@exec $(bin)/pytest -n 2 --dist loadfile --cov --cov-report=term $(ARGS)
+test:  ## lint, types, layers and the whole test suite with branch coverage
+	@scripts/test $(ARGS)
 
 check: dev-setup  ## lint, format, types, layers, dependencies
 	$(bin)/ruff check .
@@ -37,11 +37,13 @@ docs: dev-setup  ## write the generated pages, then check every link, heading an
 lock: dev-setup  ## rewrite requirements/*.txt from pyproject.toml (ARGS=--upgrade for newer versions)
 	scripts/lock $(ARGS)
 
-demo-models: dev-setup  ## train the demo models again
-	$(bin)/python scripts/demo_models $(ARGS)
+demo-models:  ## train the demo models again, in an environment of their own (about an hour)
+	python3 -m venv .venv-demo
+	.venv-demo/bin/pip install --quiet -r scripts/demo_models/requirements.txt
+	.venv-demo/bin/python scripts/demo_models $(ARGS)
 
 clean:  ## remove what can be made again
-	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage* build dist
+	rm -rf .venv .venv-* .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage* build dist
 	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
 run-setup:
