@@ -13,10 +13,8 @@ from helexa.mesh.session import Inbound, Session
 from helexa.mesh.transport import Link, OpenTransport, TransportSettings
 from helexa.mesh.transports import iroh
 from helexa.mesh.transports.memory import MemoryNetwork
-from helexa.protocol.ids import ModelId, RequestId
 from helexa.protocol.messages import (
     Drain,
-    ExecuteRequest,
     Hello,
     Ok,
     Role,
@@ -59,8 +57,7 @@ async def test_an_ask_gets_its_answer(open_transport):
             assert await session.ask(Drain()) == Ok()
             await session.wait_closed()
 
-    async with linked(open_transport) as (one, other):
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(side, other, None)
-            async with Session.running(one, hello, answer, nothing) as session:
-                assert await session.ask(Drain()) == Ok()
+    async with linked(open_transport) as (one, other), anyio.create_task_group() as tasks:
+        tasks.start_soon(side, other, None)
+        async with Session.running(one, hello, answer, nothing) as session:
+            assert await session.ask(Drain()) == Ok()

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from helexa.mesh.transport import READ_BYTES_MAX, Stream
-from helexa.protocol.frames import LENGTH_BYTES, FrameRejected, length_of
+from helexa.protocol.frames import LENGTH_BYTES, FrameRejected, decode, length_of
+from helexa.protocol.messages import ExecuteRequest
 
 
 class FrameReader:
@@ -95,3 +96,20 @@ class ResumedStream:
 
     def abort(self) -> None:
         self._stream.abort()
+
+
+async def read_opening(stream: Stream, version: int) -> tuple[ExecuteRequest, Stream] | None:
+    """The frame that a data stream begins with, and the bytes after it as a stream.
+
+    None for a stream that ended without a word: what a cancelled `open_stream`
+    may leave. Raises FrameRejected, TagUnknown, StreamReset, LinkClosed.
+    """
+    reader = FrameReader(stream)
+    payload = await reader.next()
+    if payload is None:
+        return None
+    request = decode(payload, version=version).body
+    if not isinstance(request, ExecuteRequest):
+        raise FrameRejected(f"a data stream that begins with {type(request).__name__}")
+    rest = reader.rest()
+    return request, ResumedStream(stream, rest) if rest else stream

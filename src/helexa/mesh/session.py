@@ -15,14 +15,16 @@ import itertools
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final, TypeAlias
 
 import anyio
 from anyio.abc import TaskGroup
 
-from helexa.mesh.framing import FrameReader, OpenedStream, ResumedStream
+from helexa.mesh.asks import AnswerTimeout, Asks, PeerRefused, PeerUnsupported, Progress
+from helexa.mesh.framing import FrameReader, OpenedStream, read_opening
 from helexa.mesh.handshake import HANDSHAKE_S, CloseCode, Greeting, shake_hands
+from helexa.mesh.outbox import Outbox
 from helexa.mesh.transport import Link, LinkClosed, Stream, StreamReset
 from helexa.protocol.errors import HelexaError, InternalFault, QueueFull
 from helexa.protocol.frames import Frame, FrameRejected, TagUnknown, decode, encode
@@ -37,45 +39,28 @@ from helexa.protocol.messages import (
 )
 from helexa.util.background import background
 
+__all__ = [
+    "AnswerTimeout",
+    "Inbound",
+    "OnMessage",
+    "OnStream",
+    "PeerRefused",
+    "PeerUnsupported",
+    "Progress",
+    "Session",
+]
+
 log = logging.getLogger(__name__)
 
 SILENCE_MAX_S: Final = 6.0
-"""A killed peer says nothing, and this is how long it takes to know. Three unanswered keep-alives."""
+"""A killed peer says nothing, and this is how long it takes to know: three keep-alives missed."""
 ASK_TIMEOUT_S: Final = 10.0
 OPENING_S: Final = 10.0
 """From a data stream's first byte to the end of its first frame."""
 LEAVE_S: Final = 1.0
 """How long a leaving side waits for the peer to have read its last words."""
 FRAMES_REJECTED_MAX: Final = 8
-FRAMES_WAITING_MAX: Final = 256
-ASKS_MAX: Final = 1_024
 HANDLED_AT_ONCE_MAX: Final = 128
-WRITE_BYTES_MAX: Final = 1 << 18
-
-
-class PeerRefused(Exception):
-    """The peer understood and did not do it."""
-
-    def __init__(self, refusal: Refused) -> None:
-        super().__init__(f"{refusal.code}: {refusal.message}")
-        self.code = refusal.code
-        self.message = refusal.message
-        self.retry_after_s = refusal.retry_after_s
-
-
-class PeerUnsupported(Exception):
-    """The peer's build does not know what was asked, or answered what this one does not know."""
-
-    def __init__(self, tag: str) -> None:
-        super().__init__(f"message {tag!r} is not known to both sides")
-        self.tag = tag
-
-
-class AnswerTimeout(Exception):
-    """No answer within the time given; the link may be fine."""
-
-
-Progress: TypeAlias = Callable[[ProvisioningResponse], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,14 +84,6 @@ OnStream: TypeAlias = Callable[["Session", ExecuteRequest, Stream], Awaitable[No
 """Serves one data stream; what it left unfinished is aborted when it returns."""
 
 
-@dataclass(slots=True)
-class _Ask:
-    on_progress: Progress | None
-    done: anyio.Event = field(default_factory=anyio.Event)
-    answer: Wire | None = None
-    unknown_tag: str | None = None
-
-
 class Session:
     """Made by `running`. All calls raise LinkClosed once the link is gone."""
 
@@ -125,17 +102,15 @@ class Session:
         self.version = greeting.version
         self.frames_rejected = 0
         self.ended: LinkClosed | None = None
-        self._stream: Stream = greeting.stream
+        self._outbox = Outbox(greeting.stream)
         self._reader: FrameReader = greeting.reader
         self._on_message = on_message
         self._on_stream = on_stream
         self._tasks = tasks
         self._ids = itertools.count(2)
-        self._asks: dict[int, _Ask] = {}
+        self._asks = Asks()
         self._handling = 0
-        self._frames_sent = 0
         self._over = anyio.Event()
-        self._post, self._outbox = anyio.create_memory_object_stream[bytes](FRAMES_WAITING_MAX)
 
     @classmethod
     @asynccontextmanager
@@ -188,31 +163,20 @@ class Session:
         for a message too large for a frame. Progress may come before the answer
         and is passed on in order.
         """
-        if len(self._asks) >= ASKS_MAX:
-            raise AnswerTimeout(f"{ASKS_MAX} asks already wait for this peer")
-        number, waiting = next(self._ids), _Ask(on_progress)
-        self._asks[number] = waiting
-        try:
-            with anyio.fail_after(timeout_s):
-                await self._send(Frame(number, 0, message))
-                await waiting.done.wait()
-        except TimeoutError:
-            raise AnswerTimeout(
-                f"no answer to {type(message).__name__} within {timeout_s:g} s"
-            ) from None
-        finally:
-            del self._asks[number]
-        match waiting.answer:
-            case None if waiting.unknown_tag is not None:
-                raise PeerUnsupported(waiting.unknown_tag)
-            case None:
-                raise self._gone()
-            case Refused() as refusal:
-                raise PeerRefused(refusal)
-            case Unsupported(tag=tag):
-                raise PeerUnsupported(tag)
-            case answer:
-                return answer
+        number = next(self._ids)
+        with self._asks.waiting(number, on_progress) as ask:
+            try:
+                with anyio.fail_after(timeout_s):
+                    await self._send(Frame(number, 0, message))
+                    await ask.done.wait()
+            except TimeoutError:
+                raise AnswerTimeout(
+                    f"no answer to {type(message).__name__} within {timeout_s:g} s"
+                ) from None
+            answer = ask.answer()
+        if answer is None:
+            raise self._gone()
+        return answer
 
     async def tell(self, message: Wire, *, re: int = 0) -> None:
         """Return when the message is on its way; nothing says that it arrived."""
@@ -235,23 +199,19 @@ class Session:
         return self.ended
 
     def _gone(self) -> LinkClosed:
-        ended = self.ended
-        return LinkClosed("the session ended") if ended is None else LinkClosed(*_facts(ended))
+        # A fresh one each time: a traceback is written into what is raised.
+        if self.ended is None:
+            return LinkClosed("the session ended")
+        return LinkClosed(self.ended.reason, self.ended.code)
 
     async def _send(self, frame: Frame) -> None:
         data = encode(frame, version=self.version)
-        if self.ended is not None:
+        if self.ended is not None or not await self._outbox.put(data):
             raise self._gone()
-        try:
-            await self._post.send(data)
-        except (anyio.BrokenResourceError, anyio.ClosedResourceError):
-            raise self._gone() from None
 
     def _send_or_drop(self, body: Wire, *, re: int = 0) -> None:
-        """For what answers the peer's own traffic: one that reads nothing gets no answers."""
-        data = encode(Frame(next(self._ids), re, body), version=self.version)
-        with suppress(anyio.WouldBlock, anyio.BrokenResourceError, anyio.ClosedResourceError):
-            self._post.send_nowait(data)
+        frame = Frame(next(self._ids), re, body)
+        self._outbox.put_or_drop(encode(frame, version=self.version))
 
     async def _follow(self) -> None:
         try:
@@ -260,34 +220,18 @@ class Session:
             if self.ended is None:
                 self.ended = LinkClosed("the session ended", CloseCode.NORMAL)
             self._over.set()
-            for waiting in self._asks.values():
-                waiting.done.set()
+            self._asks.abandon()
 
     async def _leave(self) -> None:
         # Closing a link drops what is still on its way. So say "that was all" and
         # let the peer close, which it does when it has read to the end.
-        self._post.close()
+        self._outbox.close()
         with anyio.move_on_after(LEAVE_S):
             await self._over.wait()
 
-    # --- the writer, owner of the sending half
-
     async def _write(self, stall_s: float) -> None:
-        with self._outbox, suppress(LinkClosed, StreamReset):
-            async for frame in self._outbox:
-                batch, size = [frame], len(frame)
-                with suppress(anyio.WouldBlock, anyio.EndOfStream):
-                    while size < WRITE_BYTES_MAX:
-                        batch.append(self._outbox.receive_nowait())
-                        size += len(batch[-1])
-                self._frames_sent += len(batch)
-                with anyio.move_on_after(stall_s) as patience:
-                    await self._stream.write(b"".join(batch))
-                if patience.cancelled_caught:
-                    reason = f"the peer reads nothing for {stall_s:g} s"
-                    await self.close(CloseCode.STALLED, reason)
-                    return
-            await self._stream.finish()
+        if not await self._outbox.drain(stall_s):
+            await self.close(CloseCode.STALLED, f"the peer reads nothing for {stall_s:g} s")
 
     async def _keep_alive(self, silence_max_s: float) -> None:
         every_s = silence_max_s / 3
@@ -303,9 +247,9 @@ class Session:
             if now_s - heard_s >= silence_max_s:
                 await self.close(CloseCode.SILENT, f"nothing heard for {silence_max_s:g} s")
                 return
-            if self._frames_sent == frames_sent:
+            if self._outbox.frames_sent == frames_sent:
                 self._send_or_drop(Ok())
-            frames_sent = self._frames_sent
+            frames_sent = self._outbox.frames_sent
 
     # --- the reader
 
@@ -326,7 +270,7 @@ class Session:
             frame = decode(payload, version=self.version)
         except TagUnknown as unknown:
             if unknown.re:
-                self._settle(unknown.re, None, unknown.tag)
+                self._asks.settle_unknown(unknown.re, unknown.tag)
             else:
                 self._send_or_drop(Unsupported(tag=unknown.tag), re=unknown.frame_id)
             return
@@ -334,32 +278,14 @@ class Session:
             await self._reject(str(error))
             return
         match frame.body:
-            case ProvisioningResponse(final=False) as progress if frame.re:
-                self._pass_on(frame.re, progress)
             case body if frame.re:
-                self._settle(frame.re, body)
+                self._asks.settle(frame.re, body)
             case Ok():
                 pass  # A keep-alive; that it was read is all it says.
             case Hello() | ExecuteRequest() as body:
                 await self._reject(f"{type(body).__name__} among control messages")
             case body:
                 self._begin(Inbound(self, body, frame.id))
-
-    def _settle(self, number: int, answer: Wire | None, unknown_tag: str | None = None) -> None:
-        # An answer that nobody waits for came after its timeout.
-        waiting = self._asks.get(number)
-        if waiting is not None and not waiting.done.is_set():
-            waiting.answer, waiting.unknown_tag = answer, unknown_tag
-            waiting.done.set()
-
-    def _pass_on(self, number: int, progress: ProvisioningResponse) -> None:
-        waiting = self._asks.get(number)
-        if waiting is None or waiting.on_progress is None:
-            return
-        try:
-            waiting.on_progress(progress)
-        except Exception:
-            log.exception("a progress callback failed", extra={"peer": self.peer})
 
     def _begin(self, inbound: Inbound) -> None:
         if self._handling >= HANDLED_AT_ONCE_MAX:
@@ -413,7 +339,9 @@ class Session:
 
     async def _serve(self, stream: Stream) -> None:
         try:
-            opened = await self._opening(stream)
+            opened = None
+            with anyio.move_on_after(OPENING_S):
+                opened = await read_opening(stream, self.version)
             if opened is not None:
                 await self._on_stream(self, *opened)
         except (FrameRejected, TagUnknown) as error:
@@ -425,24 +353,6 @@ class Session:
         finally:
             stream.abort()
 
-    async def _opening(self, stream: Stream) -> tuple[ExecuteRequest, Stream] | None:
-        """The first frame, and the stream after it; None for one that never said anything."""
-        reader = FrameReader(stream)
-        payload = None
-        with anyio.move_on_after(OPENING_S):
-            payload = await reader.next()
-        if payload is None:
-            return None
-        request = decode(payload, version=self.version).body
-        if not isinstance(request, ExecuteRequest):
-            raise FrameRejected(f"a data stream that begins with {type(request).__name__}")
-        rest = reader.rest()
-        return request, ResumedStream(stream, rest) if rest else stream
-
 
 def _refusal(error: HelexaError) -> Refused:
     return Refused(code=error.code, message=error.message, retry_after_s=error.retry_after_s)
-
-
-def _facts(ended: LinkClosed) -> tuple[str, int | None]:
-    return ended.reason, ended.code

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
 from typing import Any, Final, Generic, TypeVar
+from weakref import WeakSet
 
 import anyio
 import iroh
@@ -29,6 +30,10 @@ _ABORTED: Final = 1
 _ENGINE_READ_BYTES: Final = 1 << 16
 
 
+class GivenUp(Exception):
+    """The standing call was cancelled on this side."""
+
+
 class Standing(Generic[T]):
     """One engine call at a time whose answer waits for the next asker.
 
@@ -44,7 +49,7 @@ class Standing(Generic[T]):
         self._error: iroh.IrohError | None = None
 
     async def next(self) -> T:
-        """Raises the engine's own error, or LinkClosed when the transport ended."""
+        """Raises the engine's own error, or GivenUp when cancelled or when the transport ended."""
         if self._scope is None:
             self._done, self._scope = anyio.Event(), anyio.CancelScope()
             self._spawn(self._run, self._scope)
@@ -54,7 +59,7 @@ class Standing(Generic[T]):
         if error is not None:
             raise error
         if answer is None:
-            raise LinkClosed("given up on this side")
+            raise GivenUp
         return answer[0]
 
     def cancel(self) -> None:
@@ -74,8 +79,8 @@ class Standing(Generic[T]):
 class IrohStream:
     def __init__(self, link: IrohLink, pair: Any) -> None:
         self._link = link
-        self._send = pair.send()
-        self._receive = pair.recv()
+        self._send: Any = pair.send()
+        self._receive: Any = pair.recv()
         self._reads = Standing(link.spawn, lambda: self._receive.read(_ENGINE_READ_BYTES))
         self._rest = b""
         self._writing: anyio.CancelScope | None = None
@@ -84,20 +89,20 @@ class IrohStream:
     async def read(self, bytes_max: int = READ_BYTES_MAX) -> bytes:
         chunk = self._rest
         if not chunk and not self._ended:
-            self._check_mine()
+            self._check()
             try:
                 chunk = await self._reads.next()
             except iroh.IrohError as error:
                 raise self._link.failure(error) from None
-            except LinkClosed:
-                self._check_mine()
-                raise self._link.ended or LinkClosed("this node stopped") from None
+            except GivenUp:
+                self._check()
+                raise LinkClosed("this node stopped") from None
             self._ended = not chunk
         self._rest = chunk[bytes_max:]
         return bytes(chunk[:bytes_max])
 
     async def write(self, data: bytes) -> None:
-        self._check_mine()
+        self._check()
         if self._finished:
             raise StreamReset("written to after finish")
         if not data:
@@ -113,11 +118,12 @@ class IrohStream:
             raise
         finally:
             self._writing = None
-        raise StreamReset("given up on this side")
+        self._check()
 
     async def finish(self) -> None:
         if self._finished or self._aborted:
             return
+        self._check()
         self._finished = True
         try:
             await self._send.finish()
@@ -135,17 +141,23 @@ class IrohStream:
         self._reads.cancel()
         if self._writing is not None:
             self._writing.cancel()
-        self._link.spawn(self._give_up)
+        if self._send is not None:
+            self._link.spawn(self._give_up, self._send, self._receive)
 
-    async def _give_up(self) -> None:
+    def let_go(self) -> None:
+        """The link ended: drop the engine's handles, which would keep its socket open."""
+        self._send = self._receive = None
+
+    async def _give_up(self, send: Any, receive: Any) -> None:
         with suppress(iroh.IrohError):
             if not self._finished:
-                await self._send.reset(_ABORTED)
+                await send.reset(_ABORTED)
         with suppress(iroh.IrohError):
             if not self._ended:
-                await self._receive.stop(_ABORTED)
+                await receive.stop(_ABORTED)
 
-    def _check_mine(self) -> None:
+    def _check(self) -> None:
+        self._link.check()
         if self._aborted:
             raise StreamReset("given up on this side")
 
@@ -153,13 +165,14 @@ class IrohStream:
 class IrohLink:
     def __init__(self, tasks: TaskGroup, connection: Any, *, dialled: bool) -> None:
         self._tasks = tasks
-        self._connection = connection
+        self._connection: Any = connection
         self.peer = NodeId(str(connection.remote_id()))
         self.dialled = dialled
         self.remote_address = _selected_address(connection)
         self.ended: LinkClosed | None = None
         self._over = anyio.Event()
-        self._arrivals: Standing[Any] = Standing(self.spawn, connection.accept_bi)
+        self._arrivals: Standing[Any] = Standing(self.spawn, self._accept_pair)
+        self._streams: WeakSet[IrohStream] = WeakSet()
         self._heard = (-1, 0.0)
         connection.set_max_concurrent_bi_streams(STREAMS_PER_LINK_MAX)
         connection.set_max_concurrent_uni_streams(0)
@@ -170,20 +183,24 @@ class IrohLink:
             self._tasks.start_soon(call, *args)
 
     async def open_stream(self) -> IrohStream:
+        self.check()
         try:
-            return IrohStream(self, await self._connection.open_bi())
+            return self._keep(await self._connection.open_bi())
         except iroh.IrohError as error:
             raise self.failure(error) from None
 
     async def accept_stream(self) -> IrohStream:
+        self.check()
         try:
-            return IrohStream(self, await self._arrivals.next())
+            return self._keep(await self._arrivals.next())
         except iroh.IrohError as error:
             raise self.failure(error) from None
-        except LinkClosed:
-            raise self.ended or LinkClosed("this node stopped") from None
+        except GivenUp:
+            self.check()
+            raise LinkClosed("this node stopped") from None
 
     async def send_datagram(self, data: bytes) -> None:
+        self.check()
         if len(data) > self.datagram_bytes_max:
             raise ValueError(f"datagram of {len(data)} bytes; at most {self.datagram_bytes_max}")
         try:
@@ -192,6 +209,7 @@ class IrohLink:
             raise self.failure(error) from None
 
     async def receive_datagram(self) -> bytes:
+        self.check()
         try:
             return bytes(await self._connection.read_datagram())
         except iroh.IrohError as error:
@@ -199,11 +217,11 @@ class IrohLink:
 
     @property
     def datagram_bytes_max(self) -> int:
-        return int(self._connection.max_datagram_size() or 0)
+        return 0 if self._connection is None else int(self._connection.max_datagram_size() or 0)
 
     @property
     def rtt_s(self) -> float | None:
-        milliseconds = self._connection.rtt()
+        milliseconds = None if self._connection is None else self._connection.rtt()
         return None if milliseconds is None else float(milliseconds) / 1000
 
     async def close(self, code: int = 0, reason: str = "") -> None:
@@ -214,35 +232,54 @@ class IrohLink:
         assert self.ended is not None
         return self.ended
 
+    def check(self) -> None:
+        if self.ended is not None:
+            # A fresh one each time: a traceback is written into what is raised.
+            raise LinkClosed(self.ended.reason, self.ended.code)
+
     def end(self, why: LinkClosed, code: int = 0, reason: str = "") -> None:
-        """Record the first reason and make the engine let go. Idempotent."""
-        if self.ended is None:
-            self.ended = why
-            self._over.set()
+        """Record the first reason and let go of the connection. Idempotent."""
+        if self.ended is not None:
+            return
+        self.ended = why
         with suppress(iroh.IrohError):
             self._connection.close(code, reason.encode()[:REASON_BYTES_MAX])
+        self._connection = None
+        for stream in self._streams:
+            stream.let_go()
+        self._over.set()
 
     def failure(self, error: iroh.IrohError) -> LinkClosed | StreamReset:
         """What the engine's error means to a caller."""
-        cause = self._connection.close_reason()
-        if self.ended is None and cause is not None:
+        if self.ended is None and (cause := self._connection.close_reason()) is not None:
             self.end(_closed(cause))
         if self.ended is not None:
-            # A fresh one each time: a traceback is written into what is raised.
             return LinkClosed(self.ended.reason, self.ended.code)
         return StreamReset(explain(error))
 
     async def watch(self) -> None:
-        """End the record when the engine's connection ends."""
+        """Wait for the engine to end the connection, or for `end` to make it."""
         self.end(_closed(await self._connection.closed()))
 
     def sweep(self, now_s: float) -> None:
         """Give up a peer from which nothing at all arrived for PEER_SILENCE_S."""
+        if self._connection is None:
+            return
         count = self._connection.stats().udp_rx_datagrams
         if count != self._heard[0]:
             self._heard = (count, now_s)
         elif now_s - self._heard[1] >= PEER_SILENCE_S:
             self.end(LinkClosed(f"nothing arrived for {PEER_SILENCE_S:.0f} s"))
+
+    async def _accept_pair(self) -> Any:
+        # Looked up at the call: a bound method would keep the connection's handle alive.
+        return await self._connection.accept_bi()
+
+    def _keep(self, pair: Any) -> IrohStream:
+        self.check()
+        stream = IrohStream(self, pair)
+        self._streams.add(stream)
+        return stream
 
 
 def _closed(cause: str) -> LinkClosed:

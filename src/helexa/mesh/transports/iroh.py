@@ -5,6 +5,7 @@ Writes cost some 150 us each however small they are: callers coalesce.
 
 from __future__ import annotations
 
+import gc
 import ipaddress
 import socket
 from collections.abc import AsyncIterator, Sequence
@@ -37,7 +38,8 @@ HANDSHAKES_MAX: Final = 64
 HANDSHAKE_S: Final = 5.0
 ACCEPTED_WAITING_MAX: Final = 64
 SWEEP_EVERY_S: Final = 2.0
-CLOSE_S: Final = 2.0
+CLOSE_S: Final = 0.5
+FREE_CHECK_S: Final = 0.002
 _BUSY: Final = 2
 
 
@@ -47,13 +49,14 @@ class IrohTransport:
     def __init__(
         self, endpoint: Any, tasks: TaskGroup, bind: Address, relays: Sequence[str]
     ) -> None:
-        self._endpoint = endpoint
+        self._endpoint: Any | None = endpoint
         self._tasks = tasks
         self._relays = relays
         self._links: set[IrohLink] = set()
-        self._sockets = [Address.parse(text) for text in endpoint.bound_sockets()]
+        sockets = [Address.parse(text) for text in endpoint.bound_sockets()]
         six = ":" in bind.host
-        self.bound = next(found for found in self._sockets if (":" in found.host) == six)
+        self.bound = next(found for found in sockets if (":" in found.host) == six)
+        self._wild = [found for found in sockets if _is_wildcard(found)]
         self._inbox, self._accepted = anyio.create_memory_object_stream[IrohLink](
             ACCEPTED_WAITING_MAX
         )
@@ -61,14 +64,16 @@ class IrohTransport:
     @property
     def addresses(self) -> Sequence[str]:
         # Asked anew each time: interfaces come and go, a laptop moves.
-        direct = [str(found) for bound in self._sockets for found in _dialable(bound)]
+        direct = [str(found) for bound in self._wild or [self.bound] for found in _behind(bound)]
         # Loopback last, for peers on this machine; others find it dead at once.
         direct.sort(key=lambda text: Address.parse(text).is_loopback)
-        relay = self._endpoint.addr().relay_url() if self._relays else None
+        relay = self._endpoint.addr().relay_url() if self._relays and self._endpoint else None
         return (*direct, relay) if relay else tuple(direct)
 
     async def dial(self, peer: NodeId, addresses: Sequence[str], *, timeout_s: float) -> Link:
         where = _endpoint_addr(peer, addresses)
+        if self._endpoint is None:
+            raise DialFailed("this node stopped")
         try:
             with anyio.fail_after(timeout_s):
                 connection = await self._endpoint.connect(where, ALPN)
@@ -99,9 +104,9 @@ class IrohTransport:
             self._links.discard(link)
             link.end(LinkClosed("this node stopped", 0))
 
-    async def take_incoming(self) -> None:
+    async def take_incoming(self, endpoint: Any) -> None:
         handshakes = anyio.Semaphore(HANDSHAKES_MAX)
-        while (incoming := await self._endpoint.accept_next()) is not None:
+        while (incoming := await endpoint.accept_next()) is not None:
             try:
                 handshakes.acquire_nowait()
             except anyio.WouldBlock:
@@ -134,6 +139,7 @@ class IrohTransport:
                 link.sweep(anyio.current_time())
 
     def stop(self) -> None:
+        self._endpoint = None
         self._inbox.close()
         self._accepted.close()
         for link in tuple(self._links):
@@ -145,42 +151,49 @@ async def open_transport(key: NodeKey, settings: TransportSettings) -> AsyncIter
     """See `helexa.mesh.transport.OpenTransport`."""
     _engine.prepare()
     bind = await _numeric(settings.bind)
-    endpoint = await _bind(key, bind, settings.relays)
+    endpoint = await _bind(key, bind, _relay_mode(settings.relays))
+    bound = [Address.parse(text) for text in endpoint.bound_sockets()]
     try:
         async with background() as tasks:
             transport = IrohTransport(endpoint, tasks, bind, settings.relays)
             try:
-                tasks.start_soon(transport.take_incoming)
+                tasks.start_soon(transport.take_incoming, endpoint)
                 tasks.start_soon(transport.sweep)
                 yield transport
             finally:
                 transport.stop()
     finally:
         with anyio.CancelScope(shield=True), anyio.move_on_after(CLOSE_S):
+            # Waits for what was dialled in vain to be forgotten, which is seconds.
             await endpoint.close()
+        with anyio.CancelScope(shield=True), anyio.move_on_after(CLOSE_S):
+            # The engine lets go of its sockets when the last handle is dropped, and a
+            # little later at that, on a thread of its own. A cancelled call keeps its
+            # handle in the cycle of its traceback: collect that, or a node restarted
+            # within the process finds its own address taken.
+            endpoint = None
+            gc.collect()
+            while not all(map(_is_free, bound)):  # noqa: ASYNC110  # The engine tells nobody.
+                await anyio.sleep(FREE_CHECK_S)
 
 
 class _Preset(iroh.Preset):
     """The builder's own door: the options object can bind one address only."""
 
-    def __init__(self, key: NodeKey, relays: Sequence[str], binds: Sequence[Address]) -> None:
+    def __init__(self, key: NodeKey, relays: iroh.RelayMode, binds: Sequence[Address]) -> None:
         self._key, self._relays, self._binds = key, relays, binds
 
     def apply(self, builder: Any) -> None:
         # "Minimal" is the only preset that asks no public server for anything.
         builder.apply_minimal()
-        builder.relay_mode(
-            iroh.RelayMode.custom_from_urls(list(self._relays))
-            if self._relays
-            else iroh.RelayMode.disabled()
-        )
+        builder.relay_mode(self._relays)
         builder.secret_key(self._key.secret_bytes)
         builder.alpns([ALPN])
         for address in self._binds:
             builder.bind_addr(str(address))
 
 
-async def _bind(key: NodeKey, bind: Address, relays: Sequence[str]) -> Any:
+async def _bind(key: NodeKey, bind: Address, relays: iroh.RelayMode) -> Any:
     last = ""
     # The engine listens on a wildcard of the other IP family unless told where,
     # which would turn 127.0.0.1 into a node open to the world by IPv6. A machine
@@ -195,8 +208,27 @@ async def _bind(key: NodeKey, bind: Address, relays: Sequence[str]) -> Any:
     raise AddressTaken(f"cannot listen on {bind} (UDP): {last}")
 
 
+def _relay_mode(urls: Sequence[str]) -> iroh.RelayMode:
+    if not urls:
+        return iroh.RelayMode.disabled()
+    try:
+        return iroh.RelayMode.custom_from_urls(list(urls))
+    except iroh.IrohError as error:
+        raise ValueError(f"not the URLs of relays: {', '.join(urls)}: {explain(error)}") from None
+
+
+def _is_free(bound: Address) -> bool:
+    family = socket.AF_INET6 if ":" in bound.host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.bind((bound.host, bound.port))
+        except OSError:
+            return False
+    return True
+
+
 def _companion(bind: Address) -> Address:
-    wild = ipaddress.ip_address(bind.host).is_unspecified
+    wild = _is_wildcard(bind)
     if ":" in bind.host:
         return Address("0.0.0.0", bind.port) if wild else Address("127.0.0.1", 0)
     return Address("::", bind.port) if wild else Address("::1", 0)
@@ -214,9 +246,9 @@ async def _numeric(bind: Address) -> Address:
     return bind
 
 
-def _dialable(bound: Address) -> list[Address]:
+def _behind(bound: Address) -> list[Address]:
     """The addresses behind a wildcard; link-local ones need a zone that no ticket can carry."""
-    if not ipaddress.ip_address(bound.host).is_unspecified:
+    if not _is_wildcard(bound):
         return [bound]
     family = socket.AF_INET6 if ":" in bound.host else socket.AF_INET
     return [
@@ -225,6 +257,10 @@ def _dialable(bound: Address) -> list[Address]:
         for entry in entries
         if entry.family == family and not ipaddress.ip_address(entry.address).is_link_local
     ]
+
+
+def _is_wildcard(address: Address) -> bool:
+    return ipaddress.ip_address(address.host).is_unspecified
 
 
 def _endpoint_addr(peer: NodeId, addresses: Sequence[str]) -> Any:
