@@ -1,0 +1,422 @@
+"""llama.cpp described: plans, shapes, refusals and last words, without the engine."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from helexa.protocol.errors import (
+    BodyMalformed,
+    CapabilityMissing,
+    HelexaError,
+    ModalityUnsupported,
+    ModelLoading,
+    PromptTooLong,
+    RequestRejected,
+    RuntimeRefused,
+)
+from helexa.protocol.ids import ModelId
+from helexa.protocol.work import Modality, WorkloadClass
+from helexa.runtime import adapters, footprint
+from helexa.runtime.adapters.llama_cpp import adapter
+from helexa.runtime.contract import (
+    CuriousAdapter,
+    Endpoint,
+    ExitReason,
+    Grant,
+    ModelFiles,
+    ReplicaSpec,
+)
+from helexa.runtime.llama_cpp.steering import OPENING
+
+TOOLS_TEMPLATE = "{% if tools %}{{ tools }}{% endif %}{{ message.tool_calls }} tool_call"
+WEATHER = {"type": "function", "function": {"name": "get_weather", "parameters": {}}}
+CLOCK = {"type": "function", "function": {"name": "get_time", "parameters": {}}}
+PIXEL = "data:image/png;base64,AAAA"
+
+
+def files(**more: Any) -> ModelFiles:
+    return ModelFiles(
+        model=ModelId("org/m"),
+        weights=Path("/srv/models/org/m.gguf"),
+        **{"weights_bytes": 1 << 30, "kv_bytes_per_token": 1 << 10, **more},
+    )
+
+
+def spec(**more: Any) -> ReplicaSpec:
+    of = {key: more.pop(key) for key in list(more) if key in ModelFiles.__dataclass_fields__}
+    return ReplicaSpec(files=files(**of), **{"context_tokens": 1000, "slots": 4, **more})
+
+
+def shaped(body: Any, of: ReplicaSpec | None = None, endpoint: Endpoint = Endpoint.CHAT) -> Any:
+    data = body if isinstance(body, bytes) else json.dumps(body).encode()
+    return json.loads(adapter.shape(endpoint, data, of or spec()).body)
+
+
+def chat(content: Any = "hi", **more: Any) -> dict[str, Any]:
+    return {"model": "org/m", "messages": [{"role": "user", "content": content}], **more}
+
+
+# --- what it is
+
+
+def test_every_file_of_the_folder_is_a_runtime_of_that_name() -> None:
+    assert "llama_cpp" in adapters.names()
+    for name in adapters.names():
+        assert adapters.load(name).name == name
+    with pytest.raises(adapters.AdapterUnknown, match="llama_cpp"):
+        adapters.load("os")
+
+
+def test_what_a_model_offers_follows_from_its_files() -> None:
+    found = adapters.adapter_for(files())
+    assert found is not None
+    assert found[0] is adapter
+    assert found[1].modalities == (Modality.TEXT,)
+    assert not found[1].tools
+    assert adapter.serves(files(chat_template=TOOLS_TEMPLATE)).tools
+    assert adapter.serves(files(chat_template="<think>")).reasoning
+    seeing = adapter.serves(files(projector=Path("/srv/p.gguf")))
+    assert WorkloadClass.VISION in seeing.classes
+    assert Modality.IMAGE in seeing.modalities
+    assert adapter.serves(files(pooling="mean")).classes == (WorkloadClass.EMBEDDING,)
+    assert adapter.serves(files(pooling="rank")).classes == (WorkloadClass.RERANK,)
+    assert adapter.serves(files(format="safetensors")) is None
+    assert adapter.serves(files(architecture="clip")) is None
+    assert adapters.adapter_for(files(format="safetensors")) is None
+
+
+# --- plan and footprint
+
+
+def test_the_context_of_the_plan_is_for_all_slots_together() -> None:
+    plan = adapter.plan(
+        spec(deterministic=True, threads=2, pooling=""),
+        Grant(socket=Path("/run/c.sock"), scratch=Path("/run"), devices=(1, 3)),
+    )
+    assert plan.argv[0] == sys.executable
+    wanted = json.loads(plan.argv[-1])
+    assert wanted["context_total"] == 4000
+    assert wanted["deterministic"] is True
+    assert wanted["threads"] == 2
+    assert wanted["socket"] == "/run/c.sock"
+    assert wanted["cache_mib"] == 4  # 4000 tokens of 1 KiB, rounded up
+    assert plan.env == {"CUDA_VISIBLE_DEVICES": "1,3"}
+
+
+def test_the_footprint_counts_weights_projector_and_every_slots_context() -> None:
+    need = adapter.footprint(spec(projector=Path("p"), projector_bytes=7))
+    assert need.weights == (1 << 30) + 7
+    assert need.kv_cache == 4000 << 10
+    assert need.overhead >= footprint.PROCESS_BYTES + need.kv_cache
+    assert need.total == need.weights + need.kv_cache + need.overhead
+
+
+@given(st.integers(1, 1 << 20), st.integers(1, 64))
+def test_more_context_or_slots_never_need_less(context: int, slots: int) -> None:
+    small = adapter.footprint(spec(context_tokens=context, slots=slots)).total
+    assert adapter.footprint(spec(context_tokens=context + 1, slots=slots)).total >= small
+    assert adapter.footprint(spec(context_tokens=context, slots=slots + 1)).total >= small
+
+
+# --- shape
+
+
+def test_a_request_streams_is_counted_and_bounded_and_else_untouched() -> None:
+    body = (
+        b'{"model":"org/m","messages":[{"role":"user","content":"\\u00e9"}],'
+        b'"temperature":1.50,"zz":{"b":1, "a":[ ]},"n":2}'
+    )
+    request = adapter.shape(Endpoint.CHAT, body, spec())
+    assert request.streamed
+    assert request.path == "/v1/chat/completions"
+    assert request.body == (
+        b'{"model":"org/m","messages":[{"role":"user","content":"\\u00e9"}],'
+        b'"temperature":1.50,"zz":{"b":1, "a":[ ]},"n":2,'
+        b'"stream":true,"stream_options":{"include_usage":true},"max_tokens":1000}'
+    )
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.text(max_size=8),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3)
+    ),
+    max_leaves=8,
+)
+CHANGED = {
+    "stream", "stream_options", "max_tokens", "max_completion_tokens", "n_predict", "tool_choice",
+    "messages", "model",
+}  # fmt: skip
+
+
+@given(st.dictionaries(st.text(max_size=8).filter(lambda key: key not in CHANGED), JSON))
+def test_fields_that_are_not_known_here_arrive_as_they_were_sent(extra: dict[str, Any]) -> None:
+    sent = {**extra, **chat()}
+    arrived = shaped(sent)
+    assert {key: arrived[key] for key in sent} == sent
+    assert list(arrived)[: len(sent)] == list(sent)
+
+
+@pytest.mark.parametrize("limit", ["max_tokens", "max_completion_tokens", "n_predict"])
+def test_a_limit_that_the_client_set_stays_alone(limit: str) -> None:
+    arrived = shaped(chat(**{limit: 5}))
+    assert {key for key in arrived if key in CHANGED - {"messages", "model"}} == {
+        limit,
+        "stream",
+        "stream_options",
+    }
+
+
+def test_a_null_limit_is_none() -> None:
+    assert shaped(chat(max_tokens=None))["max_tokens"] == 1000
+
+
+def test_other_stream_options_stay() -> None:
+    arrived = shaped(chat(stream_options={"include_usage": False, "x": 1}))
+    assert arrived["stream_options"] == {"include_usage": True, "x": 1}
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "body", "field"),
+    [
+        (Endpoint.CHAT, {}, "messages"),
+        (Endpoint.CHAT, {"messages": None}, "messages"),
+        (Endpoint.CHAT, {"messages": [3]}, "messages[0]"),
+        (Endpoint.CHAT, {"messages": [{"role": 1}]}, "messages[0].role"),
+        (Endpoint.CHAT, chat(3), "messages[0].content"),
+        (Endpoint.CHAT, chat([{"text": "x"}]), "messages[0].content[0].type"),
+        (Endpoint.CHAT, chat(stream_options=5), "stream_options"),
+        (Endpoint.CHAT, chat(max_tokens=1.5), "max_tokens"),
+        (Endpoint.CHAT, chat(tool_choice=5), "tool_choice"),
+        (Endpoint.CHAT, chat(tool_choice="must"), "tool_choice"),
+        (Endpoint.COMPLETIONS, {}, "prompt"),
+        (Endpoint.COMPLETIONS, {"prompt": []}, "prompt"),
+        (Endpoint.COMPLETIONS, {"prompt": {"a": 1}}, "prompt"),
+        (Endpoint.EMBEDDINGS, {}, "input"),
+        (Endpoint.EMBEDDINGS, {"input": []}, "input"),
+        (Endpoint.EMBEDDINGS, {"input": [1.5]}, "input[0]"),
+    ],
+)
+def test_a_field_of_the_wrong_kind_is_named(endpoint: Endpoint, body: Any, field: str) -> None:
+    with pytest.raises(BodyMalformed) as caught:
+        shaped(body, endpoint=endpoint)
+    assert caught.value.param == field
+    assert caught.value.status == 400
+
+
+@given(st.binary(max_size=60))
+def test_no_bytes_break_it_in_another_way(data: bytes) -> None:
+    for endpoint in Endpoint:
+        with pytest.raises(HelexaError):
+            adapter.shape(endpoint, b"\x00" + data, spec())
+
+
+def test_pictures_need_eyes() -> None:
+    picture = chat([{"type": "image_url", "image_url": {"url": PIXEL}}])
+    with pytest.raises(ModalityUnsupported) as caught:
+        shaped(picture)
+    assert caught.value.modality == "image"
+    seeing = spec(projector=Path("/srv/p.gguf"))
+    assert shaped(picture, seeing)["messages"] == picture["messages"]
+    with pytest.raises(ModalityUnsupported):
+        shaped(chat([{"type": "input_audio", "input_audio": {}}]), seeing)
+
+
+@pytest.mark.parametrize("url", ["http://10.0.0.1/x.png", "https://x.example/", "file:///etc/x"])
+def test_the_engine_is_not_sent_to_fetch_urls(url: str) -> None:
+    body = chat([{"type": "text", "text": "?"}, {"type": "image_url", "image_url": {"url": url}}])
+    with pytest.raises(RequestRejected) as caught:
+        shaped(body, spec(projector=Path("/srv/p.gguf")))
+    assert caught.value.param == "messages[0].content[1].image_url"
+
+
+# --- steering
+
+STEERABLE = spec(chat_template=TOOLS_TEMPLATE, learnt={OPENING: '<call>{"name": "'})
+
+
+@pytest.mark.parametrize("choice", ["auto", "none", None])
+def test_a_free_choice_is_not_steered(choice: Any) -> None:
+    body = chat(tools=[WEATHER], tool_choice=choice)
+    assert shaped(body, STEERABLE)["messages"] == body["messages"]
+
+
+def test_a_required_call_begins_with_the_templates_own_opening() -> None:
+    arrived = shaped(chat(tools=[WEATHER, CLOCK], tool_choice="required"), STEERABLE)
+    assert arrived["messages"] == [
+        *chat()["messages"],
+        {"role": "assistant", "content": '<call>{"name": "'},
+    ]
+    assert arrived["continue_final_message"] is True
+    assert arrived["add_generation_prompt"] is False
+    assert arrived["tools"] == [WEATHER, CLOCK]
+
+
+def test_a_named_call_leaves_only_that_tool() -> None:
+    named = {"type": "function", "function": {"name": "get_time"}}
+    arrived = shaped(chat(tools=[WEATHER, CLOCK], tool_choice=named), STEERABLE)
+    assert arrived["tools"] == [CLOCK]
+    assert arrived["tool_choice"] == "required"
+    assert arrived["parallel_tool_calls"] is False
+
+
+def test_before_the_child_runs_nothing_is_steered_yet() -> None:
+    body = chat(tools=[WEATHER], tool_choice="required")
+    unborn = dataclasses.replace(STEERABLE, learnt={})
+    assert shaped(body, unborn)["messages"] == body["messages"]
+
+
+@pytest.mark.parametrize(
+    ("more", "error"),
+    [
+        ({"tool_choice": "required"}, RequestRejected),
+        (
+            {
+                "tools": [WEATHER],
+                "tool_choice": {"type": "function", "function": {"name": "other"}},
+            },
+            RequestRejected,
+        ),
+        (
+            {
+                "tools": [WEATHER],
+                "tool_choice": "required",
+                "messages": [{"role": "assistant", "content": "so"}],
+            },
+            RequestRejected,
+        ),
+    ],
+)
+def test_a_choice_that_cannot_be_made_is_refused(more: dict[str, Any], error: Any) -> None:
+    with pytest.raises(error):
+        shaped({**chat(), **more}, STEERABLE)
+
+
+def test_a_template_without_calls_cannot_be_made_to_call() -> None:
+    mute = dataclasses.replace(STEERABLE, learnt={OPENING: ""})
+    with pytest.raises(CapabilityMissing):
+        shaped(chat(tools=[WEATHER], tool_choice="required"), mute)
+
+
+def rendered(*prompts: str) -> list[tuple[int, bytes]]:
+    return [(200, json.dumps({"prompt": prompt}).encode()) for prompt in prompts]
+
+
+@pytest.mark.parametrize(
+    ("question", "answered", "opening"),
+    [
+        ("T U <a>", 'T U <a>\n<call>{"name": "helexa_sentinel_call", "x', '\n<call>{"name": "'),
+        ("T U <a>\n", 'T U <a>[C] helexa_sentinel_call{"x', "[C] "),
+        ("T helexa_sentinel_call U <a>", "T helexa_sentinel_call U <a>", ""),
+        ("T U <a><think>", 'T U <a><call>{"name": "helexa_sentinel_call', ""),
+        ("", "helexa_sentinel_call", ""),
+        ("T", "T" + "x" * 1000 + "helexa_sentinel_call", ""),
+    ],
+)
+def test_the_opening_is_what_stands_between_the_header_and_the_name(
+    question: str, answered: str, opening: str
+) -> None:
+    assert isinstance(adapter, CuriousAdapter)
+    assert adapter.learn(spec(), rendered(question, answered)) == {OPENING: opening}
+
+
+def test_questions_that_were_not_answered_teach_that_there_is_no_opening() -> None:
+    assert isinstance(adapter, CuriousAdapter)
+    for answers in ([], [(0, b""), (500, b"x")], [(200, b"[]"), (200, b"{")]):
+        assert adapter.learn(spec(), answers) == {OPENING: ""}
+    assert len(adapter.questions(spec(chat_template=TOOLS_TEMPLATE))) == 2
+    assert adapter.questions(spec()) == ()
+
+
+# --- refusals and exits
+
+
+def error(status: int, message: str, kind: str = "server_error", **more: Any) -> HelexaError:
+    body = {"error": {"code": status, "message": message, "type": kind, **more}}
+    return adapter.refusal(status, json.dumps(body).encode(), spec())
+
+
+def test_a_prompt_over_the_context_is_refused_with_the_numbers() -> None:
+    told = error(400, "too long", "exceed_context_size_error", n_prompt_tokens=1620, n_ctx=256)
+    assert isinstance(told, PromptTooLong)
+    assert (told.tokens, told.tokens_max) == (1620, 256)
+    told = error(500, "input (1602 tokens) is too large to process. increase the batch size")
+    assert isinstance(told, PromptTooLong)
+    assert (told.tokens, told.tokens_max) == (1602, 1000)
+
+
+@pytest.mark.parametrize(
+    ("status", "message", "kind", "expected"),
+    [
+        (500, "image input is not supported - hint: mmproj", "server_error", ModalityUnsupported),
+        (501, "does not support embeddings", "not_supported_error", CapabilityMissing),
+        (503, "Loading model", "unavailable_error", ModelLoading),
+        (400, "Cannot use custom grammar constraints with tools.", "x", RequestRejected),
+        (500, "Failed to parse messages: Missing 'role'", "server_error", RequestRejected),
+        (500, "While executing\n---\nJinja Exception: no", "server_error", RequestRejected),
+        (500, "the device was lost", "server_error", RuntimeRefused),
+    ],
+)
+def test_a_refusal_is_the_callers_or_the_engines_by_its_words(
+    status: int, message: str, kind: str, expected: type[HelexaError]
+) -> None:
+    assert type(error(status, message, kind)) is expected
+
+
+def test_a_refusal_does_not_show_where_the_weights_lie() -> None:
+    told = error(500, "cannot read /srv/models/org/m.gguf")
+    assert "/srv" not in told.message
+    assert "org/m" in told.message
+
+
+@given(st.integers(100, 599), st.binary(max_size=100))
+def test_any_refusal_has_a_meaning(status: int, body: bytes) -> None:
+    assert adapter.refusal(status, body, spec()).status >= 400
+
+
+@pytest.mark.parametrize(
+    ("status", "log", "reason", "words"),
+    [
+        (
+            1,
+            "0.00.1 E load: error loading: unknown model architecture: 'zork'\n0.00.2 E failed",
+            ExitReason.ARCHITECTURE_UNKNOWN,
+            "unknown model architecture: 'zork'",
+        ),
+        (
+            1,
+            "x: tensor 'a' data is not within the file bounds, model is corrupted or incomplete",
+            ExitReason.MODEL_UNREADABLE,
+            "corrupted",
+        ),
+        (-6, "ggml: failed to allocate buffer", ExitReason.OUT_OF_MEMORY, "failed to allocate"),
+        (1, "couldn't bind HTTP server socket", ExitReason.SOCKET_TAKEN, "bind"),
+        (1, "No module named 'xllamacpp'", ExitReason.NOT_INSTALLED, "xllamacpp"),
+        (-signal.SIGKILL, "fine", ExitReason.KILLED, "SIGKILL"),
+        (-signal.SIGTERM, "", ExitReason.STOPPED, "SIGTERM"),
+        (-signal.SIGSEGV, "last", ExitReason.UNKNOWN, "SIGSEGV; last words: last"),
+        (7, "", ExitReason.UNKNOWN, "exit status 7; last words: it wrote nothing"),
+    ],
+)
+def test_an_exit_is_explained_by_the_childs_own_words(
+    status: int, log: str, reason: ExitReason, words: str
+) -> None:
+    explained = adapter.explain_exit(status, log)
+    assert explained.reason is reason
+    assert words in explained.detail
+    assert "\n" not in explained.detail
+
+
+def test_only_what_may_end_differently_is_worth_another_try() -> None:
+    assert ExitReason.KILLED.retry_helps
+    assert not ExitReason.MODEL_UNREADABLE.retry_helps
+    assert not ExitReason.OUT_OF_MEMORY.retry_helps
