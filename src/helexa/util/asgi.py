@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from types import TracebackType
 from typing import Any, Self, TypeAlias
 
-from helexa.util.http_connection import EXTENSION, HttpConnection
+from helexa.util.http_cycle import EXTENSION, Cycle
 
 Scope: TypeAlias = MutableMapping[str, Any]
 Receive: TypeAlias = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -47,10 +47,10 @@ async def read_body(scope: Scope, receive: Receive, *, bytes_max: int, timeout_s
     # The parser has refused a length that is not a number.
     if declared is not None and int(declared) > bytes_max:
         raise BodyTooBig(bytes_max)
-    connection: HttpConnection = scope["extensions"][EXTENSION]
-    if connection.body_complete:
+    cycle: Cycle = scope["extensions"][EXTENSION]
+    if cycle.body_complete:
         # Nearly always: it came with the headers, and there is nothing to wait for.
-        body = connection.take_body()
+        body = cycle.take_body()
         if len(body) > bytes_max:
             raise BodyTooBig(bytes_max)
         return body
@@ -89,19 +89,19 @@ class UntilDisconnect:
     watching task would do the same for ten times the price.
     """
 
-    __slots__ = ("_connection", "_task", "gone")
+    __slots__ = ("_cycle", "_task", "gone")
 
     def __init__(self, scope: Scope) -> None:
         self.gone = False
-        self._connection: HttpConnection = scope["extensions"][EXTENSION]
+        self._cycle: Cycle = scope["extensions"][EXTENSION]
         self._task: asyncio.Task[Any]
 
     def __enter__(self) -> Self:
         task = asyncio.current_task()
         assert task is not None
         self._task = task
-        self._connection.on_disconnect = self._leave
-        if self._connection.cycle.disconnected:
+        self._cycle.on_disconnect = self._leave
+        if self._cycle.disconnected:
             self._leave()
         return self
 
@@ -111,7 +111,7 @@ class UntilDisconnect:
         error: BaseException | None,
         at: TracebackType | None,
     ) -> bool:
-        self._connection.on_disconnect = None
+        self._cycle.on_disconnect = None
         if not self.gone:
             return False
         return self._task.uncancel() == 0 and kind is asyncio.CancelledError

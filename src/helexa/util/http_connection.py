@@ -11,7 +11,7 @@ import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import Final, Protocol, TypeAlias
+from typing import Final, Protocol, TypeAlias, cast
 from urllib.parse import unquote
 
 import httptools
@@ -21,7 +21,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 from uvicorn.server import ServerState
 
 from helexa.util.deadlines import NEVER, Deadlines
-from helexa.util.http_cycle import Cycle
+from helexa.util.http_cycle import EXTENSION, Cycle
 
 ErrorBody: TypeAlias = Callable[[int, str], bytes]
 
@@ -31,9 +31,6 @@ might never see the refusal; but patience for what nobody reads has an end."""
 
 LINGER_S: Final = 2.0
 """For the same reason, between our last byte and the end of a refused connection."""
-
-EXTENSION: Final = "helexa.connection"
-"""The key in an ASGI scope's `extensions` under which an app finds its connection."""
 
 _ASGI: Final[ASGIVersions] = {"version": "3.0", "spec_version": "2.3"}
 
@@ -65,23 +62,13 @@ class HttpConnection(HttpToolsProtocol):
     def __init__(self, config: Config, state: ServerState, host: Host) -> None:
         super().__init__(config, state, {})
         self.deadline = NEVER
-        self.on_disconnect: Callable[[], None] | None = None
-        """Called once, when the client is gone before its answer was complete."""
-        self.body_complete = True
-        """Whether the whole body of the current request has arrived."""
         self._host = host
-        self._extensions = {EXTENSION: self}
+        self._running: Cycle | None = None
         self._in_head = False
         self._refused = False
         self._progress = False
         self._quiet_bytes = 0
         self._discarded_bytes = 0
-
-    def take_body(self) -> bytes:
-        """What arrived of the current request's body and was not taken yet."""
-        body = bytes(self.cycle.body)
-        self.cycle.body = bytearray()
-        return body
 
     # --- asyncio's calls
 
@@ -96,9 +83,10 @@ class HttpConnection(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.deadline = NEVER
+        # uvicorn tells only the request that was read last, not the one being answered.
+        if self._running is not None:
+            self._running.leave()
         super().connection_lost(exc)
-        if self.on_disconnect is not None:
-            self.on_disconnect()
         self._host.connection_ended()
 
     def data_received(self, data: bytes) -> None:
@@ -145,7 +133,6 @@ class HttpConnection(HttpToolsProtocol):
             "scheme": self.scheme or "http",
             "root_path": "",
             "headers": self.headers,
-            "extensions": self._extensions,  # type: ignore[typeddict-item]
         }
         self._in_head = True
         if not self._is_answering:
@@ -154,7 +141,7 @@ class HttpConnection(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         # Instead of uvicorn's, which would look for WebSockets.
         self._progress = True
-        self._in_head = self.body_complete = False
+        self._in_head = False
         if not self.flow.write_paused:
             self.deadline = NEVER
         parser, scope = self.parser, self.scope
@@ -163,7 +150,7 @@ class HttpConnection(HttpToolsProtocol):
         scope["http_version"] = version
         scope["path"], scope["raw_path"], scope["query_string"] = _parts_of(self.url)
         before = self._is_answering
-        self.cycle = Cycle(
+        self.cycle = cycle = Cycle(
             scope=scope,
             transport=self.transport,
             flow=self.flow,
@@ -176,11 +163,12 @@ class HttpConnection(HttpToolsProtocol):
             keep_alive=version != "1.0" and parser.should_keep_alive(),
             on_response=self.on_response_complete,
         )
+        scope["extensions"] = {EXTENSION: cycle}  # type: ignore[dict-item]  # uvicorn's are JSON-like
         if before:
             self.flow.pause_reading()
-            self.pipeline.appendleft((self.cycle, self.app))
+            self.pipeline.appendleft((cycle, self.app))
         else:
-            self._start_asgi_task(self.cycle, self.app)
+            self._start_asgi_task(cycle, self.app)
 
     def on_body(self, body: bytes) -> None:
         self._progress = True
@@ -193,13 +181,13 @@ class HttpConnection(HttpToolsProtocol):
         self._progress = True
         if self.parser.should_upgrade() and self._declared_body():
             return  # The parser skipped it; see _decline_upgrade.
-        self.body_complete = True
         super().on_message_complete()
 
     # --- uvicorn's calls
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
         # Instead of uvicorn's, which pays for a callback at the end of each task.
+        self._running = cast(Cycle, cycle)
         task = self.loop.create_task(self._run(cycle, app))
         self.tasks.add(task)
 
@@ -213,7 +201,7 @@ class HttpConnection(HttpToolsProtocol):
 
     def on_response_complete(self) -> None:
         # Instead of uvicorn's, which sets a timer for each request.
-        self.on_disconnect = None
+        self._running = None
         self.server_state.total_requests += 1
         if self.transport.is_closing():
             self._within(self._host.limits.write_stall_s)

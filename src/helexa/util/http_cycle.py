@@ -7,6 +7,7 @@ first piece of the body is there, so the two leave together.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from http import HTTPStatus
 from typing import Any, Final
 
@@ -15,6 +16,9 @@ from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 JOIN_BYTES_MAX: Final = 64 * 1024
 """Up to this pieces are copied into one write; above, the copy costs more than the write."""
+
+EXTENSION: Final = "helexa.cycle"
+"""The key in an ASGI scope's `extensions` under which an app finds its own cycle."""
 
 _STATUS_LINES: Final = {
     status.value: b"HTTP/1.1 %d %s\r\n" % (status, status.phrase.encode())
@@ -25,9 +29,31 @@ _BODILESS: Final = (204, 304)
 
 
 class Cycle(RequestResponseCycle):
-    """`send` is uvicorn's in meaning; everything else is uvicorn's."""
+    """`send` is uvicorn's in meaning; what an app may use besides is public here."""
 
     _head = b""
+    on_disconnect: Callable[[], None] | None = None
+    """Called once, when the client is gone before its answer was complete."""
+
+    @property
+    def body_complete(self) -> bool:
+        """Whether the whole body of the request has arrived."""
+        return not self.more_body
+
+    def take_body(self) -> bytes:
+        """What arrived of the body and was not taken yet."""
+        body = bytes(self.body)
+        self.body = bytearray()
+        return body
+
+    def leave(self) -> None:
+        """The client is gone."""
+        if self.response_complete or self.disconnected:
+            return
+        self.disconnected = True
+        self.message_event.set()
+        if self.on_disconnect is not None:
+            self.on_disconnect()
 
     async def send(self, message: ASGISendEvent) -> None:
         if self.flow.write_paused and not self.disconnected:
