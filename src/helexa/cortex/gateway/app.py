@@ -37,6 +37,8 @@ from helexa.util.metrics import Metrics
 
 SILENCE_KEEPALIVES: Final = 6
 """A neuron that misses this many of its own keepalive comments in a row is dead."""
+SILENCE_S_MIN: Final = 30.0
+"""But a neuron has keepalive settings of its own; this is three times its default."""
 
 log = logging.getLogger(__name__)
 
@@ -52,7 +54,7 @@ def gateway(
     admission = Admission(keys, queue_max=settings.queue_max)
     patience = Patience(
         first_byte_timeout_s=settings.first_byte_timeout_s,
-        silence_timeout_s=max(settings.keepalive_s * SILENCE_KEEPALIVES, 30.0),
+        silence_timeout_s=max(settings.keepalive_s * SILENCE_KEEPALIVES, SILENCE_S_MIN),
         keepalive_s=settings.keepalive_s,
     )
     bench = Bench(

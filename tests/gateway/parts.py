@@ -1,0 +1,254 @@
+"""A real gateway on a real socket; keys and fleet in memory, scripted neurons behind it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from tests.util.http_parts import Caller, FarSide, Script, far_side
+
+from helexa.cortex.gateway.app import gateway
+from helexa.cortex.settings import CortexSettings
+from helexa.protocol.errors import (
+    ErrorBody,
+    ErrorEnvelope,
+    KeyInvalid,
+    KeyRevoked,
+    ModelUnknown,
+    NoCapacity,
+    PeerLost,
+)
+from helexa.protocol.ids import ModelId, NodeId
+from helexa.protocol.routing import RouteHints, RoutingDecision, Target
+from helexa.protocol.work import ModelCapability, ModelState, WorkloadClass
+from helexa.util.http_server import ServerLimits, serving
+from helexa.util.metrics import Metrics
+from helexa.util.sockets import Address, listen_tcp
+from helexa.util.upstream import Headers, Pool, Response, Tcp
+
+KEY = "hx_live_good"
+MODEL = ModelId("m")
+
+
+@dataclass
+class Grant:
+    key_id: str
+    account: str
+
+
+class MemoryKeys:
+    def check(self, secret: str) -> Grant:
+        if secret == "hx_live_revoked":
+            raise KeyRevoked
+        if secret != KEY:
+            raise KeyInvalid
+        return Grant("key_1", "default")
+
+
+@dataclass
+class MemoryWay:
+    pool: Pool
+    headers: Headers
+
+
+@dataclass
+class MemoryFleet:
+    """All neurons serve the one model; `routed` remembers what was asked."""
+
+    ways: dict[NodeId, MemoryWay] = field(default_factory=dict)
+    lost: set[NodeId] = field(default_factory=set)
+    routed: list[tuple[WorkloadClass, ModelId, RouteHints]] = field(default_factory=list)
+    under_way: dict[NodeId, int] = field(default_factory=dict)
+    counts: list[int] = field(default_factory=list)
+
+    def route(self, workload: WorkloadClass, model: ModelId, hints: RouteHints) -> RoutingDecision:
+        self.routed.append((workload, model, hints))
+        if model != MODEL:
+            raise ModelUnknown(model)
+        if not self.ways:
+            raise NoCapacity("neuron x is gone for 3 s", 2)
+        targets = tuple(Target(node=node) for node in self.ways)
+        return RoutingDecision(model=model, workload=workload, targets=targets)
+
+    def way(self, target: Target) -> MemoryWay:
+        if target.node in self.lost:
+            raise PeerLost
+        return self.ways[target.node]
+
+    def models(self) -> Sequence[ModelCapability]:
+        if not self.ways:
+            return []
+        return [
+            ModelCapability(
+                model=MODEL,
+                state=ModelState.LOADED,
+                classes=(WorkloadClass.CHAT_INTERACTIVE,),
+                context_tokens=2048,
+            )
+        ]
+
+    def started(self, target: Target, model: ModelId) -> None:
+        self.under_way[target.node] = self.under_way.get(target.node, 0) + 1
+        self.counts.append(self.under_way[target.node])
+
+    def finished(self, target: Target, model: ModelId) -> None:
+        self.under_way[target.node] -= 1
+
+
+@dataclass
+class Gateway:
+    port: int
+    fleet: MemoryFleet
+    neurons: list[FarSide]
+    pool: Pool
+    metrics: Metrics
+
+    async def post(
+        self,
+        body: Any,
+        path: str = "/v1/chat/completions",
+        *,
+        key: str | None = KEY,
+        headers: Headers = (),
+        method: str = "POST",
+    ) -> Answer:
+        sent = [*headers]
+        if key is not None:
+            sent.append((b"authorization", b"Bearer " + key.encode()))
+        data = body if isinstance(body, bytes) else json.dumps(body).encode()
+        with await self.pool.request(method, path, sent, data) as response:
+            return Answer(response, await response.read(1 << 24))
+
+    async def get(self, path: str, *, key: str | None = KEY) -> Answer:
+        return await self.post(b"", path, key=key, method="GET")
+
+    def value(self, name: str, **labels: str) -> float | None:
+        return self.metrics.registry.get_sample_value(name, labels)
+
+
+class Answer:
+    def __init__(self, response: Response, body: bytes) -> None:
+        self.status = response.status
+        self.headers = {name.decode(): value.decode() for name, value in response.headers}
+        self.body = body
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+    @property
+    def error(self) -> dict[str, Any]:
+        error = self.json["error"]
+        assert set(error) == {"message", "type", "param", "code"}
+        assert error["message"]
+        assert self.headers["content-type"] == "application/json"
+        assert "x-request-id" in self.headers
+        return error
+
+    @property
+    def events(self) -> list[str]:
+        """The payloads of the SSE events, comments as they are."""
+        return [event.removeprefix("data: ") for event in self.body.decode().split("\n\n")[:-1]]
+
+
+@asynccontextmanager
+async def gateway_to(*scripts: Script, **settings: Any) -> AsyncIterator[Gateway]:
+    """A gateway whose neurons run these scripts, asked in this order."""
+    async with AsyncExitStack() as stack:
+        fleet = MemoryFleet()
+        neurons = []
+        for number, script in enumerate(scripts):
+            neuron = await stack.enter_async_context(far_side(script))
+            pool = await stack.enter_async_context(Pool(Tcp("127.0.0.1", neuron.port)).running())
+            headers = ((b"x-helexa-token", b"token-%d" % number),)
+            fleet.ways[NodeId(f"{number:064x}")] = MemoryWay(pool, headers)
+            neurons.append(neuron)
+        metrics = Metrics()
+        app = gateway(
+            CortexSettings(home=Path("/nowhere"), **settings),
+            keys=MemoryKeys(),
+            fleet=fleet,
+            metrics=metrics,
+        )
+        listener = listen_tcp(Address("127.0.0.1", 0))
+        port = listener.getsockname()[1]
+        await stack.enter_async_context(
+            serving(app, [listener], ServerLimits(), error_body=_error_body, shutdown_grace_s=5)
+        )
+        client = await stack.enter_async_context(Pool(Tcp("127.0.0.1", port)).running())
+        yield Gateway(port, fleet, neurons, client, metrics)
+        assert not any(fleet.under_way.values()), "a started request was never finished"
+        assert metrics.registry.get_sample_value("helexa_gateway_in_flight") == 0
+
+
+def _error_body(status: int, message: str) -> bytes:
+    return msgspec.json.encode(
+        ErrorEnvelope(ErrorBody(message=message, type="invalid_request_error"))
+    )
+
+
+CHAT = {"model": "m", "messages": [{"role": "user", "content": "hi"}]}
+STREAM = {**CHAT, "stream": True}
+
+WHOLE = b'{"id":"x","choices":[{"message":{"content":"hello"}}],"usage":{"prompt_tokens":3}}'
+SSE_HEAD = (
+    b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
+)
+
+
+def whole(body: bytes = WHOLE, status: int = 200, headers: bytes = b"") -> bytes:
+    return b"HTTP/1.1 %d X\r\ncontent-type: application/json\r\n%scontent-length: %d\r\n\r\n%s" % (
+        status,
+        headers,
+        len(body),
+        body,
+    )
+
+
+def refusal(status: int, code: str, headers: bytes = b"") -> bytes:
+    error = {"message": f"said {code}", "type": "server_error", "param": None, "code": code}
+    return whole(json.dumps({"error": error}).encode(), status, headers)
+
+
+def answering(data: bytes) -> Script:
+    """A neuron that gives the same answer to every request."""
+
+    async def script(caller: Caller) -> None:
+        while True:
+            await caller.request()
+            await caller.say(data)
+
+    return script
+
+
+def token(text: str) -> bytes:
+    return b'data: {"choices":[{"index":0,"delta":{"content":"%s"}}]}\n\n' % text.encode()
+
+
+USAGE = (
+    b'data: {"choices":[],"usage":{"prompt_tokens":10,"completion_tokens":7,'
+    b'"prompt_tokens_details":{"cached_tokens":4},"completion_tokens_details":{"reasoning_tokens":2}}}\n\n'
+)
+DONE = b"data: [DONE]\n\n"
+
+
+def streaming(*pieces: bytes, pause: asyncio.Event | None = None) -> Script:
+    """A neuron that streams these pieces as chunks, with a pause before the last."""
+
+    async def script(caller: Caller) -> None:
+        while True:
+            await caller.request()
+            await caller.say(SSE_HEAD)
+            for number, piece in enumerate(pieces):
+                if pause is not None and number == len(pieces) - 1:
+                    await pause.wait()
+                await caller.say_chunk(piece)
+            await caller.say(b"0\r\n\r\n")
+
+    return script
