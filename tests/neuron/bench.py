@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
+import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -115,8 +116,12 @@ async def bench(
 ) -> AsyncIterator[Bench]:
     wanted = NeuronSettings(home=Path("/nowhere"), models_dir=Path("/nowhere"), **settings)
     memory = budget.Memory(total=memory_bytes, available=memory_bytes, reserve=0)
+    run = tempfile.TemporaryDirectory(prefix="hx-")
     world = World(
-        memory=lambda: memory, random=lambda: 0.0, find_adapter=lambda _files: (fake, OFFERED)
+        memory=lambda: memory,
+        run=Path(run.name),
+        random=lambda: 0.0,
+        find_adapter=lambda _files: (fake, OFFERED),
     )
     roster = Roster(Shelf(models), wanted, world)
     metrics = NeuronMetrics(roster)
@@ -138,3 +143,4 @@ async def bench(
         Pool(Tcp("127.0.0.1", port)).running() as client,
     ):
         yield Bench(roster, executor, client, port)
+    run.cleanup()

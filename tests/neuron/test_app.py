@@ -169,6 +169,19 @@ def _api_address(neuron: Neuron) -> Address:
     return Address("127.0.0.1", int(neuron.api_url.rpartition(":")[2]))
 
 
+async def test_what_a_killed_neuron_left_is_removed_at_the_next_start(
+    tmp_path: Path, models: Path, network: MemoryNetwork
+) -> None:
+    wanted = settings(tmp_path, models)
+    left = wanted.home / "run/abcdefgh/child.sock"
+    left.parent.mkdir(parents=True)
+    left.touch()
+    async with running(wanted, open_transport=network.open_transport):
+        assert not left.parent.exists()
+        assert left.parent.parent.exists()
+    assert not left.parent.parent.exists()
+
+
 async def test_status_is_for_the_token_and_says_what_runs(
     tmp_path: Path, models: Path, network: MemoryNetwork
 ) -> None:
@@ -353,6 +366,7 @@ async def test_a_long_home_gets_a_socket_with_a_short_path(
     tmp_path: Path, models: Path, network: MemoryNetwork
 ) -> None:
     home = tmp_path / ("long" * 30)
+    assert len(str(home)) > 107
     async with cortex(network) as far:
         wanted = settings(tmp_path, models, home=home, cortexes=(str(far.mesh.ticket()),))
         async with running(wanted, open_transport=network.open_transport):

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+import msgspec
 import pytest
 from tests.neuron.bench import PATIENCE_S, Reply
 from tests.neuron.test_app import api, ask, settings
@@ -57,11 +58,14 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @asynccontextmanager
-async def neuron(tmp_path: Path, models: Path, **more: Any) -> AsyncIterator[tuple[Neuron, Pool]]:
-    wanted = settings(tmp_path, models, **{"slots": 2, "context_tokens": 8192, **more})
-    async with running(wanted, open_transport=MemoryNetwork().open_transport) as live:
-        async with api(live) as pool:
-            yield live, pool
+async def neuron(
+    tmp_path: Path, folder: Path, served: dict[str, ModelSettings] | None = None
+) -> AsyncIterator[tuple[Neuron, Pool]]:
+    usual = settings(tmp_path, folder, slots=2, context_tokens=8192)
+    wanted = msgspec.structs.replace(usual, models=served or {})
+    opened = running(wanted, open_transport=MemoryNetwork().open_transport)
+    async with opened as live, api(live) as pool:
+        yield live, pool
 
 
 def chat(model: str, content: Any = "hi", **more: Any) -> dict[str, Any]:
@@ -197,10 +201,10 @@ async def test_several_choices_are_counted_together(tmp_path: Path, models: Path
 async def test_deterministic_answers_are_the_same_alone_and_in_company(
     tmp_path: Path, models: Path
 ) -> None:
-    wanted = {"tools": ModelSettings(deterministic=True, slots=4)}
+    served = {"tools": ModelSettings(deterministic=True, slots=4)}
     body = chat("tools", "hello there", max_tokens=100)
     replies: list[Reply] = []
-    async with neuron(tmp_path, models, models=wanted) as (_, pool):
+    async with neuron(tmp_path, models, served=served) as (_, pool):
         alone = await ask(pool, "POST", CHAT, body)
 
         async def again() -> None:

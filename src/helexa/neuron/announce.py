@@ -13,10 +13,12 @@ from dataclasses import dataclass
 from typing import Final, Protocol
 
 import anyio
+import msgspec
 
 from helexa.mesh.session import Session
 from helexa.mesh.transport import LinkClosed
 from helexa.neuron.supervisor.roster import Roster
+from helexa.protocol.frames import FRAME_BYTES_MAX
 from helexa.protocol.ids import NodeId
 from helexa.protocol.messages import (
     AnnounceCapabilities,
@@ -25,7 +27,13 @@ from helexa.protocol.messages import (
     Registered,
     ReportHealth,
 )
-from helexa.protocol.work import DataPath, Load, NeuronDescriptor
+from helexa.protocol.work import (
+    MODELS_PER_NEURON_MAX,
+    DataPath,
+    Load,
+    ModelCapability,
+    NeuronDescriptor,
+)
 from helexa.util.background import background
 
 REGISTER_WITHIN_S: Final = 15.0
@@ -33,6 +41,9 @@ SETTLE_S: Final = 0.02
 """Changes within this time go out together: a load is three of them in a row."""
 HEALTH_LEAST_S: Final = 0.1
 GOODBYE_WITHIN_S: Final = 1.0
+ANNOUNCED_BYTES_MAX: Final = FRAME_BYTES_MAX * 3 // 4
+"""The rest of a frame is for the descriptor and the paths."""
+_size: Final = msgspec.msgpack.Encoder()
 
 log = logging.getLogger(__name__)
 
@@ -74,7 +85,7 @@ class Announcer:
         try:
             register = Register(
                 descriptor=self._told.descriptor,
-                capabilities=self._roster.capabilities(),
+                capabilities=self._capabilities(),
                 paths=paths,
             )
             registered = await session.ask(register, timeout_s=REGISTER_WITHIN_S)
@@ -103,6 +114,13 @@ class Announcer:
                 for session in self._sessions:
                     tasks.start_soon(say, session)
 
+    def _capabilities(self) -> tuple[ModelCapability, ...]:
+        """All that fit into a frame: a cortex refuses a longer list, and then knows nothing."""
+        capabilities = self._roster.capabilities()[:MODELS_PER_NEURON_MAX]
+        while len(_size.encode(capabilities)) > ANNOUNCED_BYTES_MAX:
+            capabilities = capabilities[: len(capabilities) * 3 // 4]
+        return capabilities
+
     def _changed(self) -> None:
         for change in self._changes:
             change.set()
@@ -115,7 +133,7 @@ class Announcer:
                 change = anyio.Event()
                 self._changes.add(change)
                 try:
-                    capabilities = self._roster.capabilities()
+                    capabilities = self._capabilities()
                     if capabilities != told:
                         await session.tell(AnnounceCapabilities(capabilities=capabilities))
                         told = capabilities

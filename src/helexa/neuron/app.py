@@ -39,9 +39,10 @@ from helexa.neuron.serving.app import Routes
 from helexa.neuron.serving.doors import ApiDoor, MeshDoor, WorkDoor
 from helexa.neuron.serving.execute import Executor
 from helexa.neuron.serving.metrics import NeuronMetrics
-from helexa.neuron.serving.work_socket import WorkPaths, work_socket_path
+from helexa.neuron.serving.work_socket import NAME, WorkPaths
 from helexa.neuron.settings import NeuronSettings
 from helexa.neuron.supervisor.roster import Roster, World
+from helexa.neuron.supervisor.run_folder import run_folder
 from helexa.protocol.errors import ErrorBody, ErrorEnvelope, HelexaError, NotAllowed
 from helexa.protocol.ids import NodeId, OperatorId
 from helexa.protocol.messages import ExecuteRequest, Hello, Role, Wire
@@ -103,7 +104,8 @@ async def running(
         store = _store(settings, digests)
         await store.scan()
         memory = _memory_of(settings, machine)
-        world = World(memory=memory, threads=cpu.compute_threads(machine.cpus))
+        run = stack.enter_context(run_folder(settings.home))
+        world = World(memory=memory, run=run, threads=cpu.compute_threads(machine.cpus))
         roster = Roster(store, settings, world)
         await stack.enter_async_context(roster.running())
         if events is not None:
@@ -116,8 +118,7 @@ async def running(
             body_bytes_max=settings.body_bytes_max,
             keepalive_s=settings.keepalive_s,
         )
-        work_path = stack.enter_context(work_socket_path(settings.home))
-        work_door = WorkDoor()
+        work_path, work_door = run / NAME, WorkDoor()
 
         def load(sequence: int) -> Load:
             return _load(roster, memory(), sequence, time.monotonic() - started_s)

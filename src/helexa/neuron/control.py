@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Final
 
 from helexa.neuron.supervisor.roster import Roster
-from helexa.protocol.errors import HelexaError, ModelUnknown, RuntimeExited
+from helexa.protocol.errors import ModelUnknown, RuntimeExited
 from helexa.protocol.ids import ModelId, is_model_id
 from helexa.protocol.messages import (
     AnnounceCapabilities,
@@ -71,11 +71,7 @@ class NeuronControl:
         return self._now(command, model)
 
     def _now(self, command: str, model: ModelId, reason: str = "") -> ProvisioningResponse:
-        try:
-            capability = self._roster.capability(model)
-        except HelexaError as error:
-            reason = reason or error.message
-            raise
+        capability = self._roster.capability(model)
         return ProvisioningResponse(
             command=command,
             model=model,

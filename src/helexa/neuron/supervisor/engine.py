@@ -101,11 +101,13 @@ class Engine:
 
 @asynccontextmanager
 async def launched(
-    adapter: RuntimeAdapter, spec: ReplicaSpec, devices: tuple[int, ...] = ()
+    adapter: RuntimeAdapter, spec: ReplicaSpec, run: Path, devices: tuple[int, ...] = ()
 ) -> AsyncIterator[Engine]:
-    """A child in the making; it and its folder are gone after the block. Raises OSError."""
-    # Not under the neuron's home: a socket's path may have 107 bytes and homes are long.
-    folder = Path(tempfile.mkdtemp(prefix="helexa-"))
+    """A child in the making, with a folder in `run`; both are gone after the block.
+
+    Raises OSError.
+    """
+    folder = Path(tempfile.mkdtemp(prefix="", dir=run))
     try:
         # llama.cpp takes a host name for a path by this ending alone.
         socket = folder / "child.sock"

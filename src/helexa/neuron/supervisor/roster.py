@@ -12,6 +12,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final, TypeAlias
 
 import anyio
@@ -37,7 +38,9 @@ _SPEED_KEPT: Final = 0.7
 """Of the old estimate when a new measurement comes."""
 
 FindAdapter: TypeAlias = Callable[[ModelFiles], tuple[RuntimeAdapter, Capabilities] | None]
-LaunchAny: TypeAlias = Callable[[RuntimeAdapter, ReplicaSpec], AbstractAsyncContextManager[Engine]]
+LaunchAny: TypeAlias = Callable[
+    [RuntimeAdapter, ReplicaSpec, Path], AbstractAsyncContextManager[Engine]
+]
 
 _STATES: Final = {
     Phase.STOPPED: ModelState.UNLOADED,
@@ -54,6 +57,8 @@ class World:
     """What the roster takes from outside, so that a test can hand it another."""
 
     memory: Callable[[], budget.Memory]
+    run: Path
+    """Where children get their folders; short, because sockets lie in them."""
     threads: int = 0
     clock: Callable[[], float] = time.monotonic
     random: Callable[[], float] = random.random
@@ -208,7 +213,7 @@ class Roster:
             self._changed()
 
         means = Means(
-            launch=lambda spec: self._world.launch(adapter, spec),
+            launch=lambda spec: self._world.launch(adapter, spec, self._world.run),
             clock=self._world.clock,
             random=self._world.random,
             changed=changed,

@@ -31,6 +31,10 @@ from helexa.runtime.contract import (
 from helexa.runtime.llama_cpp import refusal, shape, steering
 
 _CHILD: Final = "helexa.runtime.children.llama_cpp"
+_READY_WITHIN_S: Final = 120.0
+_DISK_BYTES_PER_S: Final = 20e6
+"""Of the slowest disk that weights are worth loading from."""
+
 _GENERATIVE: Final = (
     WorkloadClass.CHAT_INTERACTIVE,
     WorkloadClass.CHAT_BULK,
@@ -79,6 +83,7 @@ class LlamaCpp:
         return LaunchPlan(
             argv=(sys.executable, "-I", "-m", _CHILD, json.dumps(wanted)),
             env={"CUDA_VISIBLE_DEVICES": devices} if devices else {},
+            ready_within_s=_READY_WITHIN_S + spec.files.weights_bytes / _DISK_BYTES_PER_S,
         )
 
     def shape(self, endpoint: Endpoint, body: bytes, spec: ReplicaSpec) -> ChildRequest:
