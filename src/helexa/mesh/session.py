@@ -61,6 +61,7 @@ LEAVE_S: Final = 1.0
 """How long a leaving side waits for the peer to have read its last words."""
 FRAMES_REJECTED_MAX: Final = 8
 HANDLED_AT_ONCE_MAX: Final = 128
+HANDLING_PATIENCE_S: Final = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +110,7 @@ class Session:
         self._tasks = tasks
         self._ids = itertools.count(2)
         self._asks = Asks()
-        self._handling = 0
+        self._room = anyio.Semaphore(HANDLED_AT_ONCE_MAX)
         self._over = anyio.Event()
 
     @classmethod
@@ -167,7 +168,7 @@ class Session:
         with self._asks.waiting(number, on_progress) as ask:
             try:
                 with anyio.fail_after(timeout_s):
-                    await self._send(Frame(number, 0, message))
+                    await self._send(self._encode(message, number=number))
                     await ask.done.wait()
             except TimeoutError:
                 raise AnswerTimeout(
@@ -180,13 +181,12 @@ class Session:
 
     async def tell(self, message: Wire, *, re: int = 0) -> None:
         """Return when the message is on its way; nothing says that it arrived."""
-        await self._send(Frame(next(self._ids), re, message))
+        await self._send(self._encode(message, re=re))
 
     async def open_data(self, request: ExecuteRequest) -> Stream:
         """A stream for one request's bytes. The caller ends it with `abort()` in a finally."""
         stream = await self.link.open_stream()
-        opening = encode(Frame(next(self._ids), 0, request), version=self.version)
-        return OpenedStream(stream, opening)
+        return OpenedStream(stream, self._encode(request))
 
     async def close(self, code: CloseCode = CloseCode.NORMAL, reason: str = "") -> None:
         """End the link at once, for both sides; what was not yet read is lost."""
@@ -204,14 +204,15 @@ class Session:
             return LinkClosed("the session ended")
         return LinkClosed(self.ended.reason, self.ended.code)
 
-    async def _send(self, frame: Frame) -> None:
-        data = encode(frame, version=self.version)
-        if self.ended is not None or not await self._outbox.put(data):
+    def _encode(self, body: Wire, *, re: int = 0, number: int = 0) -> bytes:
+        return encode(Frame(number or next(self._ids), re, body), version=self.version)
+
+    async def _send(self, frame: bytes) -> None:
+        if self.ended is not None or not await self._outbox.put(frame):
             raise self._gone()
 
     def _send_or_drop(self, body: Wire, *, re: int = 0) -> None:
-        frame = Frame(next(self._ids), re, body)
-        self._outbox.put_or_drop(encode(frame, version=self.version))
+        self._outbox.put_or_drop(self._encode(body, re=re))
 
     async def _follow(self) -> None:
         try:
@@ -285,35 +286,44 @@ class Session:
             case Hello() | ExecuteRequest() as body:
                 await self._reject(f"{type(body).__name__} among control messages")
             case body:
-                self._begin(Inbound(self, body, frame.id))
+                await self._begin(Inbound(self, body, frame.id))
 
-    def _begin(self, inbound: Inbound) -> None:
-        if self._handling >= HANDLED_AT_ONCE_MAX:
-            busy = QueueFull(f"{HANDLED_AT_ONCE_MAX} messages of this link are being handled")
-            self._send_or_drop(_refusal(busy), re=inbound.id)
-            return
-        self._handling += 1
+    async def _begin(self, inbound: Inbound) -> None:
+        try:
+            self._room.acquire_nowait()
+        except anyio.WouldBlock:
+            # A burst passes in a moment. Waiting on would be a deadlock where the
+            # handlers themselves wait for answers that are behind this message.
+            with anyio.move_on_after(HANDLING_PATIENCE_S) as patience:
+                await self._room.acquire()
+            if patience.cancelled_caught:
+                busy = QueueFull(f"{HANDLED_AT_ONCE_MAX} messages of this link are being handled")
+                self._send_or_drop(_refusal(busy), re=inbound.id)
+                return
         self._tasks.start_soon(self._handle, inbound)
 
     async def _handle(self, inbound: Inbound) -> None:
         try:
-            try:
-                answer = await self._on_message(inbound)
-                if answer is not None:
-                    await self.tell(answer, re=inbound.id)
-                return
-            except HelexaError as error:
-                refusal = _refusal(error)
-            except LinkClosed:
-                return
-            except Exception:
-                what = type(inbound.message).__name__
-                log.exception("handling a %s failed", what, extra={"peer": self.peer})
-                refusal = _refusal(InternalFault())
-            with suppress(LinkClosed):
-                await self.tell(refusal, re=inbound.id)
+            answer = await self._answer(inbound)
+            if answer is not None:
+                await self._outbox.put(answer)
         finally:
-            self._handling -= 1
+            self._room.release()
+
+    async def _answer(self, inbound: Inbound) -> bytes | None:
+        """The handler's answer as a frame: encoded in here, since it may be too large for one."""
+        try:
+            body = await self._on_message(inbound)
+            return None if body is None else self._encode(body, re=inbound.id)
+        except LinkClosed:
+            return None
+        except HelexaError as error:
+            refusal = _refusal(error)
+        except Exception:
+            what = type(inbound.message).__name__
+            log.exception("handling a %s failed", what, extra={"peer": self.peer})
+            refusal = _refusal(InternalFault())
+        return self._encode(refusal, re=inbound.id)
 
     async def _reject(self, reason: str) -> None:
         self.frames_rejected += 1
