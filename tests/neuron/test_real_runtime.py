@@ -216,3 +216,11 @@ async def test_deterministic_answers_are_the_same_alone_and_in_company(
                     tasks.start_soon(again)
     texts = {each.json["choices"][0]["message"]["content"] for each in [alone, *replies]}
     assert len(texts) == 1
+
+
+async def test_requests_right_after_one_another_all_succeed(tmp_path: Path, models: Path) -> None:
+    """The engine closes its connection just after a stream; no request may fall into that gap."""
+    async with neuron(tmp_path, models) as (_, pool):
+        for _ in range(40):
+            reply = await ask(pool, "POST", CHAT, chat("tiny", max_tokens=1))
+            assert reply.status == 200

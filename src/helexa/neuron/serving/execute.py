@@ -294,6 +294,9 @@ class _Work:
                 request.body,
                 first_byte_timeout_s=FIRST_BYTE_TIMEOUT_S,
                 silence_timeout_s=SILENCE_TIMEOUT_S,
+                # llama.cpp closes its connection a moment after a stream, although it promised
+                # to keep it. A request that met that moment did not run, and costs none if it did.
+                resend_safe=True,
             ) as response:
                 await self._answered(engine, request, response)
         except UpstreamTimedOut as error:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import random
+import tempfile
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
@@ -57,7 +58,7 @@ class World:
     """What the roster takes from outside, so that a test can hand it another."""
 
     memory: Callable[[], budget.Memory]
-    run: Path
+    run: Path = Path(tempfile.gettempdir())
     """Where children get their folders; short, because sockets lie in them."""
     threads: int = 0
     clock: Callable[[], float] = time.monotonic
