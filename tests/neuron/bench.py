@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+import psutil
 
 from helexa.neuron import budget
 from helexa.neuron.serving.app import Routes
@@ -48,6 +49,14 @@ class Journal:
 
     def close(self) -> None:
         self._socket.close()
+
+
+def is_alive(pid: int) -> bool:
+    """A zombie that nobody has reaped yet holds nothing any more."""
+    try:
+        return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
 
 
 @dataclass

@@ -8,9 +8,8 @@ import sys
 from pathlib import Path
 
 import anyio
-import psutil
 import pytest
-from tests.neuron.bench import Journal
+from tests.neuron.bench import Journal, is_alive
 
 from helexa.neuron.supervisor.process import TAIL_BYTES_MAX, child, inherited
 
@@ -21,13 +20,6 @@ def fake(folder: Path, journal: Journal, *flags: str) -> tuple[str, ...]:
 
 
 PYTHON = (sys.executable, "-I", "-S", "-c")
-
-
-def is_alive(pid: int) -> bool:
-    try:
-        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
 
 
 @pytest.mark.anyio

@@ -9,13 +9,13 @@ from typing import Any
 
 import anyio
 import pytest
-from tests.neuron.bench import PATIENCE_S, Journal, bench
+from tests.neuron.bench import PATIENCE_S, Journal, bench, is_alive
 
 from helexa.neuron.supervisor.roster import Roster
 from helexa.protocol.errors import DoesNotFit, Draining, HelexaError, ModelUnknown, RuntimeExited
 from helexa.protocol.messages import ModelConfig
 from helexa.protocol.work import ModelState
-from helexa.testing.fake_runtime import FakeRuntime
+from helexa.testing.fake_runtime import FakeRuntime, Shelf
 
 pytestmark = pytest.mark.anyio
 
@@ -216,3 +216,53 @@ async def test_an_unknown_name_is_nobody() -> None:
         for name in ("nobody", "../m", ""):
             with pytest.raises(ModelUnknown):
                 await live.roster.replica(name)
+
+
+async def test_a_child_that_logs_without_end_still_becomes_ready(journal: Journal) -> None:
+    fake = runtime(journal, "--logs-bytes", str(64 << 20))
+    async with bench(fake, {MODEL: 1}) as live:
+        with anyio.fail_after(PATIENCE_S):
+            await live.roster.load(MODEL)
+
+
+async def test_the_workers_of_a_killed_child_do_not_outlive_it(journal: Journal) -> None:
+    async with bench(runtime(journal, "--forks-worker"), {MODEL: 1}) as live:
+        states = States(live.roster)
+        await live.roster.load(MODEL)
+        first = await journal.heard("started")
+        os.kill(first["pid"], signal.SIGKILL)
+        await states.until(ModelState.LOADING)
+        await states.until(ModelState.LOADED)
+        assert not is_alive(first["worker"])
+
+
+async def test_a_model_whose_file_is_gone_gives_its_memory_back(journal: Journal) -> None:
+    async with bench(runtime(journal), {MODEL: 1000}) as live:
+        await live.roster.load(MODEL)
+        pid = (await journal.heard("started"))["pid"]
+        shelf = live.roster.store
+        assert isinstance(shelf, Shelf)
+        shelf.remove(MODEL)
+        with anyio.fail_after(PATIENCE_S):
+            while live.roster.granted:
+                await anyio.lowlevel.checkpoint()
+        assert not is_alive(pid)
+        with pytest.raises(ModelUnknown):
+            await live.roster.replica(MODEL)
+
+
+async def test_a_given_up_model_says_why_until_somebody_insists(
+    journal: Journal, tmp_path: Path
+) -> None:
+    died = tmp_path / "died"
+    fake = runtime(journal, "--say", "out of memory", "--first-dies", str(died))
+    async with bench(fake, {MODEL: 1}) as live:
+        with anyio.fail_after(PATIENCE_S):
+            replica = await live.roster.replica(MODEL)
+            for _ in range(2):
+                with pytest.raises(RuntimeExited, match="out of memory"):
+                    await live.roster.engine(replica)
+            assert replica.state.launches == 1
+            assert live.roster.granted == {}
+            await live.roster.load(MODEL)
+        assert live.roster.capability(MODEL).state is ModelState.LOADED

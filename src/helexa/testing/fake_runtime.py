@@ -91,6 +91,7 @@ class Shelf:
     def __init__(self, sizes: Mapping[str, int]) -> None:
         self.models = {ModelId(name): fake_files(name, size) for name, size in sizes.items()}
         self.failed: dict[str, str] = {}
+        self._changed: Callable[[], None] | None = None
 
     def get(self, model: str) -> ModelFiles:
         found = self.models.get(ModelId(model))
@@ -101,8 +102,15 @@ class Shelf:
     async def find(self, model: str) -> tuple[ModelFiles, bool]:
         return self.get(model), False
 
+    def remove(self, model: str) -> None:
+        """As if its file was deleted."""
+        del self.models[ModelId(model)]
+        if self._changed is not None:
+            self._changed()
+
     async def watch(self, changed: Callable[[], None]) -> None:
         """Nothing on this shelf changes by itself."""
+        self._changed = changed
 
     def digest(self, model: ModelId) -> str:
         return f"sha256:{model.encode().hex():0<64}"

@@ -109,7 +109,7 @@ _STAMP: Final = re.compile(r"\A[\d.]+ [A-Z] ")
 
 
 def exit_of(status: int, log_tail: str) -> Exit:
-    lines = [line.strip() for line in log_tail.splitlines() if line.strip()]
+    lines = [_printable(line) for line in log_tail.splitlines() if line.strip()]
     for pattern, reason in _PHRASES:
         for line in lines:
             if pattern.search(line):
@@ -123,6 +123,18 @@ def exit_of(status: int, log_tail: str) -> Exit:
     if status < 0:
         return Exit(
             reason=ExitReason.UNKNOWN,
-            detail=f"ended by {signal.Signals(-status).name}; last words: {last}",
+            detail=f"ended by {_signal_name(-status)}; last words: {last}",
         )
     return Exit(reason=ExitReason.UNKNOWN, detail=f"exit status {status}; last words: {last}")
+
+
+def _printable(line: str) -> str:
+    # It is shown on terminals, and a child's words could rewrite them.
+    return "".join(each for each in line.strip() if each.isprintable())
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:  # Real-time signals between the first and the last have no name.
+        return f"signal {number}"
