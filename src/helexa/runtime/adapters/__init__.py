@@ -6,6 +6,7 @@ the configuration. Nothing is imported before somebody asks for it.
 
 from __future__ import annotations
 
+import functools
 import importlib
 import pkgutil
 from collections.abc import Sequence
@@ -20,7 +21,9 @@ class AdapterUnknown(Exception):
     """No file of that name in this folder."""
 
 
+@functools.cache
 def names() -> Sequence[str]:
+    # Asked for every model of every announcement; the folder does not change while we run.
     return tuple(sorted(found.name for found in pkgutil.iter_modules(__path__)))
 
 

@@ -8,6 +8,7 @@ model is one or the other.
 
 from __future__ import annotations
 
+import functools
 import json
 import sys
 from collections.abc import Mapping, Sequence
@@ -42,25 +43,31 @@ _GENERATIVE: Final = (
 )
 
 
+@functools.lru_cache(maxsize=512)
+def _offered(files: ModelFiles) -> Capabilities | None:
+    # Kept, because a template is long and every request asks.
+    if files.format != "gguf" or files.architecture == "clip":
+        return None
+    if files.pooling == "rank":
+        return Capabilities(classes=(WorkloadClass.RERANK,))
+    if files.pooling:
+        return Capabilities(classes=(WorkloadClass.EMBEDDING,))
+    seeing = files.projector is not None
+    template = files.chat_template
+    return Capabilities(
+        classes=(*_GENERATIVE, WorkloadClass.VISION) if seeing else _GENERATIVE,
+        modalities=(Modality.TEXT, Modality.IMAGE) if seeing else (Modality.TEXT,),
+        tools="tools" in template and "tool_call" in template,
+        structured_output=True,
+        reasoning="<think>" in template or "reasoning_content" in template,
+    )
+
+
 class LlamaCpp:
     name = "llama_cpp"
 
     def serves(self, files: ModelFiles) -> Capabilities | None:
-        if files.format != "gguf" or files.architecture == "clip":
-            return None
-        if files.pooling == "rank":
-            return Capabilities(classes=(WorkloadClass.RERANK,))
-        if files.pooling:
-            return Capabilities(classes=(WorkloadClass.EMBEDDING,))
-        seeing = files.projector is not None
-        template = files.chat_template
-        return Capabilities(
-            classes=(*_GENERATIVE, WorkloadClass.VISION) if seeing else _GENERATIVE,
-            modalities=(Modality.TEXT, Modality.IMAGE) if seeing else (Modality.TEXT,),
-            tools="tools" in template and "tool_call" in template,
-            structured_output=True,
-            reasoning="<think>" in template or "reasoning_content" in template,
-        )
+        return _offered(files)
 
     def footprint(self, spec: ReplicaSpec) -> Footprint:
         return footprint.llama_cpp(spec)
