@@ -100,12 +100,12 @@ class Cortex:
 
 
 @asynccontextmanager
-async def cortex(network: MemoryNetwork, key: NodeKey | None = None) -> AsyncIterator[Cortex]:
+async def cortex(network: MemoryNetwork, *, role: Role = Role.CORTEX) -> AsyncIterator[Cortex]:
     made = Cortex()
-    hello = Hello(role=Role.CORTEX, lowest=VERSION_MIN, highest=VERSION)
+    hello = Hello(role=role, lowest=VERSION_MIN, highest=VERSION)
     settings = TransportSettings(bind=Address("memory", 0))
     async with MeshNode.running(
-        key or NodeKey.generate(), hello, {"iroh": (network.open_transport, settings)}, made
+        NodeKey.generate(), hello, {"iroh": (network.open_transport, settings)}, made
     ) as made.mesh:
         yield made
 

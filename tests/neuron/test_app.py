@@ -7,6 +7,7 @@ import hmac
 import json
 import os
 import stat
+import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -18,8 +19,8 @@ import pytest
 from tests.neuron.bench import PATIENCE_S, Reply, events_of
 from tests.neuron.cortexes import MODEL, Cortex, cortex
 
-from helexa.mesh.session import PeerRefused
-from helexa.mesh.ticket import Ticket
+from helexa.mesh.session import PeerRefused, Session
+from helexa.mesh.ticket import Ticket, TicketMalformed
 from helexa.mesh.transports.memory import MemoryNetwork
 from helexa.neuron.app import Neuron, running
 from helexa.neuron.settings import NeuronSettings
@@ -30,6 +31,7 @@ from helexa.protocol.messages import (
     Drain,
     ExecuteRequest,
     Goodbye,
+    Hello,
     LoadModel,
     ModelConfig,
     Ok,
@@ -38,9 +40,11 @@ from helexa.protocol.messages import (
     ReportHealth,
     RequestCapabilities,
     RequestHealth,
+    Role,
     UnloadModel,
     UpsertModelConfig,
 )
+from helexa.protocol.version import VERSION, VERSION_MIN
 from helexa.protocol.work import ModelState
 from helexa.testing import tiny_gguf
 from helexa.util.home import HomeUnusable
@@ -429,3 +433,47 @@ async def test_a_preloaded_model_is_loaded_and_one_that_fails_is_told(
     with anyio.fail_after(PATIENCE_S):
         async with running(wanted, events=hear, open_transport=network.open_transport):
             await both.wait()
+
+
+async def test_a_peer_that_is_no_cortex_is_sent_away(
+    tmp_path: Path, models: Path, network: MemoryNetwork
+) -> None:
+    async with (
+        running(settings(tmp_path, models), open_transport=network.open_transport) as neuron,
+        cortex(network, role=Role.NEURON) as far,
+    ):
+        link = await far.mesh.dial(Ticket.parse(neuron.ticket))
+        hello = Hello(role=Role.NEURON, lowest=VERSION_MIN, highest=VERSION)
+        async with Session.running(link, hello, far.on_message, far.on_stream) as session:
+            with anyio.fail_after(PATIENCE_S):
+                closed = await session.wait_closed()
+        assert closed.reason == "a neuron talks to cortexes only"
+        assert far.told == []
+
+
+async def test_the_api_may_be_a_unix_socket(
+    tmp_path: Path, models: Path, network: MemoryNetwork
+) -> None:
+    with tempfile.TemporaryDirectory(prefix="hx-") as folder:
+        path = Path(folder) / "api.sock"
+        wanted = settings(tmp_path, models, api_socket=Address.parse(f"unix:{path}"))
+        async with running(wanted, open_transport=network.open_transport) as neuron:
+            assert neuron.api_url == f"unix:{path}"
+            async with Pool(Unix(str(path))).running() as pool:
+                assert (await ask(pool, "GET", "/v1/models")).status == 200
+        assert not path.exists()
+
+
+async def test_what_cannot_work_is_refused_before_anything_starts(
+    tmp_path: Path, models: Path, network: MemoryNetwork
+) -> None:
+    with pytest.raises(TicketMalformed):
+        async with running(
+            settings(tmp_path, models, cortexes=("helexa-nonsense",)),
+            open_transport=network.open_transport,
+        ):
+            raise AssertionError("it started")
+    file = models / "tiny.gguf"
+    with pytest.raises(HomeUnusable, match="models folder"):
+        async with running(settings(tmp_path, file), open_transport=network.open_transport):
+            raise AssertionError("it started")
