@@ -7,6 +7,7 @@ are made by a `Standing` call that outlives its waiter.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
 from typing import Any, Final, Generic, TypeVar
@@ -20,6 +21,8 @@ from helexa.mesh.transport import READ_BYTES_MAX, STREAMS_PER_LINK_MAX, LinkClos
 from helexa.mesh.transports._engine import closed_by_peer, explain
 from helexa.protocol.ids import NodeId
 
+log = logging.getLogger(__name__)
+
 T = TypeVar("T")
 
 PEER_SILENCE_S: Final = 12.0
@@ -28,6 +31,14 @@ REASON_BYTES_MAX: Final = 512
 _ABORTED: Final = 1
 # The engine zeroes a fresh buffer of the size asked for on every read.
 _ENGINE_READ_BYTES: Final = 1 << 16
+
+
+async def contained(call: Callable[..., Coroutine[Any, Any, None]], *args: Any) -> None:
+    """The edge of a task that serves one link: a bug or a panic there must not end the others."""
+    try:
+        await call(*args)
+    except Exception:
+        log.exception("the iroh transport failed in %s", getattr(call, "__qualname__", call))
 
 
 class GivenUp(Exception):
@@ -72,6 +83,8 @@ class Standing(Generic[T]):
                 self._answer = (await self._call(),)
         except iroh.IrohError as error:
             self._error = error
+        except GivenUp:
+            pass  # The link ended between the asking and the call.
         finally:
             self._done.set()
 
@@ -81,7 +94,7 @@ class IrohStream:
         self._link = link
         self._send: Any = pair.send()
         self._receive: Any = pair.recv()
-        self._reads = Standing(link.spawn, lambda: self._receive.read(_ENGINE_READ_BYTES))
+        self._reads = Standing(link.spawn, self._read_chunk)
         self._rest = b""
         self._writing: anyio.CancelScope | None = None
         self._ended = self._finished = self._aborted = False
@@ -148,6 +161,11 @@ class IrohStream:
         """The link ended: drop the engine's handles, which would keep its socket open."""
         self._send = self._receive = None
 
+    async def _read_chunk(self) -> bytes:
+        if self._receive is None:
+            raise GivenUp
+        return bytes(await self._receive.read(_ENGINE_READ_BYTES))
+
     async def _give_up(self, send: Any, receive: Any) -> None:
         with suppress(iroh.IrohError):
             if not self._finished:
@@ -180,7 +198,7 @@ class IrohLink:
     def spawn(self, call: Callable[..., Coroutine[Any, Any, None]], *args: Any) -> None:
         """Run in the transport's group; when that is over there is nothing left to do it to."""
         with suppress(RuntimeError):
-            self._tasks.start_soon(call, *args)
+            self._tasks.start_soon(contained, call, *args)
 
     async def open_stream(self) -> IrohStream:
         self.check()
@@ -273,6 +291,8 @@ class IrohLink:
 
     async def _accept_pair(self) -> Any:
         # Looked up at the call: a bound method would keep the connection's handle alive.
+        if self._connection is None:
+            raise GivenUp
         return await self._connection.accept_bi()
 
     def _keep(self, pair: Any) -> IrohStream:

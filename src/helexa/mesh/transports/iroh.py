@@ -27,7 +27,7 @@ from helexa.mesh.transport import (
 )
 from helexa.mesh.transports import _engine
 from helexa.mesh.transports._engine import explain
-from helexa.mesh.transports._iroh_link import IrohLink
+from helexa.mesh.transports._iroh_link import IrohLink, contained
 from helexa.protocol.ids import NodeId
 from helexa.util.background import background
 from helexa.util.sockets import Address, AddressTaken
@@ -94,7 +94,7 @@ class IrohTransport:
     def _adopt(self, connection: Any, *, dialled: bool) -> IrohLink:
         link = IrohLink(self._tasks, connection, dialled=dialled)
         self._links.add(link)
-        self._tasks.start_soon(self._follow, link)
+        self._tasks.start_soon(contained, self._follow, link)
         return link
 
     async def _follow(self, link: IrohLink) -> None:
@@ -113,7 +113,7 @@ class IrohTransport:
                 # No reply: under a flood an answer would only help the flooder.
                 await incoming.ignore()
                 continue
-            self._tasks.start_soon(self._shake_hands, incoming, handshakes)
+            self._tasks.start_soon(contained, self._shake_hands, incoming, handshakes)
 
     async def _shake_hands(self, incoming: Any, handshakes: anyio.Semaphore) -> None:
         try:
