@@ -196,7 +196,7 @@ class MeshNode:
     async def _once(self, dial: Dial, host: Host) -> tuple[str, float]:
         """One dial and the session that came of it: why it is over, and how long it lived."""
         try:
-            link = await self.dial(dial.ticket)
+            link = await self.dial(dial.ticket, timeout_s=DIAL_S)
             async with self._session(link, host) as session:
                 dial.session, dial.connected_since_s = session, anyio.current_time()
                 log.info("connected", extra={"peer": session.peer, "at": link.remote_address})
