@@ -1,0 +1,55 @@
+"""`python -m benchmarks [--quick] [--only NAME ...] [--no-chain] [--install] [--out DIR]`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from benchmarks import chain, instruments, machine, report
+from benchmarks.measure import FULL, QUICK, measure_hops
+from benchmarks.targets import ROOT, TARGETS, install
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="short; for a look, not the record")
+    parser.add_argument("--only", nargs="*", default=[], help="measure these targets alone")
+    parser.add_argument("--no-chain", action="store_true", help="leave `helexa up` out")
+    parser.add_argument("--install", action="store_true", help="make the peers' environments first")
+    parser.add_argument("--out", type=Path, help="folder; docs/benchmarks, or none with --quick")
+    args = parser.parse_args()
+    plan = QUICK if args.quick else FULL
+    facts = machine.describe()
+    try:
+        instruments.build()
+    except instruments.Missing as missing:
+        print(f"The benchmark needs {missing}.", file=sys.stderr)
+        return 2
+    if args.install or not args.quick:
+        install()
+    wanted = [one for one in TARGETS if not args.only or one.name in (*args.only, "helexa")]
+    for one in wanted:
+        if what := one.missing():
+            print(f"leaving out {one.name}: it needs {what}", file=sys.stderr)
+    targets = [one for one in wanted if not one.missing()]
+    figures = measure_hops(targets, plan, say=lambda text: print(text, file=sys.stderr))
+    measured = None if args.no_chain else chain.measure(quick=args.quick)
+    page = report.markdown(figures, facts, plan, chain.lines(measured) if measured else ())
+    print(page)
+    out = args.out or (None if args.quick else ROOT / "docs/benchmarks")
+    if out is not None:
+        more = {"chain": measured.as_dict()} if measured else {}
+        report.write(
+            out,
+            {
+                "gateway.md": page,
+                "gateway.svg": report.svg(figures),
+                "gateway.json": report.raw(figures, facts, more),
+            },
+        )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

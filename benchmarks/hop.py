@@ -1,0 +1,102 @@
+"""The measured gateway: everything on the way of a request is the real thing, and the one neuron
+behind it is a plain TCP upstream.
+
+    python -m benchmarks.hop LISTEN_PORT UPSTREAM_PORT
+
+Key check against the database, fleet view, scheduler, admission and metrics are
+on. Only the mesh link is missing: the upstream instrument cannot register itself.
+"""
+
+from __future__ import annotations
+
+import random
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import anyio
+import msgspec
+import uvloop
+
+from helexa.cortex.accounts.keys import open_keys
+from helexa.cortex.gateway.app import gateway
+from helexa.cortex.orchestrator import policies
+from helexa.cortex.orchestrator.neurons import Neurons, Timing, Way
+from helexa.cortex.settings import CortexSettings
+from helexa.protocol.errors import ErrorBody, ErrorEnvelope
+from helexa.protocol.ids import ModelId, NodeId, OperatorId
+from helexa.protocol.messages import Register
+from helexa.protocol.work import (
+    Fingerprint,
+    ModelCapability,
+    ModelState,
+    NeuronDescriptor,
+    WorkloadClass,
+)
+from helexa.util.http_server import ServerLimits, serving
+from helexa.util.metrics import Metrics
+from helexa.util.sockets import Address, listen_tcp
+from helexa.util.upstream import Pool, Tcp
+
+MODEL = ModelId("m")
+
+
+def error_body(status: int, message: str) -> bytes:
+    return msgspec.json.encode(
+        ErrorEnvelope(
+            ErrorBody(message=message, type="invalid_request_error", code=f"http_{status}")
+        )
+    )
+
+
+def one_neuron() -> Register:
+    node = NodeId("ab" * 32)
+    return Register(
+        descriptor=NeuronDescriptor(
+            node=node,
+            operator=OperatorId(node),
+            version="bench",
+            hardware=Fingerprint(machine="x86_64", system="Linux"),
+        ),
+        capabilities=(
+            ModelCapability(
+                model=MODEL,
+                state=ModelState.LOADED,
+                classes=(WorkloadClass.CHAT_INTERACTIVE, WorkloadClass.COMPLETION),
+                slots=64,
+            ),
+        ),
+    )
+
+
+async def main(port: int, upstream_port: int, home: Path) -> None:
+    with open_keys(home) as keys:
+        neurons = Neurons(
+            policy=policies.named("least_loaded"),
+            timing=Timing(1.0, 4.0),
+            name="bench",
+            monotonic=time.monotonic,
+            random=random.random,
+        )
+        async with Pool(Tcp("127.0.0.1", upstream_port)).running() as pool:
+            register = one_neuron()
+            reception = neurons.reception()
+            reception.node = register.descriptor.node
+            reception.way = Way("tcp", pool, ())
+            neurons.enter(reception, register)
+            app = gateway(CortexSettings(home=home), keys=keys, fleet=neurons, metrics=Metrics())
+            async with serving(
+                app,
+                [listen_tcp(Address("127.0.0.1", port))],
+                ServerLimits(),
+                error_body=error_body,
+                shutdown_grace_s=0,
+            ):
+                print(keys.create("bench").secret, flush=True)
+                await anyio.sleep_forever()
+
+
+if __name__ == "__main__":
+    with tempfile.TemporaryDirectory() as scratch:
+        uvloop.run(main(int(sys.argv[1]), int(sys.argv[2]), Path(scratch)))
