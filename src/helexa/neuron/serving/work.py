@@ -1,0 +1,280 @@
+"""The way of one inference request through a neuron, from its body to its last byte.
+
+Refuse what can be refused before anything is computed; wait for a place, for the
+model, for the first token, and tell a streaming client now and then that it is
+still awaited; then pass on what the runtime says. However it ends - a client
+that leaves, a cancel, a child that dies - the child's connection is closed on
+the way out, and that is what stops a generation.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import AsyncGenerator
+from contextlib import AsyncExitStack, suppress
+from typing import Any, Final
+
+import anyio
+import msgspec
+
+from helexa.neuron.serving.answer import Answer
+from helexa.neuron.serving.assemble import assembled
+from helexa.neuron.serving.relay import Relay, as_openai, payload_of
+from helexa.neuron.serving.replies import JSON
+from helexa.neuron.supervisor.engine import Engine
+from helexa.neuron.supervisor.replica import Replica
+from helexa.neuron.supervisor.roster import Roster
+from helexa.protocol.errors import (
+    CapabilityMissing,
+    RuntimeExited,
+    RuntimeRefused,
+    UpstreamTimeout,
+)
+from helexa.protocol.work import Usage, WorkloadClass
+from helexa.runtime import body as bodies
+from helexa.runtime.contract import ChildRequest, Endpoint
+from helexa.util.background import background
+from helexa.util.upstream import Response, UpstreamError, UpstreamTimedOut
+
+FIRST_BYTE_TIMEOUT_S: Final = 3600.0
+"""A long prompt on a slow processor; the client's patience ends it sooner."""
+SILENCE_TIMEOUT_S: Final = 600.0
+ANSWER_BYTES_MAX: Final = 64 * 1024 * 1024
+REFUSAL_BYTES_MAX: Final = 1024 * 1024
+MEASURED_TOKENS_MIN: Final = 16
+_END_WITHIN_S: Final = 0.5
+_TO_CHILD: Final = (JSON,)
+
+_NEEDS: Final = {
+    Endpoint.CHAT: (WorkloadClass.CHAT_INTERACTIVE, "chat completions"),
+    Endpoint.COMPLETIONS: (WorkloadClass.COMPLETION, "completions"),
+    Endpoint.EMBEDDINGS: (WorkloadClass.EMBEDDING, "embeddings"),
+}
+
+log = logging.getLogger(__name__)
+
+
+class _Options(msgspec.Struct):
+    include_usage: bool | None = None
+
+
+class _Head(msgspec.Struct):
+    """The few fields that a neuron has to know itself."""
+
+    model: str
+    stream: bool | None = None
+    stream_options: _Options | None = None
+    n: int | None = None
+
+
+_head: Final = msgspec.json.Decoder(_Head)
+_chunk: Final = msgspec.json.Decoder(dict[str, Any])
+_raw: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
+
+
+class Work:
+    """One request from its body on."""
+
+    def __init__(
+        self,
+        roster: Roster,
+        endpoint: Endpoint,
+        answer: Answer,
+        body: bytes,
+        *,
+        keepalive_s: float,
+    ) -> None:
+        self.replica: Replica | None = None
+        self.used: Usage | None = None
+        self._roster = roster
+        self._keepalive_s = keepalive_s
+        self._endpoint = endpoint
+        self._answer = answer
+        self._body = body
+        self._head: _Head
+        self._first_at = self._last_at = 0.0
+
+    async def run(self) -> None:
+        head = self._head = bodies.typed(_head, self._body)
+        replica = self.replica = await self._roster.replica(head.model)
+        self._check_ability(replica)
+        # Also before it runs: what is wrong with a request is said without loading anything.
+        spec = replica.spec
+        request = replica.adapter.shape(self._endpoint, self._body, spec)
+        async with replica.gate.present(), AsyncExitStack() as stack:
+            if replica.engine is not None and replica.gate.has_room:
+                await stack.enter_async_context(replica.gate.slot())
+                # It may have died while this task let others run.
+                engine = await self._roster.engine(replica)
+            else:
+                engine = await self._waited(replica, stack)
+            if engine.spec is not spec:
+                request = replica.adapter.shape(self._endpoint, self._body, engine.spec)
+            await self._asked(engine, request)
+
+    def _check_ability(self, replica: Replica) -> None:
+        needed, called = _NEEDS[self._endpoint]
+        offered = replica.adapter.serves(replica.spec.files)
+        if offered is None or needed not in offered.classes:
+            raise CapabilityMissing(model=self._head.model, capability=called)
+
+    async def _waited(self, replica: Replica, stack: AsyncExitStack) -> Engine:
+        """A place and a running child; a streaming client hears that it is still awaited."""
+        async with background() as tasks:
+            if self._is_streaming:
+                tasks.start_soon(self._keep_alive, name="keepalive")
+            await stack.enter_async_context(replica.gate.slot())
+            return await self._roster.engine(replica)
+
+    async def _keep_alive(self) -> None:
+        while True:
+            await anyio.sleep(self._keepalive_s)
+            await self._answer.keep_alive()
+
+    @property
+    def _is_streaming(self) -> bool:
+        return bool(self._head.stream) and self._endpoint is not Endpoint.EMBEDDINGS
+
+    async def _asked(self, engine: Engine, request: ChildRequest) -> None:
+        try:
+            with await engine.pool.send(
+                "POST",
+                request.path,
+                _TO_CHILD,
+                request.body,
+                first_byte_timeout_s=FIRST_BYTE_TIMEOUT_S,
+                silence_timeout_s=SILENCE_TIMEOUT_S,
+                # llama.cpp closes its connection a moment after a stream, although it promised
+                # to keep it. A request that met that moment did not run, and costs none if it did.
+                resend_safe=True,
+            ) as response:
+                await self._answered(engine, request, response)
+        except UpstreamTimedOut as error:
+            raise UpstreamTimeout(reason="The model's runtime fell silent.") from error
+        except UpstreamError as error:
+            log.warning(
+                "runtime broke off", extra={"request": self._answer.request_id, "why": str(error)}
+            )
+            raise RuntimeExited(
+                reason="The model's runtime broke off while it worked on this request."
+            ) from error
+
+    async def _answered(self, engine: Engine, request: ChildRequest, response: Response) -> None:
+        while not await response.head(self._keepalive_s):
+            await self._still_there()
+        kind = (response.header(b"content-type") or b"").partition(b";")[0].strip()
+        if response.status != 200:
+            body = await response.read(REFUSAL_BYTES_MAX)
+            raise engine.adapter.refusal(response.status, body, engine.spec)
+        if not request.streamed:
+            await self._pass_whole(engine, kind, response)
+            return
+        if kind != b"text/event-stream":
+            raise RuntimeRefused(reason="The runtime answered something that is no event stream.")
+        relay = Relay(
+            wants_usage=not self._is_streaming or self._wants_usage,
+            choices=self._head.n or 1,
+            usage=engine.adapter.usage,
+            refusal=lambda payload: engine.adapter.refusal(500, payload, engine.spec),
+        )
+        try:
+            if self._is_streaming:
+                await self._pass_stream(relay, response)
+            else:
+                await self._assemble(relay, response)
+        finally:
+            self._measure(relay.total())
+
+    @property
+    def _wants_usage(self) -> bool:
+        options = self._head.stream_options
+        return self._answer.wants_usage or bool(options and options.include_usage)
+
+    async def _still_there(self) -> None:
+        if self._is_streaming:
+            await self._answer.keep_alive()
+
+    async def _pass_whole(self, engine: Engine, kind: bytes, response: Response) -> None:
+        body = await response.read(ANSWER_BYTES_MAX)
+        if kind != JSON[1] or not _is_object(body):
+            raise RuntimeRefused(reason="The runtime answered something that is not JSON.")
+        self.used = engine.adapter.usage(body)
+        await self._answer.whole(body)
+
+    async def _pass_stream(self, relay: Relay, response: Response) -> None:
+        async for passed in self._events(relay, response):
+            await self._answer.stream(passed)
+        # The client has its [DONE]; whoever asks after our end must find all of it accounted.
+        await _let_finish(response)
+        await self._answer.end()
+
+    async def _assemble(self, relay: Relay, response: Response) -> None:
+        chunks: list[dict[str, Any]] = []
+        room = ANSWER_BYTES_MAX
+        async for passed in self._events(relay, response):
+            room -= len(passed)
+            if room < 0:
+                raise RuntimeRefused(reason="The runtime's answer is too long to be sent whole.")
+            chunks.extend(_chunks(passed))
+        if not chunks:
+            raise RuntimeRefused(reason="The runtime's answer is empty.")
+        whole = assembled(self._endpoint, chunks, as_openai(relay.total()) or None)
+        await _let_finish(response)
+        await self._answer.whole(msgspec.json.encode(whole))
+
+    async def _events(self, relay: Relay, response: Response) -> AsyncGenerator[bytes, None]:
+        """What may be passed on, until the runtime said that it is done."""
+        while not relay.done:
+            if not await response.ready(self._keepalive_s):
+                await self._still_there()
+                continue
+            data = await response.chunk()
+            if not data:
+                raise RuntimeExited(
+                    reason="The model's runtime broke off while it worked on this request."
+                )
+            passed = relay.feed(data)
+            # While nothing was sent, a failure is better told by a status: others can be tried.
+            if passed and (relay.failure is None or self._answer.started):
+                self._last_at = time.monotonic()
+                self._first_at = self._first_at or self._last_at
+                yield passed
+            if relay.failure is not None:
+                raise relay.failure
+
+    def _measure(self, used: Usage | None) -> None:
+        self.used = used
+        if self.replica is None or used is None:
+            return
+        tokens, seconds = used.completion + used.reasoning, self._last_at - self._first_at
+        if tokens >= MEASURED_TOKENS_MIN and seconds > 0:
+            self._roster.measured(self.replica.spec.files.model, (tokens - 1) / seconds)
+
+
+async def _let_finish(response: Response) -> None:
+    """Read the end behind the last event, so that the connection can be used again."""
+    if await response.ready(_END_WITHIN_S):
+        with suppress(UpstreamError):
+            await response.chunk()
+
+
+def _chunks(events: bytes) -> list[dict[str, Any]]:
+    found = []
+    for event in events.split(b"\n\n"):
+        payload = payload_of(event)
+        if not payload or payload == b"[DONE]":
+            continue
+        try:
+            found.append(_chunk.decode(payload))
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+            raise RuntimeRefused(reason="The runtime sent an event that is not JSON.") from error
+    return found
+
+
+def _is_object(body: bytes) -> bool:
+    try:
+        _raw.decode(body)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return False
+    return True
