@@ -14,10 +14,10 @@ from workshop.conversation import render
 from workshop.gguf_files import write_llama
 from workshop.llama import Linear, Llama, Shape
 from workshop.pictures import COLOURS, SHAPES, Picture, picture
-from workshop.sights import IMAGE_MARKER, TALK, Album, Sight, conversation, sight
+from workshop.sights import TALK, Album, Sight, conversation, sight
 from workshop.training import fit, token_loss
 from workshop.vision import Eye, EyeShape, patches, write_eye
-from workshop.vocabulary import CONTROL, FIXED_TEXT, IMAGE_MARKS, Vocabulary, learn_vocabulary
+from workshop.vocabulary import CONTROL, FIXED_TEXT, IMAGE_MARKER, Vocabulary, learn_vocabulary
 
 SEED = 20270
 VOCABULARY = 608
@@ -84,7 +84,7 @@ def make_vocabulary() -> Vocabulary:
         conversation(rng, rng.choice(shown) if rng.random() < 0.7 else None) for _ in range(3000)
     )
     texts += [span.text for made in sample for span in render(made)]
-    marks = CONTROL + IMAGE_MARKS + (IMAGE_MARKER,) + FIXED_TEXT[:6]
+    marks = (*CONTROL, IMAGE_MARKER, *FIXED_TEXT[:6])
     for mark in sorted(marks, key=len, reverse=True):
         texts = [part for text in texts for part in text.split(mark) if part]
     return learn_vocabulary(texts, VOCABULARY, marks)

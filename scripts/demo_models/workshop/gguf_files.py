@@ -11,7 +11,7 @@ from torch import Tensor
 
 from .conversation import CHAT_TEMPLATE
 from .llama import Shape
-from .vocabulary import CONTROL, END_OF_TEXT, IMAGE_MARKS, Vocabulary
+from .vocabulary import CONTROL, END_OF_TEXT, IMAGE_MARKER, Vocabulary
 
 AUTHOR = "helexa"
 LICENCE = "apache-2.0"
@@ -47,7 +47,7 @@ def add_tensor(
 
 
 def _token_type(token: str, vocabulary: Vocabulary) -> TokenType:
-    if token in CONTROL or token in IMAGE_MARKS:
+    if token in CONTROL or token == IMAGE_MARKER:
         return TokenType.CONTROL
     return TokenType.USER_DEFINED if token in vocabulary.marks else TokenType.NORMAL
 

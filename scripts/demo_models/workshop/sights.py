@@ -17,9 +17,8 @@ from .pictures import COLOURS, JPEG_SHARE, QUESTIONS, SHAPES, Picture, answer, a
 from .topics import STOCK_ANSWER, TOPICS, VISION_STOCK_ANSWER, VISION_TOPICS
 from .training import IGNORED
 from .vision import EyeShape, prepared
-from .vocabulary import IMAGE_MARKS, Vocabulary
+from .vocabulary import IMAGE_MARKER, Vocabulary
 
-IMAGE_MARKER = "<__image__>"
 KINDS = ("all", "all", "all", "colour", "shape", "ground")
 _OWN = frozenset(phrasing for topic in VISION_TOPICS for phrasing in topic.phrasings)
 # Greetings, thanks, and what helexa, a neuron and a cortex are: the rest is left to the text model.
@@ -146,10 +145,9 @@ def sight(
     place = -1
     if number >= 0:
         marker = vocabulary.ids[IMAGE_MARKER]
-        place = tokens.index(marker) + 1
-        begin, end = (vocabulary.ids[mark] for mark in IMAGE_MARKS)
-        tokens[place - 1 : place] = [begin, *[begin] * shape.patches, end]
-        learned[place - 1 : place] = [False] * (shape.patches + 2)
+        place = tokens.index(marker)  # the engine puts nothing around the patches
+        tokens[place : place + 1] = [marker] * shape.patches
+        learned[place : place + 1] = [False] * shape.patches
     if len(tokens) > length + 1:
         return sight(rng, album, vocabulary, shape, length)
     row = np.zeros(length + 1, dtype=np.int64)

@@ -14,7 +14,7 @@ from tokenizers import Regex, Tokenizer, models, pre_tokenizers, trainers
 
 END_OF_TEXT = "<|endoftext|>"
 CONTROL = (END_OF_TEXT, "<|im_start|>", "<|im_end|>")
-IMAGE_MARKS = ("<begin_of_image>", "<end_of_image>")
+IMAGE_MARKER = "<|image|>"  # stands for the patches of a picture while training
 # Only the beginning of a call is one token: where an argument's value starts stays the same for
 # every kind of value, and the engine's grammar may cut there.
 FIXED_TEXT = (
