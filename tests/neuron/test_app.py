@@ -21,6 +21,7 @@ from tests.neuron.cortexes import MODEL, Cortex, cortex
 
 from helexa.mesh.session import PeerRefused, Session
 from helexa.mesh.ticket import Ticket, TicketMalformed
+from helexa.mesh.transport import LinkClosed
 from helexa.mesh.transports.memory import MemoryNetwork
 from helexa.neuron.app import Neuron, running
 from helexa.neuron.settings import NeuronSettings
@@ -231,14 +232,37 @@ def _digest_of(far: Cortex) -> str:
 async def test_a_cortex_that_dials_in_is_served_too(
     tmp_path: Path, models: Path, network: MemoryNetwork
 ) -> None:
+    async with cortex(network) as far:
+        # Its key is known here and its address is not, so only it can begin.
+        unreachable = str(Ticket(node=far.mesh.node_id, addresses={}))
+        wanted = settings(tmp_path, models, cortexes=(unreachable,))
+        async with (
+            running(wanted, open_transport=network.open_transport) as neuron,
+            anyio.create_task_group() as tasks,
+        ):
+            tasks.start_soon(far.mesh.keep_connected, Ticket.parse(neuron.ticket))
+            assert (await far.heard(Register)).descriptor.node == neuron.node_id
+            tasks.cancel_scope.cancel()
+
+
+async def test_a_cortex_whose_ticket_was_not_given_commands_nothing(
+    tmp_path: Path, models: Path, network: MemoryNetwork
+) -> None:
     async with (
         running(settings(tmp_path, models), open_transport=network.open_transport) as neuron,
-        cortex(network) as far,
-        anyio.create_task_group() as tasks,
+        cortex(network) as stranger,
     ):
-        tasks.start_soon(far.mesh.keep_connected, Ticket.parse(neuron.ticket))
-        assert (await far.heard(Register)).descriptor.node == neuron.node_id
-        tasks.cancel_scope.cancel()
+        link = await stranger.mesh.dial(Ticket.parse(neuron.ticket))
+        hello = Hello(role=Role.CORTEX, lowest=VERSION_MIN, highest=VERSION)
+        async with Session.running(link, hello, stranger.on_message, stranger.on_stream) as session:
+            with pytest.raises((PeerRefused, LinkClosed)):
+                await session.ask(LoadModel(command="c1", model=MODEL), timeout_s=PATIENCE_S)
+            with anyio.fail_after(PATIENCE_S):
+                closed = await session.wait_closed()
+        assert "ticket" in closed.reason
+        assert stranger.told == []
+        states = {each.state for each in neuron.roster.capabilities() if each.model == MODEL}
+        assert states == {ModelState.UNLOADED}
 
 
 async def test_a_neuron_comes_back_to_a_cortex_that_was_away(
@@ -447,7 +471,7 @@ async def test_a_peer_that_is_no_cortex_is_sent_away(
         async with Session.running(link, hello, far.on_message, far.on_stream) as session:
             with anyio.fail_after(PATIENCE_S):
                 closed = await session.wait_closed()
-        assert closed.reason == "a neuron talks to cortexes only"
+        assert "ticket" in closed.reason
         assert far.told == []
 
 

@@ -135,7 +135,8 @@ async def running(
         announcer = Announcer(
             roster, Told(descriptor=descriptor, load=load), WorkPaths(work_path, work_door)
         )
-        host = _Host(announcer, NeuronControl(roster, lambda: load(0), executor.cancel))
+        control = NeuronControl(roster, lambda: load(0), executor.cancel)
+        host = _Host(announcer, control, frozenset(ticket.node for ticket in tickets))
         mesh = await stack.enter_async_context(_mesh(key, settings, host, open_transport))
         neuron = Neuron(
             node_id=key.node_id,
@@ -172,30 +173,41 @@ async def running(
 
 
 class _Host:
-    """What happens on the links of this neuron: `helexa.mesh.node.Host`."""
+    """What happens on the links of this neuron: `helexa.mesh.node.Host`.
 
-    def __init__(self, announcer: Announcer, control: NeuronControl) -> None:
+    A cortex may load models and use this machine, so only those whose ticket the
+    operator gave are obeyed. The link has proven the peer's key; any other peer
+    learns that it is not welcome, and nothing else.
+    """
+
+    def __init__(
+        self, announcer: Announcer, control: NeuronControl, cortexes: frozenset[NodeId]
+    ) -> None:
         self.opened = anyio.Event()
         self.streams: HttpServer | None = None
         self._announcer = announcer
         self._control = control
+        self._cortexes = cortexes
 
     async def on_session(self, session: Session) -> None:
         # A cortex may dial in while the sockets are still being opened.
         await self.opened.wait()
-        if session.hello.role is not Role.CORTEX:
-            await session.close(reason="a neuron talks to cortexes only")
+        if not self._obeys(session):
+            await session.close(reason="this neuron serves only cortexes whose ticket it was given")
             return
         await self._announcer.attend(session)
 
     async def on_message(self, inbound: Inbound) -> Wire | None:
-        if inbound.session.hello.role is not Role.CORTEX:
+        if not self._obeys(inbound.session):
             raise NotAllowed
         return await self._control.answer(inbound.message)
 
+    def _obeys(self, session: Session) -> bool:
+        return session.hello.role is Role.CORTEX and session.peer in self._cortexes
+
     async def on_stream(self, session: Session, request: ExecuteRequest, stream: Stream) -> None:
         del request  # What is wanted stands in the HTTP request behind it.
-        if self.streams is not None and session.hello.role is Role.CORTEX:
+        if self.streams is not None and self._obeys(session):
             await self.streams.serve_stream(stream)
 
 
