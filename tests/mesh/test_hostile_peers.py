@@ -13,6 +13,7 @@ import pytest
 from tests.mesh.hosts import HELLO, Recorder
 
 from helexa.mesh import node as node_module
+from helexa.mesh import session as session_module
 from helexa.mesh.handshake import CloseCode, HandshakeFailed, VersionMismatch, shake_hands
 from helexa.mesh.identity import NodeKey
 from helexa.mesh.node import MeshNode
@@ -25,6 +26,7 @@ from helexa.mesh.session import (
 from helexa.mesh.transport import LinkClosed, StreamReset, TransportSettings
 from helexa.protocol.frames import FRAME_BYTES_MAX, Frame, encode
 from helexa.protocol.messages import Drain, Goodbye, Hello, Ok, Role
+from helexa.util.logs import every
 from helexa.util.sockets import Address
 
 pytestmark = pytest.mark.anyio
@@ -104,6 +106,18 @@ async def test_garbage_among_messages_closes_the_link(roads, name, data):
         assert closed.code == CloseCode.FRAMES_REJECTED
         assert "frames rejected" in closed.reason
         await node.serves()
+
+
+async def test_links_closed_for_garbage_one_after_another_are_one_line_in_the_log(
+    roads, monkeypatch, caplog
+):
+    monkeypatch.setattr(session_module, "_seldom", every(3600))
+    async with victim(roads) as node:
+        for _attempt in range(5):
+            link, stream = await node.greeted()
+            await stream.write(bytes(4))
+            assert (await link.wait_closed()).code == CloseCode.FRAMES_REJECTED
+    assert caplog.text.count("rejected frames") == 1
 
 
 async def test_a_message_other_than_hello_first_closes_the_link(roads):

@@ -38,6 +38,7 @@ from helexa.protocol.messages import (
     Wire,
 )
 from helexa.util.background import background
+from helexa.util.logs import every
 
 __all__ = [
     "AnswerTimeout",
@@ -51,6 +52,9 @@ __all__ = [
 ]
 
 log = logging.getLogger(__name__)
+
+# For the whole process: peers that come back to misbehave again must not fill the log.
+_seldom: Final = every(10.0)
 
 SILENCE_MAX_S: Final = 6.0
 """A killed peer says nothing, and this is how long it takes to know: three keep-alives missed."""
@@ -331,13 +335,14 @@ class Session:
             await self._close_for_rejected(reason)
 
     async def _close_for_rejected(self, reason: str) -> None:
-        # One line for a link, however many frames: a peer cannot fill the log.
-        log.warning(
-            "closed a link after %d rejected frames: %s",
-            self.frames_rejected,
-            reason,
-            extra={"peer": self.peer},
-        )
+        if _seldom():
+            log.warning(
+                "closed a link after %d rejected frames: %s (and %d more such links before)",
+                self.frames_rejected,
+                reason,
+                _seldom.missed,
+                extra={"peer": self.peer},
+            )
         await self.close(CloseCode.FRAMES_REJECTED, f"frames rejected, the last: {reason}")
 
     # --- data streams

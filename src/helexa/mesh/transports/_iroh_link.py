@@ -224,7 +224,11 @@ class IrohLink:
         try:
             await self._connection.send_datagram_wait(data)
         except iroh.IrohError as error:
-            raise self.failure(error) from None
+            failure = self.failure(error)
+            if isinstance(failure, LinkClosed):
+                raise failure from None
+            # The path changed while it waited, and carries less.
+            raise ValueError(f"datagram of {len(data)} bytes: {failure}") from None
 
     async def receive_datagram(self) -> bytes:
         self.check()
