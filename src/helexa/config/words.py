@@ -99,7 +99,7 @@ WORDS: Final[Mapping[str, Words]] = {
         default="HOME/models",
     ),
     "neuron.cortexes": Words(
-        "Cortexes to register with.", "--cortex", default="none: cortexes dial in"
+        "Cortexes to register with.", "--cortex", default="none: no cortex may use it"
     ),
     "neuron.name": Words(_NAME, "--name"),
     "neuron.region": Words(_REGION, "--region"),
