@@ -43,10 +43,6 @@ async def read_body(scope: Scope, receive: Receive, *, bytes_max: int, timeout_s
     """The request's body. Raises BodyTooBig (before reading, where the client declared it),
     BodyTooSlow or ClientGone.
     """
-    declared = header(scope, b"content-length")
-    # The parser has refused a length that is not a number.
-    if declared is not None and int(declared) > bytes_max:
-        raise BodyTooBig(bytes_max)
     cycle: Cycle = scope["extensions"][EXTENSION]
     if cycle.body_complete:
         # Nearly always: it came with the headers, and there is nothing to wait for.
@@ -54,6 +50,10 @@ async def read_body(scope: Scope, receive: Receive, *, bytes_max: int, timeout_s
         if len(body) > bytes_max:
             raise BodyTooBig(bytes_max)
         return body
+    declared = header(scope, b"content-length")
+    # The parser has refused a length that is not a number.
+    if declared is not None and int(declared) > bytes_max:
+        raise BodyTooBig(bytes_max)
     try:
         async with asyncio.timeout(timeout_s):
             return await _collect(receive, bytes_max)

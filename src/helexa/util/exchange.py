@@ -46,7 +46,7 @@ class Owner(Protocol):
     now: Callable[[], float]
     watch: Callable[[float], None]
 
-    async def attach(self, response: Response, *, fresh: bool) -> None: ...
+    async def resend(self, response: Response) -> None: ...
 
     def released(self, connection: Connection) -> None: ...
 
@@ -124,7 +124,7 @@ class Response:
                     raise self._error
                 self._resend_safe = False
                 self._error, self._finished = None, False
-                await self._owner.attach(self, fresh=True)
+                await self._owner.resend(self)
             elif self._owner.now() >= give_up_at:
                 return False
             else:

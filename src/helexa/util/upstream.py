@@ -176,7 +176,10 @@ class Pool:
             silence_timeout_s=silence_timeout_s,
             resend_safe=resend_safe or method == "GET",
         )
-        await self.attach(response, fresh=False)
+        if (connection := self._take_idle()) is not None:
+            connection.send(response)
+        else:
+            (await self._connect(fresh=False)).send(response)
         return response
 
     def _head(self, method: str, path: str, headers: Headers, body: bytes) -> bytes:
@@ -197,19 +200,17 @@ class Pool:
 
     # --- connections
 
-    async def attach(self, response: Response, *, fresh: bool) -> None:
-        """Find or make a connection for `response`, and send its request there."""
-        connection = None
-        if not fresh:
-            while self._idle:
-                # The last used is the least likely to have been closed meanwhile.
-                candidate = self._idle.pop()
-                if candidate.is_open:
-                    connection = candidate
-                    break
-        if connection is None:
-            connection = await self._connect(fresh=fresh)
-        connection.send(response)
+    async def resend(self, response: Response) -> None:
+        """Send the request again, on a connection that cannot be stale."""
+        (await self._connect(fresh=True)).send(response)
+
+    def _take_idle(self) -> Connection | None:
+        while self._idle:
+            # The last used is the least likely to have been closed meanwhile.
+            connection = self._idle.pop()
+            if connection.is_open:
+                return connection
+        return None
 
     async def _connect(self, *, fresh: bool) -> Connection:
         if not self._is_running:

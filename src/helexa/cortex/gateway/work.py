@@ -110,7 +110,14 @@ def work_app(endpoint: WorkEndpoint[H], bench: Bench) -> App:
         if scope["method"] != "POST":
             raise MethodNotAllowed(scope["method"], "POST")
         grant = bench.admission.check(ingress.key())
-        body = await body_of(scope, receive)
+        try:
+            body = await read_body(
+                scope, receive, bytes_max=bench.body_bytes_max, timeout_s=bench.body_timeout_s
+            )
+        except BodyTooBig as error:
+            raise BodyTooLarge(error.bytes_max) from None
+        except BodyTooSlow:
+            raise BodyLate from None
         head = typed(decoder, body)
         endpoint.check(head)
         workload = endpoint.classify(head, body, ingress)
@@ -140,16 +147,6 @@ def work_app(endpoint: WorkEndpoint[H], bench: Bench) -> App:
             return await bench.dispatch.serve(job, decision, answer)
         finally:
             bench.admission.leave(ticket)
-
-    async def body_of(scope: Scope, receive: Receive) -> bytes:
-        try:
-            return await read_body(
-                scope, receive, bytes_max=bench.body_bytes_max, timeout_s=bench.body_timeout_s
-            )
-        except BodyTooBig as error:
-            raise BodyTooLarge(error.bytes_max) from None
-        except BodyTooSlow:
-            raise BodyLate from None
 
     return run
 
