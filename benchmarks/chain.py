@@ -52,10 +52,12 @@ def measure(*, quick: bool) -> Chain:
             model = ready["models"][0]
             model = model if isinstance(model, str) else model["id"]
             body = _body(model)
-            gateway = _Asker(lambda: _tcp(host, int(port)), body, ready["api_key"])
+            gateway = _Asker(lambda: _tcp(host, int(port)), body, ready["api_key"], keep=True)
             gateway.first_token_ms()
             up_s = time.monotonic() - began
-            runtime = _Asker(lambda: _unix(_runtime_socket(process.pid)), body, "")
+            path = _runtime_socket(process.pid)
+            # The engine closes after any answer.
+            runtime = _Asker(lambda: _unix(path), body, "", keep=False)
             for _ in range(20):
                 gateway.first_token_ms()
                 runtime.first_token_ms()
@@ -160,17 +162,22 @@ def _unix(path: str) -> socket.socket:
 
 
 class _Asker:
-    """Connects outside the measured time, and anew: an engine may close after any answer."""
+    """Connects outside the measured time; keeps the connection where the far side does."""
 
-    def __init__(self, dial: Callable[[], socket.socket], body: bytes, key: str) -> None:
+    def __init__(
+        self, dial: Callable[[], socket.socket], body: bytes, key: str, *, keep: bool
+    ) -> None:
         self._connection = http.client.HTTPConnection("localhost")
         self._dial = dial
+        self._keep = keep
         self._body = body
         self._headers = {"content-type": "application/json", "authorization": f"Bearer {key}"}
 
     def first_token_ms(self) -> float:
-        self._connection.close()
-        self._connection.sock = self._dial()
+        if not self._keep:
+            self._connection.close()
+        if self._connection.sock is None:
+            self._connection.sock = self._dial()
         began = time.perf_counter()
         self._connection.request("POST", "/v1/chat/completions", self._body, self._headers)
         with self._connection.getresponse() as response:
