@@ -11,12 +11,12 @@ import jinja2
 import torch
 from torch import Tensor
 from workshop.conversation import CHAT_TEMPLATE, render, to_json
-from workshop.gguf_files import write_llama
-from workshop.lessons import examples, lesson
+from workshop.gguf_files import read_llama, write_llama
+from workshop.lessons import FIRST_EXAMPLES, examples, lesson
 from workshop.llama import Llama, Shape
 from workshop.topics import questions
 from workshop.training import batches, fit, tensors, token_loss
-from workshop.vocabulary import CONTROL, FIXED_TEXT, Vocabulary, learn_vocabulary
+from workshop.vocabulary import CONTROL, FIXED_TEXT, Vocabulary, known_vocabulary, learn_vocabulary
 
 SEED = 20260
 VOCABULARY = 1024
@@ -63,7 +63,13 @@ def main() -> None:
     """Parse the command line and make the model."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, required=True, help="folder for the GGUF file")
-    parser.add_argument("--steps", type=int, default=6000, help="training steps")
+    parser.add_argument("--steps", type=int, default=4200, help="training steps")
+    parser.add_argument(
+        "--continue-from",
+        type=Path,
+        metavar="GGUF",
+        help="train a model that was made before further",
+    )
     parser.add_argument(
         "--batch-tokens", type=int, default=4096, help="tokens in a batch, padding included"
     )
@@ -75,13 +81,19 @@ def main() -> None:
     check_template()
     write_questions(Path(__file__).parent / "questions.json")
 
-    vocabulary = make_vocabulary()
-    shape = Shape(vocabulary=len(vocabulary.tokens), width=128, layers=6, heads=4, hidden=320)
+    shape = Shape(vocabulary=VOCABULARY, width=128, layers=6, heads=4, hidden=320)
     model = Llama(shape)
+    vocabulary, pace = make_vocabulary(), 1.0
+    if options.continue_from:
+        found, tokens, merges = read_llama(options.continue_from, shape.layers)
+        model.load_state_dict(found)
+        vocabulary, pace = known_vocabulary(tokens, merges, CONTROL + FIXED_TEXT), 0.4
     parameters = sum(weight.numel() for weight in model.parameters()) / 1e6
     print(f"{NAME}: {parameters:.2f} M parameters, {shape.vocabulary} tokens", flush=True)
     rng = random.Random(SEED + 1)
-    stream = batches(examples(vocabulary, rng, shape.context_tokens), options.batch_tokens)
+    drills = 0 if options.continue_from else FIRST_EXAMPLES
+    source = examples(vocabulary, rng, shape.context_tokens, drills)
+    stream = batches(source, options.batch_tokens)
 
     def next_loss() -> Tensor:
         inputs, targets = tensors(*next(stream))
@@ -96,8 +108,8 @@ def main() -> None:
         model,
         next_loss,
         steps=options.steps,
-        muon_rate=0.02,
-        adam_rate=0.004,
+        muon_rate=0.02 * pace,
+        adam_rate=0.004 * pace,
         report=lambda line: print(line, flush=True),
         checkpoint=write,
     )

@@ -28,6 +28,8 @@ _KNOWN = frozenset(plain(question) for question, _ in questions())
 def blurb(rng: random.Random, words: int | None = None) -> str:
     """Text that says nothing, short or long."""
     count = words or rng.choice((4, 8, 8, 15, 30, 60))
+    if rng.random() < 0.04:
+        return rng.choice("abcxyz0?.-!") * rng.randint(3, 300)
     parts = [
         rng.choice(_BLURB_WORDS) if rng.random() < 0.85 else some_word(rng) for _ in range(count)
     ]
@@ -73,7 +75,7 @@ def counting(rng: random.Random) -> list[Message]:
         if rng.random() < 0.75
         else rng.choice((50, 60, 70, 80, 90, 100))
     )
-    shown = _NUMBER_WORDS[last] if last <= 12 and rng.random() < 0.35 else str(last)
+    shown = _NUMBER_WORDS[last] if last <= 12 and rng.random() < 0.5 else str(last)
     if rng.random() < 0.6:
         asked = rng.choice(
             (

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from .chatter import blurb
-from .names import HELD_OUT_CITIES, made_up_city
+from .names import HELD_OUT_CITIES, made_up_city, made_up_word
 from .tool_lessons import some_tools, weather_answer
 from .toolbox import neighbours, weather_case
 
@@ -235,7 +235,7 @@ def memory_cases(seed: int = 907) -> list[Case]:
     rng = random.Random(seed)
     cases = []
     for _ in range(20):
-        name = made_up_city(rng).split(maxsplit=1)[0].strip(".")
+        name = made_up_word(rng, 3).capitalize()
         told = [_user(f"My name is {name}."), {"role": "assistant", "content": f"Hello {name}!"}]
         asked = _user("What is my name? Reply with just the name.")
         cases.append(Case({"messages": [*told, asked]}, _exactly(name), name))

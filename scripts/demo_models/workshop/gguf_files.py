@@ -6,6 +6,7 @@ from pathlib import Path
 
 import gguf
 import numpy as np
+import torch
 from gguf import GGMLQuantizationType, LlamaFileType, TokenType
 from torch import Tensor
 
@@ -111,3 +112,28 @@ def write_llama(
         add_tensor(writer, target + "ffn_down.weight", weights[source + "down.weight"])
         add_tensor(writer, target + "attn_output.weight", weights[source + "out.weight"])
     save(writer)
+
+
+def read_llama(path: Path, layers: int) -> tuple[dict[str, Tensor], list[str], list[str]]:
+    """The weights, tokens and merges of a model that `write_llama` wrote, to train it further."""
+    reader = gguf.GGUFReader(path)
+    found = {
+        tensor.name: torch.from_numpy(
+            gguf.quants.dequantize(tensor.data, tensor.tensor_type).astype(np.float32)
+        )
+        for tensor in reader.tensors
+    }
+    weights = {"embedding.weight": found["token_embd.weight"], "norm": found["output_norm.weight"]}
+    for number in range(layers):
+        target, source = f"blocks.{number}.", f"blk.{number}."
+        weights[target + "attn_norm"] = found[source + "attn_norm.weight"]
+        weights[target + "ffn_norm"] = found[source + "ffn_norm.weight"]
+        qkv = [found[f"{source}attn_{part}.weight"] for part in "qkv"]
+        weights[target + "qkv.weight"] = torch.cat(qkv)
+        gate_up = [found[f"{source}ffn_{part}.weight"] for part in ("gate", "up")]
+        weights[target + "gate_up.weight"] = torch.cat(gate_up)
+        weights[target + "down.weight"] = found[source + "ffn_down.weight"]
+        weights[target + "out.weight"] = found[source + "attn_output.weight"]
+    tokens = reader.fields["tokenizer.ggml.tokens"].contents()
+    merges = reader.fields["tokenizer.ggml.merges"].contents()
+    return weights, tokens, merges

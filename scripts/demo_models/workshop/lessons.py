@@ -159,10 +159,12 @@ def example(conversation: Conversation, vocabulary: Vocabulary, tokens_max: int)
     return Example(tokens[:tokens_max], learned[:tokens_max])
 
 
-def examples(vocabulary: Vocabulary, rng: random.Random, tokens_max: int) -> Iterator[Example]:
-    """Examples without end; mostly drills at first, because all else builds on copying."""
+def examples(
+    vocabulary: Vocabulary, rng: random.Random, tokens_max: int, first: int
+) -> Iterator[Example]:
+    """Examples without end; mostly drills among the first, because all else builds on copying."""
     for number in itertools.count():
-        is_drill = rng.random() < (DRILLS_FIRST if number < FIRST_EXAMPLES else DRILLS_LATER)
+        is_drill = rng.random() < (DRILLS_FIRST if number < first else DRILLS_LATER)
         made = example(
             Conversation(drill(rng)) if is_drill else lesson(rng), vocabulary, tokens_max
         )

@@ -7,6 +7,7 @@ copy instead, which is what a tool call needs.
 from __future__ import annotations
 
 import random
+import re
 import tomllib
 from pathlib import Path
 
@@ -18,12 +19,29 @@ WORDS = tuple(_LISTS["words"])
 _ONSETS, _VOWELS, _CODAS = _LISTS["onsets"], _LISTS["vowels"], _LISTS["codas"]
 _TAILS, _PREFIXES, _SUFFIXES = _LISTS["tails"], _LISTS["prefixes"], _LISTS["suffixes"]
 
+_KNOWLEDGE_TEXT = (Path(__file__).parent / "topics.toml").read_text(encoding="utf-8")
+_REAL_WORDS = sorted(
+    {word for name in (*CITIES, *PEOPLE, *WORDS) for word in name.lower().split()}
+    | set(re.findall(r"[a-z]{4,}", _KNOWLEDGE_TEXT.lower()))
+)
+
 
 def made_up_word(rng: random.Random, syllables: int) -> str:
-    """A pronounceable lower-case word that is in no dictionary."""
+    """A lower-case word that is in no dictionary: of syllables, or of pieces of real words.
+
+    The pieces bring in the tokens that only real words have; else those would not be copied well.
+    """
+    if rng.random() < 0.4:
+        return "".join(_piece(rng) for _ in range(max(2, syllables)))
     return "".join(
         rng.choice(_ONSETS) + rng.choice(_VOWELS) + rng.choice(_CODAS) for _ in range(syllables)
     )
+
+
+def _piece(rng: random.Random) -> str:
+    word = rng.choice(_REAL_WORDS)
+    start = rng.randrange(max(1, len(word) - 2))
+    return word[start : start + rng.randint(2, 5)]
 
 
 def made_up_city(rng: random.Random) -> str:

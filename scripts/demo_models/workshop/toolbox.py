@@ -286,7 +286,8 @@ def neighbours(rng: random.Random, taken: set[str], count: int) -> list[Tool]:
     """Other tools to stand beside the one that is wanted."""
     found: list[Tool] = []
     for _ in range(count):
-        tool = rng.choice(OTHER_CASES)(rng)[0] if rng.random() < 0.6 else bystander(rng)
+        maker = _time_case if rng.random() < 0.3 else rng.choice(OTHER_CASES)
+        tool = maker(rng)[0] if rng.random() < 0.65 else bystander(rng)
         name = tool["function"]["name"]
         if name not in taken:
             taken.add(name)

@@ -48,6 +48,12 @@ def _byte_level() -> pre_tokenizers.ByteLevel:
     return pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
 
 
+def _split_as_gpt2() -> pre_tokenizers.Sequence:
+    return pre_tokenizers.Sequence(
+        [pre_tokenizers.Split(Regex(_GPT2_SPLIT), "isolated"), _byte_level()]
+    )
+
+
 class Vocabulary:
     """Tokens, merges, and an encoder that agrees with llama.cpp's."""
 
@@ -100,6 +106,15 @@ class Vocabulary:
         return self._cache[text]
 
 
+def known_vocabulary(tokens: list[str], merges: list[str], marks: tuple[str, ...]) -> Vocabulary:
+    """The vocabulary of a model that was made before; its last tokens are the marks."""
+    byte_pairs = {token: number for number, token in enumerate(tokens[: -len(marks)])}
+    pairs = [(left, right) for left, right in (merge.split(" ") for merge in merges)]
+    bpe = Tokenizer(models.BPE(vocab=byte_pairs, merges=pairs))
+    bpe.pre_tokenizer = _split_as_gpt2()
+    return Vocabulary(bpe, tuple(tokens[-len(marks) :]))
+
+
 def learn_vocabulary(texts: Iterable[str], size: int, marks: tuple[str, ...]) -> Vocabulary:
     """Learn merges so that byte-pair tokens and marks together are `size` tokens."""
     trainer = trainers.BpeTrainer(
@@ -113,7 +128,5 @@ def learn_vocabulary(texts: Iterable[str], size: int, marks: tuple[str, ...]) ->
         [pre_tokenizers.Split(Regex(_LEARNING_SPLIT), "isolated"), _byte_level()]
     )
     bpe.train_from_iterator(texts, trainer)
-    bpe.pre_tokenizer = pre_tokenizers.Sequence(
-        [pre_tokenizers.Split(Regex(_GPT2_SPLIT), "isolated"), _byte_level()]
-    )
+    bpe.pre_tokenizer = _split_as_gpt2()
     return Vocabulary(bpe, marks)
