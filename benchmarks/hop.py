@@ -34,6 +34,7 @@ from helexa.protocol.work import (
     NeuronDescriptor,
     WorkloadClass,
 )
+from helexa.util import collector
 from helexa.util.http_server import ServerLimits, serving
 from helexa.util.metrics import Metrics
 from helexa.util.sockets import Address, listen_tcp
@@ -93,6 +94,7 @@ async def main(port: int, upstream_port: int, home: Path) -> None:
                 error_body=error_body,
                 shutdown_grace_s=0,
             ):
+                collector.calm()  # As `helexa cortex` does when it serves.
                 print(keys.create("bench").secret, flush=True)
                 await anyio.sleep_forever()
 

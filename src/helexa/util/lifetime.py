@@ -17,6 +17,8 @@ from typing import Any, Final, TypeVar
 
 import anyio
 
+from helexa.util import collector
+
 STOPPING: Final = (signal.SIGTERM, signal.SIGINT)
 
 T = TypeVar("T")
@@ -80,6 +82,7 @@ async def run_until(
             tasks.start_soon(give_up_starting, scope, name="signals")
             async with node as live:
                 serving = True
+                collector.calm()
                 on_ready(live)
                 await told.stop.wait()
         tasks.cancel_scope.cancel()
