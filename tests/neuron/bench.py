@@ -124,11 +124,24 @@ async def bench(
     **settings: Any,
 ) -> AsyncIterator[Bench]:
     wanted = NeuronSettings(home=Path("/nowhere"), models_dir=Path("/nowhere"), **settings)
+    with tempfile.TemporaryDirectory(prefix="hx-") as run:
+        async with _bench(fake, models, Path(run), memory_bytes, keepalive_s, wanted) as live:
+            yield live
+
+
+@asynccontextmanager
+async def _bench(
+    fake: FakeRuntime,
+    models: dict[str, int],
+    run: Path,
+    memory_bytes: int,
+    keepalive_s: float,
+    wanted: NeuronSettings,
+) -> AsyncIterator[Bench]:
     memory = budget.Memory(total=memory_bytes, available=memory_bytes, reserve=0)
-    run = tempfile.TemporaryDirectory(prefix="hx-")
     world = World(
         memory=lambda: memory,
-        run=Path(run.name),
+        run=run,
         random=lambda: 0.0,
         find_adapter=lambda _files: (fake, OFFERED),
     )
@@ -152,4 +165,3 @@ async def bench(
         Pool(Tcp("127.0.0.1", port)).running() as client,
     ):
         yield Bench(roster, executor, client, port)
-    run.cleanup()

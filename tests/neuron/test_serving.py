@@ -150,6 +150,17 @@ async def test_after_a_crash_in_a_stream_the_next_request_is_served(journal: Jou
         assert (await journal.heard("started"))["pid"] != pid
 
 
+async def test_a_request_that_finds_its_runtime_freshly_dead_waits_for_the_next(
+    journal: Journal,
+) -> None:
+    async with bench(fake(journal), {"m": 1}) as live:
+        assert (await live.post(CHAT, ASK)).status == 200
+        for _ in range(3):
+            os.kill((await journal.heard("started"))["pid"], signal.SIGKILL)
+            # At once: the neuron has not been told of the death yet.
+            assert (await live.post(CHAT, ASK)).status == 200
+
+
 async def leave_early(live: Bench, journal: Journal, body: dict[str, Any]) -> None:
     """Ask, wait until the child works on it, and hang up."""
     with await live.client.send("POST", CHAT, (), json.dumps(body).encode()):

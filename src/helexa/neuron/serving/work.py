@@ -33,9 +33,15 @@ from helexa.protocol.errors import (
 )
 from helexa.protocol.work import Usage, WorkloadClass
 from helexa.runtime import body as bodies
-from helexa.runtime.contract import ChildRequest, Endpoint
+from helexa.runtime.contract import ChildRequest, Endpoint, ReplicaSpec
 from helexa.util.background import background
-from helexa.util.upstream import Response, UpstreamError, UpstreamTimedOut
+from helexa.util.upstream import (
+    Response,
+    UpstreamBroken,
+    UpstreamError,
+    UpstreamTimedOut,
+    UpstreamUnreachable,
+)
 
 FIRST_BYTE_TIMEOUT_S: Final = 3600.0
 """A long prompt on a slow processor; the client's patience ends it sooner."""
@@ -43,6 +49,9 @@ SILENCE_TIMEOUT_S: Final = 600.0
 ANSWER_BYTES_MAX: Final = 64 * 1024 * 1024
 REFUSAL_BYTES_MAX: Final = 1024 * 1024
 MEASURED_TOKENS_MIN: Final = 16
+DEAD_WITHIN_S: Final = 1.0
+"""From a refused connection to the exit of the child that should have taken it."""
+DYING_S: Final = 0.25
 _END_WITHIN_S: Final = 0.5
 _TO_CHILD: Final = (JSON,)
 
@@ -53,6 +62,13 @@ _NEEDS: Final = {
 }
 
 log = logging.getLogger(__name__)
+
+
+class _NeverAsked(RuntimeExited):
+    """The child was gone before the request reached it."""
+
+    def __init__(self) -> None:
+        super().__init__(reason="The model's runtime is gone.")
 
 
 class _Options(msgspec.Struct):
@@ -93,6 +109,7 @@ class Work:
         self._answer = answer
         self._body = body
         self._head: _Head
+        self._is_heard = False
         self._first_at = self._last_at = 0.0
 
     async def run(self) -> None:
@@ -109,9 +126,32 @@ class Work:
                 engine = await self._roster.engine(replica)
             else:
                 engine = await self._waited(replica, stack)
-            if engine.spec is not spec:
-                request = replica.adapter.shape(self._endpoint, self._body, engine.spec)
-            await self._asked(engine, request)
+            try:
+                await self._asked(self._shaped(engine, spec, request), engine)
+            except _NeverAsked:
+                # It died before it heard of this request, so the next one may as well do it.
+                engine = await self._successor(replica, engine)
+                await self._asked(self._shaped(engine, spec, request), engine)
+
+    def _shaped(self, engine: Engine, spec: ReplicaSpec, request: ChildRequest) -> ChildRequest:
+        """Shaped again where the running child taught what the files did not say."""
+        if engine.spec is spec:
+            return request
+        return engine.adapter.shape(self._endpoint, self._body, engine.spec)
+
+    async def _successor(self, replica: Replica, dead: Engine) -> Engine:
+        """The child that comes after one that died, once it runs."""
+        with anyio.move_on_after(DEAD_WITHIN_S) as patience:
+            await dead.exited()
+        if patience.cancelled_caught:
+            raise _NeverAsked
+        while replica.engine is dead:
+            # Its owner hears of the exit in this very moment, too.
+            await anyio.lowlevel.checkpoint()
+        async with background() as tasks:
+            if self._is_streaming:
+                tasks.start_soon(self._keep_alive, name="keepalive")
+            return await self._roster.engine(replica)
 
     def _check_ability(self, replica: Replica) -> None:
         needed, called = _NEEDS[self._endpoint]
@@ -136,7 +176,9 @@ class Work:
     def _is_streaming(self) -> bool:
         return bool(self._head.stream) and self._endpoint is not Endpoint.EMBEDDINGS
 
-    async def _asked(self, engine: Engine, request: ChildRequest) -> None:
+    async def _asked(self, request: ChildRequest, engine: Engine) -> None:
+        """Ask and answer. Raises _NeverAsked when the child does not listen any more."""
+        asked_at = time.monotonic()
         try:
             with await engine.pool.send(
                 "POST",
@@ -150,19 +192,30 @@ class Work:
                 resend_safe=True,
             ) as response:
                 await self._answered(engine, request, response)
+        except UpstreamUnreachable as error:
+            raise _NeverAsked from error
+        except UpstreamBroken as error:
+            # A dying process still takes connections for a moment. Later than that it may
+            # have died of this very request, which must not be given to the next one, too.
+            if not self._is_heard and time.monotonic() - asked_at < DYING_S:
+                raise _NeverAsked from error
+            raise self._broken_off(error) from error
         except UpstreamTimedOut as error:
             raise UpstreamTimeout(reason="The model's runtime fell silent.") from error
         except UpstreamError as error:
-            log.warning(
-                "runtime broke off", extra={"request": self._answer.request_id, "why": str(error)}
-            )
-            raise RuntimeExited(
-                reason="The model's runtime broke off while it worked on this request."
-            ) from error
+            raise self._broken_off(error) from error
+
+    def _broken_off(self, error: UpstreamError) -> RuntimeExited:
+        extra = {"request": self._answer.request_id, "why": str(error)}
+        log.warning("runtime broke off", extra=extra)
+        return RuntimeExited(
+            reason="The model's runtime broke off while it worked on this request."
+        )
 
     async def _answered(self, engine: Engine, request: ChildRequest, response: Response) -> None:
         while not await response.head(self._keepalive_s):
             await self._still_there()
+        self._is_heard = True
         kind = (response.header(b"content-type") or b"").partition(b";")[0].strip()
         if response.status != 200:
             body = await response.read(REFUSAL_BYTES_MAX)
