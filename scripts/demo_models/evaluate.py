@@ -112,7 +112,7 @@ def text_scores(client: Client, model: str) -> Iterator[Score]:
         ("tools not needed", TOOL_BAR, exam.no_tool_cases()),
         ("tool results", 0.8, exam.tool_result_cases()),
         ("echo and memory", 0.8, exam.memory_cases()),
-        ("answers end", 1.0, exam.ending_cases()),
+        ("answers end", 0.95, exam.ending_cases()),
     )
     for group, bar, cases in groups:
         yield grade(client, model, group, bar, cases)
