@@ -49,12 +49,13 @@ class Pair:
         )
 
 
-def cortex_arguments(folder: Path, gateway: str = "127.0.0.1:0") -> tuple[str, ...]:
+def cortex_arguments(folder: Path, *more: str) -> tuple[str, ...]:
     return (
         "cortex",
+        *more,
         *("--home", str(folder / "home")),
         *("--mesh-socket", "127.0.0.1:0"),
-        *("--gateway-socket", gateway),
+        *("--gateway-socket", "127.0.0.1:0"),
         *("--orchestrator-socket", "127.0.0.1:0"),
     )
 
@@ -142,7 +143,9 @@ def test_a_stream_under_way_outlives_a_sigterm_and_new_work_does_not_begin(pair:
     with started(*pair.neuron_arguments(), cwd=pair.folder):
         pair.cortex.wait_event("neuron_registered")
         wait_answer(pair, 200, 20)
-        with asked(pair.url, CHAT, ENDLESS, key=pair.key) as response:
+        # Long enough to be under way, short enough for the grace on a busy machine.
+        body = {**ENDLESS, "max_tokens": 400}
+        with asked(pair.url, CHAT, body, key=pair.key) as response:
             stream = events(response)
             next(stream)
             pair.cortex.send(15)
@@ -151,3 +154,19 @@ def test_a_stream_under_way_outlives_a_sigterm_and_new_work_does_not_begin(pair:
         assert pair.cortex.stop(0) == 0
         with pytest.raises(ConnectionRefusedError):
             pair.chat()
+
+
+def test_a_stream_that_outlasts_the_grace_ends_with_the_reason(tmp_path: Path) -> None:
+    impatient = ("--set", "cortex.shutdown_grace_s=0.1")
+    with started(*cortex_arguments(tmp_path, *impatient), cwd=tmp_path) as cortex:
+        pair = Pair(tmp_path, cortex, new_key(tmp_path))
+        with started(*pair.neuron_arguments(), cwd=tmp_path):
+            cortex.wait_event("neuron_registered")
+            wait_answer(pair, 200, 20)
+            with asked(pair.url, CHAT, ENDLESS, key=pair.key) as response:
+                stream = events(response)
+                next(stream)
+                cortex.send(15)
+                payloads = list(stream)
+            assert json.loads(payloads[-1])["error"]["code"] == "draining"
+            assert cortex.stop(0) == 0

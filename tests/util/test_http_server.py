@@ -475,15 +475,44 @@ async def test_leaving_lets_running_requests_end() -> None:
     assert answers[0].endswith(b"3\r\ntwo\r\n0\r\n\r\n")
 
 
-async def test_after_the_grace_running_requests_are_cut() -> None:
+async def test_after_the_grace_a_running_request_has_its_last_words() -> None:
+    started = asyncio.Event()
+    gone: list[bool] = []
+    heard: list[bytes] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        with UntilDisconnect(scope) as client:
+            try:
+                await stream_one(scope, receive, send)
+                started.set()
+                await anyio.sleep_forever()
+            except asyncio.CancelledError:
+                gone.append(client.gone)
+                await send({"type": "http.response.body", "body": b"bye"})
+                raise
+
+    async def call(port: int) -> None:
+        async with raw_client(port) as client:
+            await client.say(b"GET / HTTP/1.1\r\n\r\n")
+            heard.append(await rest_of(client))
+
+    async with anyio.create_task_group() as tasks, server_of(app, grace_s=0.05) as (_, port):
+        tasks.start_soon(call, port)
+        await started.wait()
+    assert gone == [False]
+    assert heard[0].endswith(b"3\r\nbye\r\n0\r\n\r\n")
+
+
+async def test_a_request_that_clings_to_its_client_is_cut_in_the_end() -> None:
     started = asyncio.Event()
     gone: list[bool] = []
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         with UntilDisconnect(scope) as client:
-            await stream_one(scope, receive, send)
             started.set()
-            await anyio.sleep_forever()
+            while not client.gone:
+                with suppress(asyncio.CancelledError):
+                    await anyio.sleep_forever()
         gone.append(client.gone)
 
     async with raw_client_after(server_of(app, grace_s=0.05)) as client:
@@ -504,10 +533,11 @@ async def test_leaving_by_an_exception_does_not_wait_for_anybody() -> None:
     ended: list[bool] = []
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
-        with UntilDisconnect(scope):
+        try:
             started.set()
             await anyio.sleep_forever()
-        ended.append(True)
+        finally:
+            ended.append(True)
 
     async def fail_inside() -> None:
         async with raw_client_after(server_of(app, grace_s=3600)) as client:

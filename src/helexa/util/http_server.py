@@ -9,8 +9,8 @@ answered in the caller's own error format.
         ...
 
 Leaving the block in the normal way stops accepting, lets running requests end
-within the grace, then cuts them. Leaving it by an exception or a cancellation
-cuts at once.
+within the grace, then cancels them. Leaving it by an exception or a cancellation
+cancels at once. A cancelled request has a moment for its last words.
 """
 
 from __future__ import annotations
@@ -59,8 +59,10 @@ __all__ = [
     "serving",
 ]
 
+LAST_WORDS_S: Final = 1.0
+"""After the grace: what cancelled handlers get to tell their clients so."""
 CUT_WITHIN_S: Final = 2.0
-"""After the grace: what handlers get to notice that their clients are gone."""
+"""After that: what handlers get to notice that their clients are gone."""
 
 
 class HttpServer:
@@ -128,17 +130,25 @@ class HttpServer:
         self.stop_accepting()
         with anyio.move_on_after(grace_s):
             await self._settled()
-        for connection in list(self._connections()):
-            connection.transport.abort()
         with anyio.CancelScope(shield=True):
+            # A cancelled handler may still say why it stops: a stream that just breaks off
+            # looks to many clients like one that is complete.
+            self._cancel_handlers()
+            with anyio.move_on_after(LAST_WORDS_S):
+                await self._settled()
+            for connection in list(self._connections()):
+                connection.transport.abort()
             # Handlers see the disconnect and settle what they hold; then no more patience.
             with anyio.move_on_after(CUT_WITHIN_S):
                 await self._settled()
-            for task in list(self._state.tasks):
-                task.cancel()
+            self._cancel_handlers()
             if self._state.tasks:
                 await asyncio.wait(self._state.tasks)
             self.deadlines.close()
+
+    def _cancel_handlers(self) -> None:
+        for task in list(self._state.tasks):
+            task.cancel()
 
     async def _settled(self) -> None:
         while self._state.tasks:

@@ -8,6 +8,7 @@ raw ASGI because a request object would cost more than everything done here.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ from helexa.cortex.gateway.observe import Observer
 from helexa.cortex.gateway.seams import Fleet
 from helexa.protocol.errors import (
     BodyTooLarge,
+    Draining,
     HelexaError,
     InternalFault,
     MethodNotAllowed,
@@ -78,7 +80,9 @@ class Bench:
     body_timeout_s: float
 
 
-def work_app(endpoint: WorkEndpoint[H], bench: Bench) -> App:
+def work_app(  # noqa: PLR0915 - two functions that share what is bound once
+    endpoint: WorkEndpoint[H], bench: Bench
+) -> App:
     """The ASGI app of one endpoint."""
     decoder = msgspec.json.Decoder(endpoint.head)
     path = endpoint.path
@@ -97,6 +101,10 @@ def work_app(endpoint: WorkEndpoint[H], bench: Bench) -> App:
                 status = CLIENT_GONE_STATUS
             except HelexaError as error:
                 await answer.fail(error)
+            except asyncio.CancelledError:
+                if not client.gone:
+                    await answer.fail(Draining("This node is shutting down."))
+                raise
             except Exception:
                 log.exception("gateway_fault", extra={"request": ingress.request_id})
                 await answer.fail(InternalFault())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from typing import Final
@@ -14,6 +15,7 @@ from helexa.neuron.serving.work import Work
 from helexa.neuron.supervisor.roster import Roster
 from helexa.protocol.errors import (
     BodyTooLarge,
+    Draining,
     HelexaError,
     InternalFault,
     NoCapacity,
@@ -76,8 +78,9 @@ class Executor:
             outcome = InternalFault.code
             log.exception("request failed", extra={"request": answer.request_id})
             await answer.fail(InternalFault())
-        except BaseException:
-            outcome = "aborted"
+        except asyncio.CancelledError:
+            outcome = Draining.code
+            await answer.fail(Draining("This node is shutting down."))
             raise
         finally:
             model = work.replica.spec.files.model if work and work.replica else ""
