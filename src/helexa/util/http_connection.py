@@ -22,7 +22,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 from uvicorn.server import ServerState
 
 from helexa.util.deadlines import NEVER, Deadlines
-from helexa.util.http_cycle import EXTENSION, Cycle
+from helexa.util.http_cycle import EXTENSION, Cycle, Signal
 
 log = logging.getLogger(__name__)
 
@@ -31,6 +31,9 @@ ErrorBody: TypeAlias = Callable[[int, str], bytes]
 DISCARD_BYTES_MAX: Final = 256 * 1024 * 1024
 """Of a body that was refused unread. Closing at once would reset the connection and the client
 might never see the refusal; but patience for what nobody reads has an end."""
+
+BODY_BYTES_HIGH: Final = 64 * 1024
+"""More of a body than this unread, and the socket is not read."""
 
 LINGER_S: Final = 2.0
 """For the same reason, between our last byte and the end of a refused connection."""
@@ -161,7 +164,7 @@ class HttpConnection(HttpToolsProtocol):
             access_logger=self.access_logger,
             access_log=False,
             default_headers=[],
-            message_event=asyncio.Event(),
+            message_event=Signal(),  # type: ignore[arg-type]
             expect_100_continue=self.expect_100_continue,
             keep_alive=version != "1.0" and parser.should_keep_alive(),
             on_response=self.on_response_complete,
@@ -175,10 +178,18 @@ class HttpConnection(HttpToolsProtocol):
 
     def on_body(self, body: bytes) -> None:
         self._progress = True
-        if self.cycle.response_complete:
+        cycle = self.cycle
+        if cycle.response_complete:
             self._discard(len(body))
+            return
+        if cycle.body:
+            cycle.body += body
         else:
-            super().on_body(body)
+            # Nearly every body is one piece: kept as it came, it is copied nowhere.
+            cycle.body = body  # type: ignore[assignment]
+        if len(cycle.body) > BODY_BYTES_HIGH:
+            self.flow.pause_reading()
+        cycle.message_event.set()
 
     def on_message_complete(self) -> None:
         self._progress = True

@@ -7,6 +7,7 @@ first piece of the body is there, so the two leave together.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from http import HTTPStatus
 from typing import Any, Final
@@ -26,6 +27,32 @@ _STATUS_LINES: Final = {
     if status >= 200
 }
 _BODILESS: Final = (204, 304)
+
+
+class Signal:
+    """An event for one waiter: asyncio's brings a queue of waiters of 700 bytes."""
+
+    __slots__ = ("_is_set", "_waiter")
+
+    def __init__(self) -> None:
+        self._is_set = False
+        self._waiter: asyncio.Future[None] | None = None
+
+    def set(self) -> None:
+        self._is_set = True
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    def clear(self) -> None:
+        self._is_set = False
+
+    async def wait(self) -> None:
+        while not self._is_set:
+            self._waiter = asyncio.get_running_loop().create_future()
+            try:
+                await self._waiter
+            finally:
+                self._waiter = None
 
 
 class Cycle(RequestResponseCycle):
