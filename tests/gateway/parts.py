@@ -158,7 +158,9 @@ class Answer:
 
 
 @asynccontextmanager
-async def gateway_to(*scripts: Script, **settings: Any) -> AsyncIterator[Gateway]:
+async def gateway_to(
+    *scripts: Script, grace_s: float = 5.0, **settings: Any
+) -> AsyncIterator[Gateway]:
     """A gateway whose neurons run these scripts, asked in this order."""
     async with AsyncExitStack() as stack:
         fleet = MemoryFleet()
@@ -178,13 +180,20 @@ async def gateway_to(*scripts: Script, **settings: Any) -> AsyncIterator[Gateway
         )
         listener = listen_tcp(Address("127.0.0.1", 0))
         port = listener.getsockname()[1]
+        # Left after the server: whatever happened, every request was settled by then.
+        stack.callback(_check_nothing_left, fleet, metrics)
         await stack.enter_async_context(
-            serving(app, [listener], ServerLimits(), error_body=_error_body, shutdown_grace_s=5)
+            serving(
+                app, [listener], ServerLimits(), error_body=_error_body, shutdown_grace_s=grace_s
+            )
         )
         client = await stack.enter_async_context(Pool(Tcp("127.0.0.1", port)).running())
         yield Gateway(port, fleet, neurons, client, metrics)
-        assert not any(fleet.under_way.values()), "a started request was never finished"
-        assert metrics.registry.get_sample_value("helexa_gateway_in_flight") == 0
+
+
+def _check_nothing_left(fleet: MemoryFleet, metrics: Metrics) -> None:
+    assert not any(fleet.under_way.values()), "a started request was never finished"
+    assert metrics.registry.get_sample_value("helexa_gateway_in_flight") == 0
 
 
 def _error_body(status: int, message: str) -> bytes:

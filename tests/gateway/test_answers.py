@@ -397,3 +397,35 @@ async def test_two_hundred_clients_that_leave_at_random_leave_nothing_behind() -
         while any(gateway.fleet.under_way.values()):
             await anyio.lowlevel.checkpoint()
         assert (await gateway.post(STREAM)).status == 200
+
+
+@pytest.mark.parametrize("streamed", [True, False])
+async def test_a_node_that_stops_says_so_to_who_still_waits(streamed: bool) -> None:
+    asked = asyncio.Event()
+    answers: list[bytes] = []
+
+    async def slow(caller: Caller) -> None:
+        await caller.request()
+        if streamed:
+            await caller.say(SSE_HEAD)
+            await caller.say_chunk(token("a"))
+        asked.set()
+        await caller.gone()
+
+    async def call(port: int, heard: asyncio.Event) -> None:
+        async with raw_client(port) as client:
+            await client.say(stream_request({**CHAT, "stream": streamed}))
+            if streamed:
+                await client.reader.readuntil(token("a"))
+            await asked.wait()
+            heard.set()
+            answers.append(await client.reader.read())
+
+    async with anyio.create_task_group() as tasks:
+        heard = asyncio.Event()
+        async with gateway_to(slow, grace_s=0.0) as gateway:
+            tasks.start_soon(call, gateway.port, heard)
+            await heard.wait()
+    (answer,) = answers
+    assert b'"code":"draining"' in answer
+    assert answer.startswith(b"HTTP/1.1 503 ") or (streamed and answer.endswith(b"0\r\n\r\n"))

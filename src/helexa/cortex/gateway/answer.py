@@ -23,16 +23,17 @@ _STREAM_HEADERS = (
 
 
 class Answer:
-    __slots__ = ("_id_headers", "_send", "started", "status")
+    __slots__ = ("_id_headers", "_send", "ended", "started", "status")
 
     def __init__(self, send: Send, id_headers: Sequence[tuple[bytes, bytes]]) -> None:
         self._send = send
         self._id_headers = id_headers
         self.started = False
+        self.ended = False
         self.status = 0
 
     async def whole(self, status: int, content_type: bytes, body: bytes) -> None:
-        self.started = True
+        self.started = self.ended = True
         self.status = status
         await self._send(
             {
@@ -64,6 +65,7 @@ class Answer:
         await self._send({"type": "http.response.body", "body": data, "more_body": True})
 
     async def end(self, data: bytes = b"") -> None:
+        self.ended = True
         await self._send({"type": "http.response.body", "body": data})
 
     async def keepalive(self) -> None:
@@ -73,8 +75,11 @@ class Answer:
 
     async def fail(self, error: HelexaError) -> None:
         """The last word, in the form that is still possible."""
+        if self.ended:
+            return
         if self.started:
             await self.end(event_of(error))
         else:
+            self.ended = True
             self.status = error.status
             await refuse(self._send, error, self._id_headers)

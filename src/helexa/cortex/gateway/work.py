@@ -103,6 +103,7 @@ def work_app(  # noqa: PLR0915 - two functions that share what is bound once
                 await answer.fail(error)
             except asyncio.CancelledError:
                 if not client.gone:
+                    # The node is stopping and the grace is over: say so, then go.
                     await answer.fail(Draining("This node is shutting down."))
                 raise
             except Exception:
