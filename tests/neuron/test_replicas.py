@@ -67,6 +67,19 @@ async def test_a_model_is_loaded_and_unloaded_and_each_state_is_told(journal: Jo
         os.kill(pid, 0)
 
 
+async def test_a_load_after_an_unload_waits_for_the_new_child(
+    journal: Journal, tmp_path: Path
+) -> None:
+    gate = tmp_path / "gate"
+    gate.touch()
+    async with bench(runtime(journal, "--load-waits-for", str(gate)), {MODEL: 1000}) as live:
+        for _ in range(3):
+            await live.roster.load(MODEL)
+            assert live.roster.capability(MODEL).state is ModelState.LOADED
+            await live.roster.unload(MODEL, grace_s=5)
+            assert (await live.roster.replica(MODEL)).engine is None
+
+
 async def test_many_who_ask_at_once_share_one_start(journal: Journal, tmp_path: Path) -> None:
     gate = tmp_path / "gate"
     async with bench(runtime(journal, "--load-waits-for", str(gate)), {MODEL: 1}) as live:

@@ -204,15 +204,18 @@ class Replica:
             self.engine = None
             tasks.cancel_scope.cancel()
 
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(until_exit, name="until exit")
-            stuck = await engine.ready()
-            if stuck is not None:
-                ended = stuck
-                tasks.cancel_scope.cancel()
-            else:
-                self.spec = engine.spec
-                self.engine = engine
-                await self._tell(BecameReady())
-        self.engine = None
+        try:
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(until_exit, name="until exit")
+                stuck = await engine.ready()
+                if stuck is not None:
+                    ended = stuck
+                    tasks.cancel_scope.cancel()
+                else:
+                    self.spec = engine.spec
+                    self.engine = engine
+                    await self._tell(BecameReady())
+        finally:
+            # Also when it is stopped: whoever asks for the next one must not get this one.
+            self.engine = None
         return ended
