@@ -84,6 +84,9 @@ class Server(ThreadingMixIn, UnixStreamServer):
         request, _ = super().get_request()
         return request, ("child", 0)
 
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Nothing, for the same reason: a client that hangs up is not worth a trace here."""
+
 
 class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
