@@ -39,11 +39,17 @@ def header(scope: Scope, name: bytes) -> bytes | None:
     return None
 
 
+def cycle_of(scope: Scope) -> Cycle:
+    """Our server's own side of the request, for what ASGI has no words for."""
+    cycle: Cycle = scope["extensions"][EXTENSION]
+    return cycle
+
+
 async def read_body(scope: Scope, receive: Receive, *, bytes_max: int, timeout_s: float) -> bytes:
     """The request's body. Raises BodyTooBig (before reading, where the client declared it),
     BodyTooSlow or ClientGone.
     """
-    cycle: Cycle = scope["extensions"][EXTENSION]
+    cycle = cycle_of(scope)
     if cycle.body_complete:
         # Nearly always: it came with the headers, and there is nothing to wait for.
         body = cycle.take_body()
@@ -85,21 +91,17 @@ class UntilDisconnect:
         if client.gone:
             ...
 
-    The cancellation ends with the block; one from elsewhere passes through. A
-    watching task would do the same for ten times the price.
+    For the request's own task. The cancellation ends with the block; one from
+    elsewhere passes through. A watching task would do the same for ten times the price.
     """
 
-    __slots__ = ("_cycle", "_task", "gone")
+    __slots__ = ("_cycle", "gone")
 
     def __init__(self, scope: Scope) -> None:
         self.gone = False
-        self._cycle: Cycle = scope["extensions"][EXTENSION]
-        self._task: asyncio.Task[Any]
+        self._cycle = cycle_of(scope)
 
     def __enter__(self) -> Self:
-        task = asyncio.current_task()
-        assert task is not None
-        self._task = task
         self._cycle.on_disconnect = self._leave
         if self._cycle.disconnected:
             self._leave()
@@ -114,9 +116,9 @@ class UntilDisconnect:
         self._cycle.on_disconnect = None
         if not self.gone:
             return False
-        return self._task.uncancel() == 0 and kind is asyncio.CancelledError
+        return self._cycle.task.uncancel() == 0 and kind is asyncio.CancelledError
 
     def _leave(self) -> None:
         if not self.gone:
             self.gone = True
-            self._task.cancel()
+            self._cycle.task.cancel()

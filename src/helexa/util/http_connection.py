@@ -202,7 +202,8 @@ class HttpConnection(HttpToolsProtocol):
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
         # Instead of uvicorn's, which pays for a callback at the end of each task.
         self._running = cast(Cycle, cycle)
-        self.tasks.add(self.loop.create_task(self._run(self._running, app)))
+        self._running.task = task = self.loop.create_task(self._run(self._running, app))
+        self.tasks.add(task)
 
     async def _run(self, cycle: Cycle, app: ASGI3Application) -> None:
         try:
@@ -214,9 +215,7 @@ class HttpConnection(HttpToolsProtocol):
             log.exception("request_fault", extra={"path": cycle.scope["path"]})
             self._answer_fault(cycle)
         finally:
-            task = asyncio.current_task()
-            assert task is not None
-            self.tasks.discard(task)
+            self.tasks.discard(cycle.task)
             # Scope and cycle know each other; untied, they are freed without the collector,
             # whose passes over such rings were a sixth of a request's cost.
             cycle.scope["extensions"] = {}

@@ -5,68 +5,53 @@ Before the first byte an error is a status; after it an error is an event.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-from helexa.cortex.gateway.envelope import event_of, refuse
+from helexa.cortex.gateway.envelope import body_of, event_of, headers_of
 from helexa.protocol import sse
 from helexa.protocol.errors import HelexaError
-from helexa.util.asgi import Send
+from helexa.util.http_cycle import Cycle
 
 KEEPALIVE = sse.comment(b"keepalive")
 
-_STREAM_HEADERS = (
-    (b"content-type", b"text/event-stream; charset=utf-8"),
-    (b"cache-control", b"no-cache"),
+_STREAM_LINES = (
+    b"content-type: text/event-stream; charset=utf-8\r\n"
+    b"cache-control: no-cache\r\n"
     # nginx would collect a stream before it passes any of it on.
-    (b"x-accel-buffering", b"no"),
+    b"x-accel-buffering: no\r\n"
 )
 
 
 class Answer:
-    __slots__ = ("_id_headers", "_send", "ended", "started", "status")
+    __slots__ = ("_cycle", "_ids", "ended", "started", "status")
 
-    def __init__(self, send: Send, id_headers: Sequence[tuple[bytes, bytes]]) -> None:
-        self._send = send
-        self._id_headers = id_headers
+    def __init__(self, cycle: Cycle, ids: bytes) -> None:
+        self._cycle = cycle
+        self._ids = ids
         self.started = False
         self.ended = False
         self.status = 0
 
-    async def whole(self, status: int, content_type: bytes, body: bytes) -> None:
+    async def whole(
+        self, status: int, content_type: bytes, body: bytes, more_lines: bytes = b""
+    ) -> None:
+        """`content_type` as an HTTP parser or this program gave it."""
         self.started = self.ended = True
         self.status = status
-        await self._send(
-            {
-                "type": "http.response.start",
-                "status": status,
-                "headers": [
-                    (b"content-type", content_type),
-                    (b"content-length", b"%d" % len(body)),
-                    *self._id_headers,
-                ],
-            }
-        )
-        await self._send({"type": "http.response.body", "body": body})
+        lines = b"content-type: %s\r\n%s%s" % (content_type, self._ids, more_lines)
+        await self._cycle.begin(status, lines, length=len(body))
+        await self._cycle.write(body, more=False)
 
     async def begin_stream(self) -> None:
-        if self.started:
-            return
-        self.started = True
-        self.status = 200
-        await self._send(
-            {
-                "type": "http.response.start",
-                "status": 200,
-                "headers": [*_STREAM_HEADERS, *self._id_headers],
-            }
-        )
+        if not self.started:
+            self.started = True
+            self.status = 200
+            await self._cycle.begin(200, _STREAM_LINES + self._ids, length=None)
 
     async def write(self, data: bytes) -> None:
-        await self._send({"type": "http.response.body", "body": data, "more_body": True})
+        await self._cycle.write(data, more=True)
 
     async def end(self, data: bytes = b"") -> None:
         self.ended = True
-        await self._send({"type": "http.response.body", "body": data})
+        await self._cycle.write(data, more=False)
 
     async def keepalive(self) -> None:
         """Show a waiting client, and what lies between, that somebody works on it."""
@@ -80,6 +65,6 @@ class Answer:
         if self.started:
             await self.end(event_of(error))
         else:
-            self.ended = True
-            self.status = error.status
-            await refuse(self._send, error, self._id_headers)
+            body = body_of(error)
+            lines = b"".join([b"%s: %s\r\n" % pair for pair in headers_of(error)])
+            await self.whole(error.status, b"application/json", body, lines)

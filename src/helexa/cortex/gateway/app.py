@@ -100,7 +100,8 @@ def _framework(routes: Sequence[BaseRoute]) -> App:
     starlette.router.redirect_slashes = False
 
     async def named(scope: Scope, receive: Receive, send: Send) -> None:
-        ids = Ingress(scope).id_headers
+        lines = Ingress(scope).id_lines.split(b"\r\n")[:-1]
+        ids = [tuple(line.split(b": ", 1)) for line in lines]
 
         async def send_named(message: Any) -> None:
             if message["type"] == "http.response.start":
@@ -114,10 +115,8 @@ def _framework(routes: Sequence[BaseRoute]) -> App:
 
 async def _refuse(_request: Request, error: Exception) -> Response:
     assert isinstance(error, HelexaError)
-    body = body_of(error)
-    response = Response(body, error.status)
-    response.raw_headers = headers_of(error, body)
-    return response
+    headers = {name.decode(): value.decode("latin-1") for name, value in headers_of(error)}
+    return Response(body_of(error), error.status, headers, media_type="application/json")
 
 
 async def _refuse_http(request: Request, error: Exception) -> Response:

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from helexa.protocol.errors import HelexaError, MethodNotAllowed, NotAllowed, envelope
-from helexa.util.asgi import Send
-
-JSON = (b"content-type", b"application/json")
 
 
 @dataclass(eq=False)
@@ -27,8 +23,9 @@ def body_of(error: HelexaError) -> bytes:
     return error.body if isinstance(error, PassedOn) else envelope(error)
 
 
-def headers_of(error: HelexaError, body: bytes) -> list[tuple[bytes, bytes]]:
-    headers = [JSON, (b"content-length", b"%d" % len(body))]
+def headers_of(error: HelexaError) -> list[tuple[bytes, bytes]]:
+    """What an error says besides its body."""
+    headers = []
     if isinstance(error, PassedOn):
         if error.retry_after is not None:
             headers.append((b"retry-after", error.retry_after))
@@ -39,21 +36,6 @@ def headers_of(error: HelexaError, body: bytes) -> list[tuple[bytes, bytes]]:
     elif isinstance(error, NotAllowed) and error.status == 401:
         headers.append((b"www-authenticate", b"Bearer"))
     return headers
-
-
-async def refuse(
-    send: Send, error: HelexaError, more_headers: Sequence[tuple[bytes, bytes]] = ()
-) -> None:
-    """Answer with the error. The response must not have started."""
-    body = body_of(error)
-    await send(
-        {
-            "type": "http.response.start",
-            "status": error.status,
-            "headers": [*headers_of(error, body), *more_headers],
-        }
-    )
-    await send({"type": "http.response.body", "body": body})
 
 
 def event_of(error: HelexaError) -> bytes:

@@ -15,7 +15,7 @@ _SANE_ID: Final = re.compile(rb"[A-Za-z0-9._:/+=-]{1,128}\Z")
 class Ingress:
     """The headers that matter, found in one pass; a general map costs more than its use here."""
 
-    __slots__ = ("id_headers", "request_id", "secret", "session", "workload")
+    __slots__ = ("id_header", "id_lines", "request_id", "secret", "session", "workload")
 
     def __init__(self, scope: Scope) -> None:
         self.secret = b""
@@ -38,7 +38,8 @@ class Ingress:
                 self.workload = value
         self.request_id: RequestId = new_request_id()
         ours = self.request_id.encode()
-        self.id_headers = [(b"x-request-id", shown or ours), (b"x-helexa-request-id", ours)]
+        self.id_header = (b"x-helexa-request-id", ours)
+        self.id_lines = b"x-request-id: %s\r\nx-helexa-request-id: %s\r\n" % (shown or ours, ours)
 
     def key(self) -> str:
         """The API key. Raises KeyInvalid when there is none or it cannot be one."""

@@ -44,6 +44,7 @@ from helexa.util.asgi import (
     Scope,
     Send,
     UntilDisconnect,
+    cycle_of,
     read_body,
 )
 
@@ -88,10 +89,10 @@ def work_app(  # noqa: PLR0915 - two functions that share what is bound once
     path = endpoint.path
     observer = bench.observer.on(path)
 
-    async def run(scope: Scope, receive: Receive, send: Send) -> None:
+    async def run(scope: Scope, receive: Receive, _send: Send) -> None:
         began_s = bench.now()
         ingress = Ingress(scope)
-        answer = Answer(send, ingress.id_headers)
+        answer = Answer(cycle_of(scope), ingress.id_lines)
         usage: Usage | None = None
         status = 0
         with UntilDisconnect(scope) as client:
@@ -145,7 +146,7 @@ def work_app(  # noqa: PLR0915 - two functions that share what is bound once
             body,
             (
                 (b"content-type", b"application/json"),
-                ingress.id_headers[1],
+                ingress.id_header,
                 (b"x-helexa-usage", b"1"),
             ),
             stream,
