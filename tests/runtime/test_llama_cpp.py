@@ -97,6 +97,18 @@ def test_what_a_model_offers_follows_from_its_files() -> None:
 # --- plan and footprint
 
 
+@pytest.mark.parametrize(
+    ("weights_bytes", "asked", "threads"),
+    [(1 << 20, 8, 1), (20 << 20, 8, 2), (1 << 30, 8, 8), (1 << 20, 0, 0), (1 << 30, 1, 1)],
+)
+def test_a_small_model_is_not_shared_among_many_threads(
+    weights_bytes: int, asked: int, threads: int
+) -> None:
+    grant = Grant(socket=Path("/run/c.sock"), scratch=Path("/run"))
+    plan = adapter.plan(spec(weights_bytes=weights_bytes, threads=asked), grant)
+    assert json.loads(plan.argv[-1])["threads"] == threads
+
+
 def test_the_context_of_the_plan_is_for_all_slots_together() -> None:
     plan = adapter.plan(
         spec(deterministic=True, threads=2, pooling=""),

@@ -35,6 +35,7 @@ _CHILD: Final = "helexa.runtime.children.llama_cpp"
 _READY_WITHIN_S: Final = 120.0
 _DISK_BYTES_PER_S: Final = 20e6
 """Of the slowest disk that weights are worth loading from."""
+_WEIGHTS_BYTES_PER_THREAD: Final = 16 * 1024 * 1024
 
 _GENERATIVE: Final = (
     WorkloadClass.CHAT_INTERACTIVE,
@@ -63,6 +64,16 @@ def _offered(files: ModelFiles) -> Capabilities | None:
     )
 
 
+def _threads(spec: ReplicaSpec) -> int:
+    """Threads that meet after every layer of a small model wait more than they compute.
+
+    On two cores a model of 1 MB ran six times as fast with one thread as with two, and on
+    a busy machine ten times and more.
+    """
+    useful = 1 + spec.files.weights_bytes // _WEIGHTS_BYTES_PER_THREAD
+    return min(spec.threads, useful) if spec.threads else 0
+
+
 class LlamaCpp:
     name = "llama_cpp"
 
@@ -81,7 +92,7 @@ class LlamaCpp:
             # The spec counts tokens per request, so the multiplication belongs here.
             "context_total": spec.context_tokens * spec.slots,
             "slots": spec.slots,
-            "threads": spec.threads,
+            "threads": _threads(spec),
             "deterministic": spec.deterministic,
             "pooling": spec.files.pooling,
             "cache_mib": -(-footprint.prompt_cache_bytes(spec) >> 20),
