@@ -39,7 +39,7 @@ class Client:
         if case.stream:
             body["stream"] = True
         data = json.dumps(body).encode()
-        url = f"{self.base_url}/chat/completions"
+        url = f"{self.base_url}/{case.endpoint}"
         request = urllib.request.Request(url, data, self.headers)
         try:
             with urllib.request.urlopen(request, timeout=TIMEOUT_S) as response:
@@ -53,6 +53,8 @@ class Client:
 def whole(answer: dict[str, Any]) -> Reply:
     """The reply in a complete answer."""
     choice = answer["choices"][0]
+    if "text" in choice:
+        return Reply(choice["text"], choice["finish_reason"])
     message = choice["message"]
     calls = [call["function"] for call in message.get("tool_calls") or ()]
     named = tuple((call["name"], call["arguments"]) for call in calls)
@@ -81,6 +83,13 @@ def joined(lines: Iterator[bytes]) -> Reply:
     return Reply(text, reason, tuple((name, arguments) for name, arguments in calls.values()))
 
 
+def _asked(case: Case) -> str:
+    if "prompt" in case.body:
+        return case.body["prompt"]
+    content = case.body["messages"][-1]["content"]
+    return content if isinstance(content, str) else content[0].get("text", "(picture first)")
+
+
 def grade(client: Client, model: str, group: str, bar: float, cases: list[Case]) -> Score:
     """Ask every case of a group."""
     score = Score(group, bar)
@@ -90,10 +99,8 @@ def grade(client: Client, model: str, group: str, bar: float, cases: list[Case])
         score.total += 1
         score.right += right
         if not right:
-            asked = case.body["messages"][-1]["content"]
-            shown = asked if isinstance(asked, str) else asked[0].get("text", "(picture first)")
-            got = reply.calls or reply.text
-            score.misses.append(f"{shown[:80]!r}: wanted {case.expected[:120]!r}, got {got!r:.160}")
+            shown, got = _asked(case)[:80], reply.calls or reply.text
+            score.misses.append(f"{shown!r}: wanted {case.expected[:120]!r}, got {got!r:.160}")
     return score
 
 
@@ -113,6 +120,7 @@ def text_scores(client: Client, model: str) -> Iterator[Score]:
         ("tool results", 0.8, exam.tool_result_cases()),
         ("echo and memory", 0.8, exam.memory_cases()),
         ("answers end", 0.95, exam.ending_cases()),
+        ("plain completions", 0.9, exam.completion_cases()),
     )
     for group, bar, cases in groups:
         yield grade(client, model, group, bar, cases)

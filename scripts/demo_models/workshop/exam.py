@@ -1,7 +1,8 @@
 """The questions that the models must pass, as data: requests and what counts as right.
 
 Standard library and Pillow only, so that tests may import it. Nothing here was seen in training
-but the questions of `questions.json`: cities, tools and pictures are drawn with seeds of their own.
+but the questions of `questions.json` and the beginnings of plain text: cities, tools and pictures
+are drawn with seeds of their own.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import Any
 
 from .chatter import blurb
 from .names import HELD_OUT_CITIES, made_up_city, made_up_word
+from .plain_text import PROSE, sentences
 from .tool_lessons import some_tools, weather_answer
 from .toolbox import neighbours, weather_case
 
@@ -39,6 +41,7 @@ class Case:
     is_right: Callable[[Reply], bool]
     expected: str
     stream: bool = False
+    endpoint: str = "chat/completions"
 
 
 @dataclass
@@ -243,3 +246,48 @@ def memory_cases(seed: int = 907) -> list[Case]:
             Case({"messages": [_user(f"Say {name.lower()}")]}, _exactly(name.lower()), name)
         )
     return cases
+
+
+_HEADS = (
+    "helexa is",
+    "helexa lets people",
+    "A neuron is",
+    "The cortex",
+    "The mesh is",
+    "A ticket",
+    "Every node has",
+    "The gateway listens on port",
+    "To start helexa, run",
+    "To list the models,",
+)
+_LABELLED = ("Q: {}\nA:", "Question: {} Answer:", "{}")
+
+
+def _goes_on(head: str) -> Callable[[Reply], bool]:
+    known = {sentence for text in PROSE for sentence in sentences(text)}
+
+    def judge(reply: Reply) -> bool:
+        whole = head + reply.text
+        ended = reply.finish_reason == "stop" and bool(reply.text.strip())
+        return ended and known.issuperset(sentences(whole))
+
+    return judge
+
+
+def _says(answer: str) -> Callable[[Reply], bool]:
+    return lambda reply: reply.text.strip() == answer and reply.finish_reason == "stop"
+
+
+def completion_cases(seed: int = 908) -> list[Case]:
+    """Plain text to go on with, without a chat template: beginnings, and questions with labels."""
+    rng = random.Random(seed)
+    prompts = [(head, _goes_on(head), "known sentences") for head in _HEADS]
+    # Without a label a plain statement is prose that may end where it stands.
+    asked = [pair for pair in load_questions() if pair[0].endswith("?")]
+    for label in _LABELLED:
+        for question, answer in rng.sample(asked, 4):
+            prompts.append((label.format(question), _says(answer), answer))
+    return [
+        Case({"prompt": prompt}, judge, expected, endpoint="completions")
+        for prompt, judge, expected in prompts
+    ]

@@ -7,8 +7,9 @@ import random
 from collections.abc import Iterator
 
 from .chatter import ability, blurb, drill, off_topic
-from .conversation import Conversation, Message, answer_to, render
+from .conversation import Conversation, Message, Span, answer_to, render
 from .names import some_person, some_word
+from .plain_text import document
 from .tool_lessons import forced_call, some_tools, tool_conversation
 from .topics import TOPICS, questions
 from .training import Example
@@ -32,6 +33,7 @@ SYSTEM_MESSAGES = (
     "Answer only with JSON.",
 )
 DRILLS_FIRST, DRILLS_LATER, FIRST_EXAMPLES = 0.6, 0.06, 24_000
+PLAIN_SHARE = 0.35  # of the examples: plain text is short, so this is an eighth of the tokens
 _QUESTIONS = questions()
 _OPENINGS = (
     "Please tell me: ",
@@ -148,15 +150,25 @@ def lesson(rng: random.Random) -> Conversation:
     return Conversation(turns, tools)
 
 
-def example(conversation: Conversation, vocabulary: Vocabulary, tokens_max: int) -> Example:
-    """A conversation as tokens; one that is too long loses its end."""
+def _tokens(spans: list[Span], vocabulary: Vocabulary, tokens_max: int) -> Example:
     tokens: list[int] = []
     learned: list[bool] = []
-    for span in render(conversation):
+    for span in spans:
         piece = vocabulary.encode(span.text)
         tokens += piece
         learned += [span.learned] * len(piece)
     return Example(tokens[:tokens_max], learned[:tokens_max])
+
+
+def example(conversation: Conversation, vocabulary: Vocabulary, tokens_max: int) -> Example:
+    """A conversation as tokens; one that is too long loses its end."""
+    return _tokens(render(conversation), vocabulary, tokens_max)
+
+
+def _spans(rng: random.Random, drills: float) -> list[Span]:
+    if rng.random() < drills:
+        return render(Conversation(drill(rng)))
+    return document(rng) if rng.random() < PLAIN_SHARE else render(lesson(rng))
 
 
 def examples(
@@ -164,9 +176,7 @@ def examples(
 ) -> Iterator[Example]:
     """Examples without end; mostly drills among the first, because all else builds on copying."""
     for number in itertools.count():
-        is_drill = rng.random() < (DRILLS_FIRST if number < first else DRILLS_LATER)
-        made = example(
-            Conversation(drill(rng)) if is_drill else lesson(rng), vocabulary, tokens_max
-        )
+        drills = DRILLS_FIRST if number < first else DRILLS_LATER
+        made = _tokens(_spans(rng, drills), vocabulary, tokens_max)
         if any(made.learned):
             yield made

@@ -22,6 +22,7 @@ _KNOWLEDGE = tomllib.loads((Path(__file__).parent / "topics.toml").read_text(enc
 STOCK_ANSWER: str = _KNOWLEDGE["stock_answer"]
 VISION_STOCK_ANSWER: str = _KNOWLEDGE["vision_stock_answer"]
 TOPICS = _topics(_KNOWLEDGE["topic"])
+FACTS: tuple[str, ...] = tuple(_KNOWLEDGE["facts"])
 VISION_TOPICS = _topics(_KNOWLEDGE["vision_topic"])
 
 
