@@ -8,8 +8,9 @@ reason, and the reasons become the refusal when nobody is left.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Final, Protocol
+
+import msgspec
 
 from helexa.cortex.orchestrator.fleet import FleetView, NeuronView, Presence
 from helexa.protocol.ids import ModelId, NodeId
@@ -27,8 +28,9 @@ READINESS: Final[Mapping[ModelState, int]] = {
 """Lower is asked first. A state that is not here takes no new work."""
 
 
-@dataclass(frozen=True, slots=True)
-class Candidate:
+class Candidate(msgspec.Struct, frozen=True):
+    """A neuron that may serve the request. A msgspec type because it is made per request."""
+
     node: NodeId
     neuron: NeuronView
     capability: ModelCapability
@@ -77,11 +79,14 @@ def route(
         neuron = view.neurons[node]
         capability = neuron.capabilities[model]
         why_not = _why_not(neuron, capability, workload, node in hints.exclude, now_s)
-        if why_not:
+        # Looked up once: an enum's hash is Python code, and this is done per request.
+        tier = READINESS.get(capability.state)
+        if tier is None or why_not:
+            why_not = why_not or f"the model is {capability.state.value}"
             excluded.append(Exclusion(node=node, reason=why_not))
             continue
         candidate = Candidate(node, neuron, capability, in_flight.get((node, model), 0))
-        tiers.setdefault(READINESS[capability.state], []).append(candidate)
+        tiers.setdefault(tier, []).append(candidate)
     targets: list[Target] = []
     for tier in sorted(tiers):
         targets += (
@@ -111,8 +116,6 @@ def _why_not(
         return "draining"
     if failed:
         return "already failed this request"
-    if capability.state not in READINESS:
-        return f"the model is {capability.state.value}"
     if not offers(capability, workload):
         offered = ", ".join(one.value for one in capability.classes) or "nothing"
         return f"offers {offered}, not {workload.value}"
