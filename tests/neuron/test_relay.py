@@ -12,8 +12,8 @@ from tests.neuron.bench import events_of
 
 from helexa.neuron.serving.relay import EVENT_BYTES_MAX, Relay, as_openai
 from helexa.protocol.errors import HelexaError, RuntimeRefused
+from helexa.protocol.openai import usage
 from helexa.protocol.work import Usage
-from helexa.runtime import usage
 
 
 def relay(*, wants_usage: bool = False, choices: int = 1) -> Relay:

@@ -13,8 +13,8 @@ from pathlib import Path
 
 from helexa.protocol.errors import HelexaError, ModelUnknown
 from helexa.protocol.ids import ModelId
+from helexa.protocol.openai import usage
 from helexa.protocol.work import Modality, Usage, WorkloadClass
-from helexa.runtime import usage
 from helexa.runtime.contract import (
     Capabilities,
     ChildRequest,

@@ -13,8 +13,8 @@ from typing import Final
 import msgspec
 
 from helexa.protocol import sse
+from helexa.protocol.openai import usage as counts
 from helexa.protocol.work import Usage
-from helexa.runtime import usage as counts
 
 _KEY: Final = b'"usage"'
 

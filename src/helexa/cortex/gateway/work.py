@@ -31,10 +31,10 @@ from helexa.protocol.errors import (
     RequestRejected,
 )
 from helexa.protocol.ids import ModelId
+from helexa.protocol.openai.body import typed
 from helexa.protocol.openai.requests import Generation, Head
 from helexa.protocol.routing import RouteHints
 from helexa.protocol.work import Usage, WorkloadClass
-from helexa.runtime.body import typed
 from helexa.util.asgi import (
     App,
     BodyTooBig,

@@ -31,8 +31,8 @@ from helexa.protocol.errors import (
     RuntimeRefused,
     UpstreamTimeout,
 )
+from helexa.protocol.openai import body as bodies
 from helexa.protocol.work import Usage, WorkloadClass
-from helexa.runtime import body as bodies
 from helexa.runtime.contract import ChildRequest, Endpoint, ReplicaSpec
 from helexa.util.background import background
 from helexa.util.upstream import (

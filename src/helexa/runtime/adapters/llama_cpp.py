@@ -15,8 +15,9 @@ from collections.abc import Mapping, Sequence
 from typing import Final, assert_never
 
 from helexa.protocol.errors import HelexaError
+from helexa.protocol.openai import usage
 from helexa.protocol.work import Modality, Usage, WorkloadClass
-from helexa.runtime import footprint, usage
+from helexa.runtime import footprint
 from helexa.runtime.contract import (
     Capabilities,
     ChildRequest,

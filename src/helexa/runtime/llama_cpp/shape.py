@@ -11,8 +11,8 @@ from typing import Any, Final
 import msgspec
 
 from helexa.protocol.errors import BodyMalformed, ModalityUnsupported, RequestRejected
+from helexa.protocol.openai import body as bodies
 from helexa.protocol.work import Modality
-from helexa.runtime import body as bodies
 from helexa.runtime.contract import Capabilities, ChildRequest, Endpoint, ReplicaSpec
 from helexa.runtime.llama_cpp import steering
 

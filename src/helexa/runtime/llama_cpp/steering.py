@@ -20,7 +20,7 @@ from typing import Any, Final
 import msgspec
 
 from helexa.protocol.errors import BodyMalformed, CapabilityMissing, RequestRejected
-from helexa.runtime import body as bodies
+from helexa.protocol.openai import body as bodies
 from helexa.runtime.contract import ChildRequest, ReplicaSpec
 
 OPENING: Final = "tool_call_opening"

@@ -1,4 +1,4 @@
-"""A client's JSON body, opened no further than an adapter must.
+"""A JSON body, opened no further than its reader must.
 
 Only what the engine would misunderstand is decoded. All other fields stay the
 client's own bytes, in the client's order: helexa passes a request on, it does

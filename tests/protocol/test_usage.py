@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from helexa.protocol.openai.usage import read
 from helexa.protocol.work import Usage
-from helexa.runtime.usage import read
 
 
 def test_cached_is_taken_out_of_the_prompt_and_reasoning_out_of_the_completion() -> None:
