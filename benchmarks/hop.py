@@ -16,7 +16,6 @@ import time
 from pathlib import Path
 
 import anyio
-import msgspec
 import uvloop
 
 from helexa.cortex.accounts.keys import open_keys
@@ -24,7 +23,7 @@ from helexa.cortex.gateway.app import gateway
 from helexa.cortex.orchestrator import policies
 from helexa.cortex.orchestrator.neurons import Neurons, Timing, Way
 from helexa.cortex.settings import CortexSettings
-from helexa.protocol.errors import ErrorBody, ErrorEnvelope
+from helexa.protocol.errors import http_refusal
 from helexa.protocol.ids import ModelId, NodeId, OperatorId
 from helexa.protocol.messages import Register
 from helexa.protocol.work import (
@@ -41,14 +40,6 @@ from helexa.util.sockets import Address, listen_tcp
 from helexa.util.upstream import Pool, Tcp
 
 MODEL = ModelId("m")
-
-
-def error_body(status: int, message: str) -> bytes:
-    return msgspec.json.encode(
-        ErrorEnvelope(
-            ErrorBody(message=message, type="invalid_request_error", code=f"http_{status}")
-        )
-    )
 
 
 def one_neuron() -> Register:
@@ -91,7 +82,7 @@ async def main(port: int, upstream_port: int, home: Path) -> None:
                 app,
                 [listen_tcp(Address("127.0.0.1", port))],
                 ServerLimits(),
-                error_body=error_body,
+                error_body=http_refusal,
                 shutdown_grace_s=0,
             ):
                 collector.calm()  # As `helexa cortex` does when it serves.

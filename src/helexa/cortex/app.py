@@ -17,8 +17,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
-import msgspec
-
 import helexa
 from helexa.cortex.accounts.keys import Keys, open_keys
 from helexa.cortex.gateway.app import gateway
@@ -36,7 +34,7 @@ from helexa.mesh.node import MeshNode
 from helexa.mesh.sticky import sticky_port
 from helexa.mesh.transport import TransportSettings
 from helexa.mesh.transports import iroh
-from helexa.protocol.errors import ErrorBody, ErrorEnvelope
+from helexa.protocol.errors import http_refusal
 from helexa.protocol.ids import NodeId, OperatorId
 from helexa.protocol.messages import Hello, Role
 from helexa.protocol.version import VERSION, VERSION_MIN
@@ -131,7 +129,7 @@ async def running(
                         apps[role](),
                         listeners,
                         limits,
-                        error_body=_error_body,
+                        error_body=http_refusal,
                         shutdown_grace_s=settings.shutdown_grace_s if role == "gateway" else 1.0,
                     )
                 )
@@ -250,11 +248,3 @@ def _run_facts(cortex: Cortex) -> dict[str, Any]:
         "orchestrator_url": cortex.orchestrator_url,
         "portal_urls": cortex.portal_urls,
     }
-
-
-def _error_body(status: int, message: str) -> bytes:
-    """For what the HTTP server refuses before any application sees it."""
-    kind = "invalid_request_error" if status < 500 else "server_error"
-    return msgspec.json.encode(
-        ErrorEnvelope(ErrorBody(message=message, type=kind, code=f"http_{status}"))
-    )

@@ -18,7 +18,6 @@ from typing import Any, Final, TypeAlias
 
 import anyio
 import anyio.to_thread
-import msgspec
 import psutil
 
 import helexa
@@ -43,7 +42,7 @@ from helexa.neuron.serving.work_socket import NAME, WorkPaths
 from helexa.neuron.settings import NeuronSettings
 from helexa.neuron.supervisor.roster import Roster, World
 from helexa.neuron.supervisor.run_folder import run_folder
-from helexa.protocol.errors import ErrorBody, ErrorEnvelope, HelexaError, NotAllowed
+from helexa.protocol.errors import HelexaError, NotAllowed, http_refusal
 from helexa.protocol.ids import NodeId, OperatorId
 from helexa.protocol.messages import ExecuteRequest, Hello, Role, Wire
 from helexa.protocol.version import VERSION, VERSION_MIN
@@ -293,14 +292,9 @@ def _serving(settings: NeuronSettings, app: App, sockets: list[socket.socket]) -
         app,
         sockets,
         ServerLimits(),
-        error_body=_error_body,
+        error_body=http_refusal,
         shutdown_grace_s=settings.shutdown_grace_s,
     )
-
-
-def _error_body(status: int, message: str) -> bytes:
-    kind = "server_error" if status >= 500 else "invalid_request_error"
-    return msgspec.json.encode(ErrorEnvelope(ErrorBody(message=message, type=kind)))
 
 
 def _load(roster: Roster, memory: budget.Memory, sequence: int, uptime_s: float) -> Load:

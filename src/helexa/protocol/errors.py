@@ -365,6 +365,14 @@ def envelope(error: HelexaError) -> bytes:
     return msgspec.json.encode(ErrorEnvelope(body_of(error)))
 
 
+def http_refusal(status: int, message: str) -> bytes:
+    """The same body for what an HTTP server refuses before any of our code sees a request."""
+    kind = "invalid_request_error" if status < 500 else "server_error"
+    return msgspec.json.encode(
+        ErrorEnvelope(ErrorBody(message=message, type=kind, code=f"http_{status}"))
+    )
+
+
 def in_band(error: HelexaError) -> bytes:
     """The SSE event that ends a stream which cannot go on: the same envelope, in `data:`."""
     return b"data: " + envelope(error) + b"\n\n"
