@@ -6,7 +6,9 @@ retyped field cannot hide behind one.
 
 from __future__ import annotations
 
+from helexa.protocol import gossip as g
 from helexa.protocol import messages as m
+from helexa.protocol import records as r
 from helexa.protocol import work as w
 
 NODE, OPERATOR = "ab" * 32, "cd" * 32
@@ -97,4 +99,25 @@ EXAMPLES = (
     m.Drain(enabled=False),
     m.RequestCapabilities(),
     m.RequestHealth(),
+    m.ReportOffers(
+        offers=(
+            r.Offer(
+                model="org/model",
+                digest="sha256:ab",
+                classes=(w.WorkloadClass.CHAT_INTERACTIVE,),
+                context_tokens=4_096,
+                slots=4,
+                free=2,
+                ready=True,
+                tokens_per_s=12.5,
+                tools=True,
+                price=w.Price(prompt_uncached=1, completion=2),
+            ),
+        ),
+        withheld=(
+            m.Withheld(reason="lend_classes", models=("m",), classes=(w.WorkloadClass.EMBEDDING,)),
+        ),
+    ),
+    g.Probe(nonce=7, records=(b"r",)),
+    g.Ack(nonce=7),
 )

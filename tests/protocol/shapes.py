@@ -39,6 +39,8 @@ def values(kind):
             return FLOATS
         case inspect.StrType():
             return TEXT
+        case inspect.BytesType():
+            return st.binary(max_size=40)
         case inspect.NoneType():
             return st.none()
         case _:

@@ -36,7 +36,13 @@ SECTIONS: Final[Mapping[str, type[msgspec.Struct]]] = {
 MODEL_SECTION: Final = "neuron.models"
 """`[neuron.models.NAME]`: the one section whose tables an operator names."""
 
-_NOT_SET_BY_NAME: Final = {"cortex.home", "neuron.home", "neuron.models"}
+_NOT_SET_BY_NAME: Final = {
+    "cortex.home",
+    "cortex.mesh",
+    "cortex.federation",
+    "neuron.home",
+    "neuron.models",
+}
 """Made from other settings: a role's folder lies in `home`, models have sections of their own."""
 
 _SIZES: Final = {

@@ -11,6 +11,67 @@ from msgspec import Meta
 from helexa.util.sockets import Address
 
 
+class MeshSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """How a cortex finds other nodes and whom it lets in: `[mesh]`."""
+
+    join: tuple[str, ...] = ()
+    """Tickets of cortexes to begin with."""
+    dns: tuple[str, ...] = ()
+    """Names whose TXT records hold tickets: the only look-up outside the network, off unless named."""
+    lan: bool = True
+    """Be found, and find, by multicast DNS; never on a socket that is bound to loopback."""
+    preset: str = "wan"
+    """Timing of membership: `wan`, `lan` or `loopback`."""
+    transports: tuple[str, ...] = ("tls", "iroh")
+    """Opened and dialled, best first."""
+    admission: str = "open"
+    """Other cortexes: `open`, `invite`, `approve` or `closed`."""
+    neurons: str = "lan"
+    """Neurons: as `admission`, or `lan`, which lets in those of this host and its networks."""
+    allow: tuple[str, ...] = ()
+    """Operators or nodes that are let in whatever the modes say."""
+    deny: tuple[str, ...] = ()
+    """Operators or nodes that never are; beats every other rule."""
+    trust: tuple[str, ...] = ()
+    """Operators or nodes that are let in and trusted."""
+    members_max: Annotated[int, Meta(ge=16, le=65_536)] = 16_384
+
+
+class FederationSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """What is served for other operators and what is asked of them: `[federation]`.
+
+    Lists of patterns: `*` and `?` as in file names; with a leading `!` what
+    matches is out, and beats the others; an empty list, or one of `!` patterns
+    alone, takes the rest.
+    """
+
+    lend_to: str = "trusted"
+    """The lowest trust level whose requests are served here: known, trusted, own; `nobody`."""
+    lend_classes: tuple[str, ...] = ()
+    lend_models: tuple[str, ...] = ()
+    lend_regions: tuple[str, ...] = ()
+    """Regions of the asking cortex."""
+    lend_concurrency: Annotated[int, Meta(ge=0, le=100_000)] = 64
+    """Requests of one operator at once; the next is refused with 429."""
+    lend_rate_per_minute: Annotated[int, Meta(ge=0, le=10_000_000)] = 6_000
+    """Requests of one operator; 0 sets no limit."""
+    price_prompt: Annotated[int, Meta(ge=0)] = 0
+    """Nano-credits a token that other operators are asked for."""
+    price_completion: Annotated[int, Meta(ge=0)] = 0
+    borrow_from: str = "trusted"
+    """The lowest trust level of cortexes that may be asked; `nobody`."""
+    borrow_classes: tuple[str, ...] = ()
+    borrow_models: tuple[str, ...] = ()
+    borrow_regions: tuple[str, ...] = ()
+    """Regions of the serving cortex: requests never go elsewhere."""
+    borrow_price_max: Annotated[int, Meta(ge=0)] | None = None
+    """Nano-credits a token, of either kind."""
+    order: str = "local_first"
+    """`local_first`, `cheapest` or `fastest`."""
+    hops_max: Annotated[int, Meta(ge=0, le=8)] = 1
+    """Cortexes that a request may pass after the one it came to; 0 turns borrowing off."""
+
+
 class CortexSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Resolved: addresses parsed, folders absolute. A role is on when its socket is given."""
 
@@ -43,3 +104,5 @@ class CortexSettings(msgspec.Struct, frozen=True, kw_only=True):
     """A neuron silent for this long gets no new requests: four missed reports."""
     shutdown_grace_s: Annotated[float, Meta(ge=0, le=3600)] = 30.0
     relays: tuple[str, ...] = ()
+    mesh: MeshSettings = MeshSettings()
+    federation: FederationSettings = FederationSettings()

@@ -20,7 +20,10 @@ from typing import TypeAlias
 
 import msgspec
 
+from helexa.protocol.base import Message
+from helexa.protocol.gossip import Gossip
 from helexa.protocol.ids import ModelId, NodeId, OperatorId, RequestId
+from helexa.protocol.records import Offer
 from helexa.protocol.work import (
     DataPath,
     Load,
@@ -29,10 +32,6 @@ from helexa.protocol.work import (
     NeuronDescriptor,
     WorkloadClass,
 )
-
-
-class Message(msgspec.Struct, frozen=True, kw_only=True, tag_field="t"):
-    """Frozen, keyword-only, tagged. Subclasses name their own tag."""
 
 
 class Role(enum.Enum):
@@ -53,6 +52,10 @@ class Hello(Message, frozen=True, kw_only=True, tag="hello"):
     agent: str = ""
     """Program and version, for logs."""
     operator: OperatorId = OperatorId("")
+    certificate: bytes = b""
+    """Sealed `Certificate` behind `operator`; without one a node is its own operator."""
+    invite: bytes = b""
+    """Sealed `Invite` of the receiver, where the sender was given one."""
 
 
 class Ok(Message, frozen=True, kw_only=True, tag="ok"):
@@ -200,6 +203,28 @@ class CortexDescriptor(msgspec.Struct, frozen=True, kw_only=True):
     name: str = ""
 
 
+class Withheld(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What a cortex does not serve for the reader, and which of its rules says so."""
+
+    reason: str
+    models: tuple[ModelId, ...] = ()
+    """Empty: all."""
+    classes: tuple[WorkloadClass, ...] = ()
+    """Empty: all."""
+
+
+class ReportOffers(Message, frozen=True, kw_only=True, tag="cortex.offers"):
+    """Told when a session between cortexes begins and on every change, at most once a second.
+
+    What the sender would serve for this one reader: it replaces what the
+    sender's record says to everybody. Nothing offered and nothing withheld
+    means that the sender serves nothing at all now.
+    """
+
+    offers: tuple[Offer, ...] = ()
+    withheld: tuple[Withheld, ...] = ()
+
+
 Wire: TypeAlias = (
     Hello
     | Ok
@@ -219,4 +244,6 @@ Wire: TypeAlias = (
     | Drain
     | RequestCapabilities
     | RequestHealth
+    | ReportOffers
+    | Gossip
 )
