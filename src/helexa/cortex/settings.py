@@ -17,7 +17,7 @@ class MeshSettings(msgspec.Struct, frozen=True, kw_only=True):
     join: tuple[str, ...] = ()
     """Tickets of cortexes to begin with."""
     dns: tuple[str, ...] = ()
-    """Names whose TXT records hold tickets: the only look-up outside the network, off unless named."""
+    """Names whose TXT records hold tickets: the only look-up outside the LAN."""
     lan: bool = True
     """Be found, and find, by multicast DNS; never on a socket that is bound to loopback."""
     preset: str = "wan"
