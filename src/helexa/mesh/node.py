@@ -15,8 +15,10 @@ from dataclasses import dataclass
 from typing import Final, Protocol
 
 import anyio
+import msgspec
 from anyio.abc import TaskGroup
 
+from helexa.mesh.dialler import Dialler
 from helexa.mesh.handshake import CloseCode, HandshakeFailed
 from helexa.mesh.identity import NodeKey
 from helexa.mesh.session import (
@@ -50,6 +52,8 @@ STEADY_S: Final = 5.0
 LINKS_MAX: Final = 4_096
 GREETING_MAX: Final = 128
 """Accepted links that have not said Hello yet: where a stranger costs most and is worth least."""
+LINKS_PER_PEER_MAX: Final = 8
+"""One is used; the others are a dial from each side, and those of a peer that keeps crashing."""
 
 
 class Host(Protocol):
@@ -87,6 +91,19 @@ class Dial:
     """On the event loop's clock."""
 
 
+_UNWELL: Final = frozenset({None, CloseCode.SILENT, CloseCode.STALLED})
+"""Ends that speak against the path: nobody said goodbye, or nothing came through."""
+
+
+class _Outcome:
+    """What became of a dial, told by the task that lives with its session."""
+
+    def __init__(self) -> None:
+        self.known = anyio.Event()
+        self.session: Session | None = None
+        self.error: Exception | None = None
+
+
 class MeshNode:
     """Made by `running`."""
 
@@ -106,6 +123,7 @@ class MeshNode:
         self.transports = transports
         self.sessions: set[Session] = set()
         self.dials: list[Dial] = []
+        self.dialler = Dialler(transports)
         self._hello = hello
         self._host = host
         self._silence_max_s = silence_max_s
@@ -114,6 +132,8 @@ class MeshNode:
         self._jitter = jitter
         self._inbound = 0
         self._greeting = 0
+        self._by_peer: dict[NodeId, list[Session]] = {}
+        self._tasks: TaskGroup
 
     @classmethod
     @asynccontextmanager
@@ -149,8 +169,9 @@ class MeshNode:
                 jitter=jitter,
             )
             async with background() as tasks:
-                for transport in live.values():
-                    tasks.start_soon(node._accept, transport, tasks)
+                node._tasks = tasks
+                for name, transport in live.items():
+                    tasks.start_soon(node._accept, name, transport, tasks)
                 yield node
 
     def ticket(self) -> Ticket:
@@ -179,25 +200,49 @@ class MeshNode:
             self.dials.remove(dial)
 
     async def dial(self, ticket: Ticket, *, timeout_s: float = DIAL_S) -> Link:
-        """A link by the first transport of the ticket that makes one. Raises DialFailed."""
-        reasons = []
-        for name, addresses in ticket.addresses.items():
-            transport = self.transports.get(name)
-            if transport is not None:
-                try:
-                    return await transport.dial(ticket.node, addresses, timeout_s=timeout_s)
-                except DialFailed as error:
-                    reasons.append(f"{name}: {error}")
-        if not reasons:
-            offered, ours = ", ".join(ticket.addresses) or "none", ", ".join(self.transports)
-            raise DialFailed(f"the ticket offers the transports {offered}; open here: {ours}")
-        raise DialFailed("; ".join(reasons))
+        """A link by the best path that both have. Raises DialFailed."""
+        return (await self.dialler.dial(ticket, timeout_s=timeout_s))[1]
+
+    async def connect(self, ticket: Ticket, *, timeout_s: float = DIAL_S) -> Session:
+        """The session with that node, made now where none stands.
+
+        It lives with the node's own host until it ends or is closed; nobody
+        dials again. Raises DialFailed, HandshakeFailed or LinkClosed.
+        """
+        standing = self.session_with(ticket.node)
+        if standing is not None:
+            return standing
+        name, link = await self.dialler.dial(ticket, timeout_s=timeout_s)
+        outcome = _Outcome()
+        self._tasks.start_soon(self._live, name, link, ticket, outcome)
+        await outcome.known.wait()
+        if outcome.session is None:
+            raise outcome.error or LinkClosed("the session ended")
+        return outcome.session
+
+    def session_with(self, peer: NodeId) -> Session | None:
+        """The newest session with that peer that has not ended, or None."""
+        for session in reversed(self._by_peer.get(peer, ())):
+            if session.ended is None:
+                return session
+        return None
+
+    async def _live(self, name: str, link: Link, ticket: Ticket, outcome: _Outcome) -> None:
+        try:
+            async with self._session(name, link, self._host, ticket.invite) as session:
+                outcome.session = session
+                outcome.known.set()
+                await self._attend(session, self._host)
+        except (HandshakeFailed, LinkClosed) as error:
+            outcome.error = error
+        finally:
+            outcome.known.set()
 
     async def _once(self, dial: Dial, host: Host) -> tuple[str, float]:
         """One dial and the session that came of it: why it is over, and how long it lived."""
         try:
-            link = await self.dial(dial.ticket, timeout_s=DIAL_S)
-            async with self._session(link, host) as session:
+            name, link = await self.dialler.dial(dial.ticket, timeout_s=DIAL_S)
+            async with self._session(name, link, host, dial.ticket.invite) as session:
                 dial.session, dial.connected_since_s = session, anyio.current_time()
                 log.info("connected", extra={"peer": session.peer, "at": link.remote_address})
                 reason = await self._attend(session, host)
@@ -207,21 +252,22 @@ class MeshNode:
         finally:
             dial.session = dial.connected_since_s = None
 
-    async def _accept(self, transport: Transport, tasks: TaskGroup) -> None:
+    async def _accept(self, name: str, transport: Transport, tasks: TaskGroup) -> None:
         with suppress(LinkClosed):
             while True:
                 link = await transport.accept()
-                if self._inbound >= self._links_max or self._greeting >= GREETING_MAX:
+                full = self._inbound >= self._links_max or self._greeting >= GREETING_MAX
+                if full or len(self._by_peer.get(link.peer, ())) >= LINKS_PER_PEER_MAX:
                     await link.close(CloseCode.BUSY, "this node has as many links as it takes")
                     continue
                 self._inbound += 1
                 self._greeting += 1
-                tasks.start_soon(self._receive, link)
+                tasks.start_soon(self._receive, name, link)
 
-    async def _receive(self, link: Link) -> None:
+    async def _receive(self, name: str, link: Link) -> None:
         greeting = 1
         try:
-            async with self._session(link, self._host) as session:
+            async with self._session(name, link, self._host) as session:
                 self._greeting -= greeting
                 greeting = 0
                 await self._attend(session, self._host)
@@ -232,19 +278,30 @@ class MeshNode:
             self._inbound -= 1
 
     @asynccontextmanager
-    async def _session(self, link: Link, host: Host) -> AsyncIterator[Session]:
+    async def _session(
+        self, name: str, link: Link, host: Host, invite: bytes = b""
+    ) -> AsyncIterator[Session]:
+        hello = msgspec.structs.replace(self._hello, invite=invite) if invite else self._hello
         async with Session.running(
             link,
-            self._hello,
+            hello,
             host.on_message,
             host.on_stream,
             silence_max_s=self._silence_max_s,
+            transport=name,
         ) as session:
             self.sessions.add(session)
+            beside = self._by_peer.setdefault(session.peer, [])
+            beside.append(session)
             try:
                 yield session
             finally:
                 self.sessions.discard(session)
+                beside.remove(session)
+                if not beside:
+                    self._by_peer.pop(session.peer, None)
+                if session.ended is not None and session.ended.code in _UNWELL:
+                    self.dialler.distrust(session.peer, name)
 
     async def _attend(self, session: Session, host: Host) -> str:
         try:

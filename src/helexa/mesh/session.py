@@ -99,8 +99,10 @@ class Session:
         on_message: OnMessage,
         on_stream: OnStream,
         tasks: TaskGroup,
+        transport: str = "",
     ) -> None:
         self.link = link
+        self.transport = transport
         self.peer = link.peer
         self.dialled = link.dialled
         self.hello = greeting.hello
@@ -128,6 +130,7 @@ class Session:
         *,
         silence_max_s: float = SILENCE_MAX_S,
         handshake_s: float = HANDSHAKE_S,
+        transport: str = "",
     ) -> AsyncIterator[Session]:
         """Yield after the handshake; the link is closed when the block ends.
 
@@ -140,7 +143,7 @@ class Session:
         try:
             greeting = await shake_hands(link, hello, timeout_s=handshake_s)
             async with background() as tasks:
-                session = cls(link, greeting, on_message, on_stream, tasks)
+                session = cls(link, greeting, on_message, on_stream, tasks, transport)
                 tasks.start_soon(session._follow)
                 tasks.start_soon(session._write, silence_max_s)
                 tasks.start_soon(session._read)
@@ -186,6 +189,11 @@ class Session:
     async def tell(self, message: Wire, *, re: int = 0) -> None:
         """Return when the message is on its way; nothing says that it arrived."""
         await self._send(self._encode(message, re=re))
+
+    def tell_or_drop(self, message: Wire) -> None:
+        """As `tell`, without waiting: dropped where the peer reads too slowly or is gone."""
+        if self.ended is None:
+            self._send_or_drop(message)
 
     async def open_data(self, request: ExecuteRequest) -> Stream:
         """A stream for one request's bytes. The caller ends it with `abort()` in a finally."""

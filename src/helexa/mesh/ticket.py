@@ -38,24 +38,31 @@ class TicketMalformed(Exception):
 Addresses: TypeAlias = Annotated[list[str], Meta(max_length=ADDRESSES_MAX)]
 
 
-class _Body(msgspec.Struct, frozen=True, kw_only=True):
+class _Body(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     n: bytes
     """Node id, raw: half the length of its digits."""
     a: Annotated[
         dict[str, Annotated[list[str], Meta(max_length=ADDRESSES_MAX)]], Meta(max_length=8)
     ]
+    i: Annotated[bytes, Meta(max_length=1_024)] = b""
+    """A sealed invite."""
 
 
 class Ticket(msgspec.Struct, frozen=True, kw_only=True):
-    """`addresses` by transport name, best first."""
+    """`addresses` by transport name, best first.
+
+    With a sealed `invite` the ticket is a secret: whoever holds it is let in.
+    """
 
     node: NodeId
     addresses: dict[str, tuple[str, ...]]
+    invite: bytes = b""
 
     def __str__(self) -> str:
         body = _Body(
             n=bytes.fromhex(self.node),
             a={name: list(some[:ADDRESSES_MAX]) for name, some in self.addresses.items()},
+            i=self.invite,
         )
         payload = bytes((_VERSION,)) + msgspec.msgpack.encode(body)
         return PREFIX + _spell(payload + _checksum(payload))
@@ -78,7 +85,9 @@ class Ticket(msgspec.Struct, frozen=True, kw_only=True):
         if not is_node_id(node):
             raise TicketMalformed(f"the ticket names a node by {len(body.n)} bytes instead of 32")
         return cls(
-            node=NodeId(node), addresses={name: tuple(some) for name, some in body.a.items()}
+            node=NodeId(node),
+            addresses={name: tuple(some) for name, some in body.a.items()},
+            invite=body.i,
         )
 
 
