@@ -20,7 +20,7 @@ def networks() -> tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...]:
             try:
                 host = ipaddress.ip_address(one.address.partition("%")[0])
                 # psutil spells an IPv6 mask as an address.
-                bits = bin(int(ipaddress.ip_address(one.netmask))).count("1")
+                bits = int(ipaddress.ip_address(one.netmask)).bit_count()
             except ValueError:
                 continue
             # A provider's public subnet is full of strangers' machines.
