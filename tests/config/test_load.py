@@ -169,6 +169,23 @@ def test_every_problem_is_told_at_once_each_with_its_line(tmp_path: Path) -> Non
         ("[neuron]\nlabels = { rack = 3 }", "3 is not a text in quotes"),
         ("[neuron]\npreload = ['../x']", "cannot name a model"),
         ("[neuron]\nmodels_dir = ''", "names no folder"),
+        ("[mesh]\njoin = ['helexaxx']", ":2: mesh.join: not a ticket"),
+        ("[mesh]\ndns = ['a..b']", ":2: mesh.dns: 'a..b' is not a domain name"),
+        ("[mesh]\npreset = 'fast'", "accepted: one of wan, lan, loopback"),
+        ("[mesh]\ntransports = ['carrier-pigeon']", "'carrier-pigeon' is not a choice"),
+        ("[mesh]\ntransports = ['memory']", "'memory' is not a choice"),
+        ("[mesh]\nadmission = 'lan'", "one of open, invite, approve, closed"),
+        ("[mesh]\nneurons = 'all'", "one of open, lan, invite, approve, closed"),
+        ("[mesh]\ndeny = ['abc']", "'abc' is not an id; accepted: a list, each the id of"),
+        ("[mesh]\nmembers_max = 1", "from 16 to 65536"),
+        ("[mesh]\nlend_to = 'own'", "did you mean federation.lend_to?"),
+        ("[federation]\nlend_to = 'denied'", "one of nobody, known, trusted, own"),
+        ("[federation]\nlend_classes = ['chat-*']", "'chat-*' matches nothing; accepted: a list"),
+        ("[federation]\nlend_models = ['a b']", "'a b' is not a pattern"),
+        ("[federation]\nlend_models = ['!!a']", "'!!a' is not a pattern"),
+        ("[federation]\nborrow_regions = ['!']", "'!' is not a pattern"),
+        ("[federation]\nborrow_price_max = -1", "accepted: a whole number, 0 or more"),
+        ("[federation]\nhops_max = 9", "from 0 to 8"),
         ("a = ", "is not TOML"),
         ("a = " + "[" * 20_000, "is not TOML"),
         ("#" * 300_000, "accepted are at most"),
@@ -263,6 +280,61 @@ def test_conflicts_of_roles_that_do_not_start_do_no_harm() -> None:
 def test_a_cortex_that_loses_neurons_between_two_reports_is_refused() -> None:
     (line,) = refusal(flag("cortex.health_every_s", "5"), roles=("cortex",))
     assert "lost_after_s (4) must be above health_every_s (5)" in line
+
+
+OTHER = "ab" * 32
+
+
+def test_mesh_and_federation_become_parts_of_the_cortex_s_settings(tmp_path: Path) -> None:
+    file = file_with(
+        tmp_path,
+        f"[mesh]\nlan = false\nallow = ['{OTHER.upper()}']\n"
+        "[federation]\nlend_classes = ['!chat_*', 'embedding']\n",
+    )
+    config = load(
+        flag("mesh.admission", "invite"),
+        {"HELEXA_FEDERATION_BORROW_PRICE_MAX": "20", "HELEXA_MESH_DNS": "a.example,b.example."},
+        file=file,
+        roles=("cortex",),
+    )
+    mesh, federation = config.cortex.mesh, config.cortex.federation
+    assert (mesh.lan, mesh.admission, mesh.allow) == (False, "invite", (OTHER,))
+    assert mesh.dns == ("a.example", "b.example")
+    assert federation.lend_classes == ("!chat_*", "embedding")
+    assert federation.borrow_price_max == 20
+    assert str(config.origin("federation.lend_classes")) == f"{file}:5"
+
+
+def test_neurons_are_kept_off_the_lan_by_a_flag_of_their_own() -> None:
+    config = load(flag("neuron.lan", "false"), {})
+    assert (config.neuron.lan, config.cortex.mesh.lan) == (False, True)
+
+
+def test_who_is_denied_and_trusted_at_once_is_a_refusal(tmp_path: Path) -> None:
+    file = file_with(tmp_path, f"[mesh]\ndeny = ['{OTHER}']\ntrust = ['{OTHER}']\n")
+    (line,) = refusal(file=file, roles=("cortex",))
+    assert line.startswith(f"{file}:3: mesh.trust: abababab")
+    assert f"is in mesh.deny too ({file}:2)" in line
+
+
+def test_a_mesh_without_transports_is_refused() -> None:
+    (line,) = refusal({}, {"HELEXA_MESH_TRANSPORTS": ""}, roles=("cortex",))
+    assert line.startswith("HELEXA_MESH_TRANSPORTS: mesh.transports: names no transport")
+
+
+def test_the_mesh_socket_takes_a_tcp_port_too_where_a_transport_needs_one() -> None:
+    flags = {
+        **flag("cortex.gateway_socket", "127.0.0.1:9050"),
+        **flag("cortex.mesh_socket", "0.0.0.0:9050"),
+    }
+    (line,) = refusal(flags, roles=("cortex",))
+    assert "cortex.mesh_socket: 0.0.0.0:9050 is already taken by cortex.gateway_socket" in line
+    config = load(flags, {"HELEXA_MESH_TRANSPORTS": "iroh"}, roles=("cortex",))
+    assert config.cortex.mesh.transports == ("iroh",)
+
+
+def test_variables_that_steer_the_tests_are_left_alone() -> None:
+    assert load({}, {"HELEXA_TEST_ANYTHING": "off"}).cortex.queue_max == 1024
 
 
 @pytest.mark.parametrize("key", sorted(SETTINGS))

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -24,15 +24,22 @@ ANY_PORTS = (
 )
 
 
+UNSEEN = {"HELEXA_MESH_LAN": "false", "HELEXA_NEURON_LAN": "false"}
+"""Tests run side by side, and the nodes of one are none of another's business."""
+
+
 class Node:
     """One `helexa ...` process and the events it printed."""
 
-    def __init__(self, arguments: list[str], *, cwd: Path) -> None:
+    def __init__(
+        self, arguments: list[str], *, cwd: Path, environment: Mapping[str, str] = UNSEEN
+    ) -> None:
         self.arguments = arguments
         self._log = (cwd / f"stderr-{arguments[0]}-{os.urandom(4).hex()}.log").open("w+b")
         self.process = subprocess.Popen(
             [sys.executable, "-m", "helexa", *arguments, "--json"],
             cwd=cwd,
+            env={**os.environ, **environment},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=self._log,
@@ -115,8 +122,9 @@ def wait_gone(processes: list[psutil.Process], timeout_s: float = 15.0) -> None:
 
 
 @contextmanager
-def started(*arguments: str, cwd: Path) -> Iterator[Node]:
-    node = Node(list(arguments), cwd=cwd)
+def started(*arguments: str, cwd: Path, environment: Mapping[str, str] = UNSEEN) -> Iterator[Node]:
+    """`environment` beside that of the tests; an empty one lets the node use the LAN."""
+    node = Node(list(arguments), cwd=cwd, environment=environment)
     try:
         yield node
     finally:

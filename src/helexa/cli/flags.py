@@ -96,7 +96,7 @@ def _metavar(setting: Setting) -> str:
 def _help(setting: Setting) -> str:
     text = setting.help.rstrip(".")
     if isinstance(setting.kind, Switch):
-        return "leave out the demonstration models" if "demo" in setting.name else text
+        return setting.off or text
     if setting.is_list:
         text += " (repeatable)"
     default = setting.default_words

@@ -18,18 +18,22 @@ from typing import Any, Final
 import msgspec
 from msgspec import Meta
 
-from helexa.config import kinds
+from helexa.config import kinds, names
 from helexa.config.node import NodeSettings, UpSettings
 from helexa.config.words import WORDS
 from helexa.cortex.orchestrator import policies
-from helexa.cortex.settings import CortexSettings
+from helexa.cortex.settings import CortexSettings, FederationSettings, MeshSettings
+from helexa.mesh import transports
 from helexa.neuron.settings import ModelSettings, NeuronSettings
+from helexa.protocol.work import WorkloadClass
 from helexa.util import logs
 from helexa.util.sockets import Address
 
 SECTIONS: Final[Mapping[str, type[msgspec.Struct]]] = {
     "": NodeSettings,
     "cortex": CortexSettings,
+    "mesh": MeshSettings,
+    "federation": FederationSettings,
     "neuron": NeuronSettings,
     "up": UpSettings,
 }
@@ -52,19 +56,54 @@ _SIZES: Final = {
     "neuron.memory_limit",
     "neuron.memory_reserve",
 }
+_CLASS: Final = names.pattern(
+    "a workload class", "chat_*", tuple(one.value for one in WorkloadClass)
+)
+_MODEL: Final = names.pattern("a model's name", "team/*")
+_PLACE: Final = names.pattern("a region", "eu-*")
+_TRANSPORT: Final = kinds.Choice(
+    tuple(
+        sorted(
+            module.name
+            for module in pkgutil.iter_modules(transports.__path__)
+            # The last one reaches nothing outside its own process.
+            if not module.name.startswith("_") and module.name != "memory"
+        )
+    )
+)
 _ITEMS: Final[Mapping[str, kinds.Kind]] = {
     "cortex.relays": kinds.Url(),
+    "mesh.join": kinds.Ticket(),
+    "mesh.dns": names.HOST_NAME,
+    "mesh.transports": _TRANSPORT,
+    "mesh.allow": names.KEY_ID,
+    "mesh.deny": names.KEY_ID,
+    "mesh.trust": names.KEY_ID,
+    "federation.lend_classes": _CLASS,
+    "federation.lend_models": _MODEL,
+    "federation.lend_regions": _PLACE,
+    "federation.borrow_classes": _CLASS,
+    "federation.borrow_models": _MODEL,
+    "federation.borrow_regions": _PLACE,
+    "neuron.transports": _TRANSPORT,
     "neuron.relays": kinds.Url(),
     "neuron.cortexes": kinds.Ticket(),
     "neuron.preload": kinds.ModelName(),
     "up.models": kinds.ModelName(),
 }
+_LEVELS: Final = ("nobody", "known", "trusted", "own")
 _CHOICES: Final[Mapping[str, tuple[str, ...]]] = {
     "log_level": logs.LEVELS,
     "log_format": logs.FORMATS,
     "cortex.policy": tuple(
         sorted(module.name for module in pkgutil.iter_modules(policies.__path__))
     ),
+    "mesh.preset": ("wan", "lan", "loopback"),
+    "mesh.admission": ("open", "invite", "approve", "closed"),
+    "mesh.neurons": ("open", "lan", "invite", "approve", "closed"),
+    "federation.lend_to": _LEVELS,
+    "federation.borrow_from": _LEVELS,
+    "federation.order": ("local_first", "cheapest", "fastest"),
 }
 
 
@@ -80,6 +119,8 @@ class Setting:
     flag: str = ""
     default_words: str = ""
     example: Any = None
+    off: str = ""
+    """What the flag of a switch that is on by default does."""
 
     @property
     def key(self) -> str:
@@ -130,6 +171,7 @@ def _of_struct(section: str, struct: type[msgspec.Struct]) -> Iterator[Setting]:
             flag=words.flag,
             default_words=words.default,
             example=words.example,
+            off=words.off,
         )
 
 

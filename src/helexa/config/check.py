@@ -11,27 +11,55 @@ from helexa.util.sockets import Address
 if TYPE_CHECKING:
     from helexa.config.load import Value
 
-# By transport, because TCP and UDP ports are different ports. `up` replaces the roles' own
+# By protocol, because TCP and UDP ports are different ports. `up` replaces the roles' own
 # client sockets with its own.
-_TCP: Final[Mapping[str, tuple[str, ...]]] = {
+_CLIENTS: Final[Mapping[str, tuple[str, ...]]] = {
     "cortex": ("cortex.orchestrator_socket", "cortex.gateway_socket", "cortex.portal_sockets"),
     "neuron": ("neuron.api_socket",),
     "up": ("up.gateway_socket", "up.portal_socket", "up.orchestrator_socket", "up.api_socket"),
 }
-_UDP: Final[Mapping[str, tuple[str, ...]]] = {
-    "cortex": ("cortex.mesh_socket",),
-    "neuron": ("neuron.control_socket",),
-    "up": ("cortex.mesh_socket", "neuron.control_socket"),
+_NODES: Final[Mapping[str, tuple[tuple[str, str], ...]]] = {
+    "cortex": (("cortex.mesh_socket", "mesh.transports"),),
+    "neuron": (("neuron.control_socket", "neuron.transports"),),
+    "up": (
+        ("cortex.mesh_socket", "mesh.transports"),
+        ("neuron.control_socket", "neuron.transports"),
+    ),
 }
+_OVER_TCP: Final = "tls"
+"""The one transport that takes a TCP port; all others take the UDP port of the same number."""
+_LISTS: Final = ("mesh.allow", "mesh.trust")
 _WILDCARDS: Final = frozenset({"0.0.0.0", "::"})
 
 
 def conflicts(values: Mapping[str, Value], roles: Collection[str]) -> Iterator[Problem]:
     """Contradictions among the settings of `roles`; those of other roles do no harm here."""
-    for sockets in (_TCP, _UDP):
-        yield from _shared_sockets(values, [key for role in roles for key in sockets[role]])
+    tcp = [key for role in roles for key in _CLIENTS[role]]
+    udp = []
+    for role in roles:
+        for socket, transports in _NODES[role]:
+            words = values[transports].value
+            if _OVER_TCP in words:
+                tcp.append(socket)
+            if set(words) - {_OVER_TCP}:
+                udp.append(socket)
+            if not words:
+                message = f"names no transport; accepted: {values[transports].setting.kind.words}"
+                yield Problem(values[transports].origin, transports, message)
+    yield from _shared_sockets(values, tcp)
+    yield from _shared_sockets(values, udp)
     if "cortex" in roles or "up" in roles:
         yield from _impatience(values)
+        yield from _both_ways(values)
+
+
+def _both_ways(values: Mapping[str, Value]) -> Iterator[Problem]:
+    """The denial would win, and somebody who counts on the other list would not know why."""
+    denied = values["mesh.deny"]
+    for key in _LISTS:
+        for one in set(values[key].value) & set(denied.value):
+            message = f"{one[:16]}... is in mesh.deny too ({denied.origin}); take it out of one"
+            yield Problem(values[key].origin, key, message)
 
 
 def _shared_sockets(values: Mapping[str, Value], keys: list[str]) -> Iterator[Problem]:

@@ -111,10 +111,12 @@ class Number:
         low = f" from {_digits(self.least)}" if self.least is not None else ""
         if self.above is not None:
             low = f" above {_digits(self.above)}"
+        elif low and self.most is None:
+            return f"{noun}, {_digits(self.least)} or more"
         high = f" to {_digits(self.most)}" if self.most is not None else ""
         if high and not self.least and self.above is not None:
             high = f" up to {_digits(self.most)}"
-        return noun + low + high + (" or more" if low and not high and self.above is None else "")
+        return noun + low + high
 
     def from_text(self, text: str, base: Path) -> float:
         try:

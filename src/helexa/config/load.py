@@ -18,11 +18,13 @@ from helexa.config.catalogue import (
 from helexa.config.check import conflicts
 from helexa.config.node import NodeSettings, UpSettings
 from helexa.config.origin import DEFAULT, ConfigRefused, Layer, Origin, Problem
-from helexa.cortex.settings import CortexSettings
+from helexa.cortex.settings import CortexSettings, FederationSettings, MeshSettings
 from helexa.neuron.settings import ModelSettings, NeuronSettings
 
 OTHER_VARIABLES: Final = frozenset({"HELEXA_CONFIG", "HELEXA_DEBUG"})
 """Read by the command itself; they are no settings."""
+OF_TESTS: Final = "HELEXA_TEST_"
+"""Begins the names of what steers the test suite, whose children are real nodes."""
 
 Flags: TypeAlias = Mapping[str, tuple[str, str | Sequence[str]]]
 """Setting key -> (flag as written, its text or texts)."""
@@ -154,7 +156,7 @@ def _unknown_variables(environment: Mapping[str, str]) -> list[Problem]:
     known = {one.variable for one in SETTINGS.values()} | OTHER_VARIABLES
     problems = []
     for name in sorted(environment):
-        if name.startswith("HELEXA_") and name not in known:
+        if name.startswith("HELEXA_") and not name.startswith(OF_TESTS) and name not in known:
             near = document.closest(name, known)
             hint = f"; did you mean {near}?" if near else ""
             origin = Origin(Layer.ENVIRONMENT, name)
@@ -190,7 +192,12 @@ def _composed(
     }
     return Config(
         node=NodeSettings(**of("")),
-        cortex=CortexSettings(home=home / "cortex", **of("cortex")),
+        cortex=CortexSettings(
+            home=home / "cortex",
+            mesh=MeshSettings(**of("mesh")),
+            federation=FederationSettings(**of("federation")),
+            **of("cortex"),
+        ),
         neuron=NeuronSettings(home=home / "neuron", models=of_models, **of("neuron")),
         up=UpSettings(**of("up")),
         values=values,

@@ -12,6 +12,10 @@ from helexa.config.load import Value
 SECTION_WORDS: Final = {
     "": "What every node has.",
     "cortex": "The control plane, `helexa cortex`.",
+    "mesh": "How a cortex finds other nodes and whom it lets in.",
+    "federation": "What a cortex serves for other operators, and what it asks of them. The "
+    "lists hold patterns: * and ? stand for any characters and any one; with a leading ! what "
+    "matches is out, and that beats the others; an empty list, or one of ! alone, takes the rest.",
     "neuron": "The data plane, `helexa neuron`.",
     MODEL_SECTION: "How one model is served; NAME is the model's name, quoted if it has dots.",
     "up": "Both on one machine, `helexa up`. It takes the rest from [cortex] and [neuron].",

@@ -15,16 +15,29 @@ from helexa.util.sockets import Address
 
 @dataclass(frozen=True, slots=True)
 class Words:
-    """`default` says in words what happens where no value is the default."""
+    """`default` says in words what happens where no value is the default; `off` what a flag
+    `--no-...` does.
+    """
 
     help: str
     flag: str = ""
     default: str = ""
     example: Any = None
+    off: str = ""
 
 
 _NAME = "How this node calls itself to people; its key stays its identity."
 _REGION = "Where this node stands, in the operator's own words, such as eu-west."
+_SOCKET = (
+    "The address at which {} reach this {}, TCP and UDP alike; port 0 takes a free port at "
+    "the first start and keeps it."
+)
+_TRANSPORTS = "What links are made of, best first; a pair of nodes takes the best that both have."
+_ID_EXAMPLE = ("7d5a5a0f1c9a1b7e53ec0f3a3e0f2bb1a7a4c7f5d2e8b6930415263748596a7b",)
+_TICKET = (
+    "helexaagbkc3weeb6vuwqpdsnbw7st5qhtupqpfoy2pjgh6xjornutaqksmn"
+    "2ilfvhxilbqgsgs4tpnci24mjzgixdalrsfy3tuojqguyngwjusa"
+)
 _RELAY = "Relays that carry links between nodes which cannot reach each other; none by default."
 
 WORDS: Final[Mapping[str, Words]] = {
@@ -35,11 +48,7 @@ WORDS: Final[Mapping[str, Words]] = {
     ),
     "log_level": Words("The least important log events to show.", "--log-level"),
     "log_format": Words("Logs for people, or one JSON object a line.", "--log-format"),
-    "cortex.mesh_socket": Words(
-        "The UDP address at which other nodes reach this one; port 0 takes a free port "
-        "at the first start and keeps it.",
-        "--mesh-socket",
-    ),
+    "cortex.mesh_socket": Words(_SOCKET.format("other nodes", "one"), "--mesh-socket"),
     "cortex.orchestrator_socket": Words(
         "Turns the orchestrator on: the control API, for the holder of the admin token.",
         "--orchestrator-socket",
@@ -84,11 +93,76 @@ WORDS: Final[Mapping[str, Words]] = {
     "cortex.lost_after_s": Words("A neuron silent for this long gets no new requests."),
     "cortex.shutdown_grace_s": Words("How long running streams may go on after SIGTERM."),
     "cortex.relays": Words(_RELAY, example=("https://relay.example.org",)),
-    "neuron.control_socket": Words(
-        "The UDP address at which cortexes reach this neuron; port 0 takes a free port at "
-        "the first start and keeps it.",
-        "--control-socket",
+    "mesh.join": Words(
+        "Tickets of cortexes to begin with; those met later are remembered.",
+        "--join",
+        default="none",
+        example=(_TICKET,),
     ),
+    "mesh.dns": Words(
+        "Names whose TXT records hold tickets, `helexa=TICKET`; nothing else is looked up.",
+        example=("mesh.example.org",),
+    ),
+    "mesh.lan": Words(
+        "Be found, and find others, by multicast DNS; never on a socket bound to loopback.",
+        "--no-lan",
+        off="neither be found nor find others on the local network",
+    ),
+    "mesh.preset": Words("How fast members are probed and given up, for the network they share."),
+    "mesh.transports": Words(_TRANSPORTS),
+    "mesh.admission": Words(
+        "Which other cortexes may be members here: any, guests with an invite, those approved by "
+        "hand, or those listed alone.",
+        "--admission",
+    ),
+    "mesh.neurons": Words(
+        "Which neurons may register here; lan lets in those of this host and its networks."
+    ),
+    "mesh.allow": Words(
+        "Operators or nodes that are let in, whatever the modes say.", example=_ID_EXAMPLE
+    ),
+    "mesh.deny": Words("Operators or nodes that never are; beats all else.", example=_ID_EXAMPLE),
+    "mesh.trust": Words(
+        "Operators or nodes that are let in and trusted; [federation] names the levels.",
+        example=_ID_EXAMPLE,
+    ),
+    "mesh.members_max": Words(
+        "Cortexes to know at once; beyond, strangers make room for those known by name."
+    ),
+    "federation.lend_to": Words("The lowest trust level whose requests are served here."),
+    "federation.lend_classes": Words("Workload classes served for others.", example=("!chat_*",)),
+    "federation.lend_models": Words("Models served for others.", example=("team/*",)),
+    "federation.lend_regions": Words(
+        "Regions of cortexes whose requests are served.", example=("eu-*",)
+    ),
+    "federation.lend_concurrency": Words(
+        "Requests of one operator at once; the next is refused with 429."
+    ),
+    "federation.lend_rate_per_minute": Words(
+        "Requests of one operator a minute; the next is refused with 429; 0 sets no limit."
+    ),
+    "federation.price_prompt": Words("Nano-credits that others are asked for a prompt token."),
+    "federation.price_completion": Words(
+        "Nano-credits that others are asked for a generated token."
+    ),
+    "federation.borrow_from": Words("The lowest trust level of cortexes that may be asked."),
+    "federation.borrow_classes": Words(
+        "Workload classes asked of others.", example=("!embedding",)
+    ),
+    "federation.borrow_models": Words("Models asked of others.", example=("!team/secret-*",)),
+    "federation.borrow_regions": Words(
+        "Regions of cortexes that may be asked; requests never go elsewhere.", example=("eu-*",)
+    ),
+    "federation.borrow_price_max": Words(
+        "Nano-credits to pay at most for a token, of either kind.",
+        default="no limit",
+        example=2_000,
+    ),
+    "federation.order": Words("Which of those that may serve a request is taken first."),
+    "federation.hops_max": Words(
+        "Cortexes that a request may pass after the one it came to; 0 turns borrowing off."
+    ),
+    "neuron.control_socket": Words(_SOCKET.format("cortexes", "neuron"), "--control-socket"),
     "neuron.api_socket": Words(
         "This neuron's own OpenAI-shaped API; open on loopback, by token elsewhere.",
         "--api-socket",
@@ -99,13 +173,17 @@ WORDS: Final[Mapping[str, Words]] = {
         default="HOME/models",
     ),
     "neuron.cortexes": Words(
-        "Cortexes to register with.", "--cortex", default="none: no cortex may use it"
+        "Cortexes to register with.",
+        "--cortex",
+        default="none: those of the local network, if neuron.lan",
     ),
     "neuron.name": Words(_NAME, "--name"),
     "neuron.region": Words(_REGION, "--region"),
     "neuron.labels": Words("Free marks that policies may look at.", example={"rack": "a3"}),
     "neuron.demo_models": Words(
-        "Whether the demonstration models that come with helexa are offered.", "--no-demo-models"
+        "Whether the demonstration models that come with helexa are offered.",
+        "--no-demo-models",
+        off="leave out the demonstration models",
     ),
     "neuron.preload": Words("Models to load at start.", "--preload", example=("helexa-demo",)),
     "neuron.memory_limit": Words(
@@ -123,6 +201,12 @@ WORDS: Final[Mapping[str, Words]] = {
     ),
     "neuron.shutdown_grace_s": Words("How long running requests may go on after SIGTERM."),
     "neuron.relays": Words(_RELAY, example=("https://relay.example.org",)),
+    "neuron.lan": Words(
+        "Look for cortexes by multicast DNS when none is named; never from loopback.",
+        "--no-lan",
+        off="do not look for cortexes on the local network",
+    ),
+    "neuron.transports": Words(_TRANSPORTS),
     "neuron.models.context_tokens": Words(
         "Context per request for this model.", default="neuron.context_tokens", example=4096
     ),

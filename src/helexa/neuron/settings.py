@@ -50,4 +50,8 @@ class NeuronSettings(msgspec.Struct, frozen=True, kw_only=True):
     """A silent stream gets an SSE comment this often, so that proxies do not cut it."""
     shutdown_grace_s: Annotated[float, Meta(ge=0, le=3600)] = 30.0
     relays: tuple[str, ...] = ()
+    lan: bool = True
+    """Look for cortexes by multicast DNS when `cortexes` names none; never from loopback."""
+    transports: tuple[str, ...] = ("tls", "iroh")
+    """Opened and dialled, best first."""
     models: dict[str, ModelSettings] = {}

@@ -23,6 +23,9 @@ def configure(parser: ArgumentParser) -> None:
         "cortex.mesh_socket",
         "cortex.name",
         "cortex.region",
+        "mesh.join",
+        "mesh.admission",
+        "mesh.lan",
         *flags.COMMON,
     )
 

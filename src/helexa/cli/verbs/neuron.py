@@ -21,6 +21,7 @@ def configure(parser: ArgumentParser) -> None:
         "neuron.api_socket",
         "neuron.models_dir",
         "neuron.cortexes",
+        "neuron.lan",
         "neuron.preload",
         "neuron.demo_models",
         "neuron.name",

@@ -1,0 +1,77 @@
+"""Kinds of values that are one word with a form: ids, domain names, patterns of names."""
+
+# ruff: noqa: ARG002 - the signature of every kind; only folders need `base`.
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Final
+
+from helexa.protocol.ids import is_node_id
+
+PATTERN_CHARS_MAX: Final = 200
+DNS_NAME_CHARS_MAX: Final = 253
+_LABEL: Final = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(?<!-)\Z")
+# A comma would end the pattern in a variable or flag, a second ! would mean nothing.
+_PATTERN: Final = re.compile(r"[^\s,!\x00-\x1f\x7f]+\Z")
+
+
+@dataclass(frozen=True, slots=True)
+class Word:
+    """A text that `read` accepts; it raises ValueError for any other."""
+
+    words: str
+    read: Callable[[str], str]
+
+    def from_text(self, text: str, base: Path) -> str:
+        return self.read(text)
+
+    def from_toml(self, value: object, base: Path) -> str:
+        if not isinstance(value, str):
+            raise ValueError(f"{json.dumps(value, default=str)[:60]} is not a text in quotes")  # noqa: TRY004 - kinds raise ValueError
+        return self.read(value)
+
+    def to_toml(self, value: str) -> str:
+        return json.dumps(value, ensure_ascii=False)
+
+
+def pattern(noun: str, example: str, known: Sequence[str] = ()) -> Word:
+    """Of names: `*` and `?` as in file names, `!` in front excludes.
+
+    Where `known` lists all names there are, a pattern that matches none of them is a
+    mistake that would silently let everything or nothing through.
+    """
+
+    def read(text: str) -> str:
+        core = text.removeprefix("!")
+        if len(core) > PATTERN_CHARS_MAX or not _PATTERN.match(core):
+            raise ValueError(f"{text[:80]!r} is not a pattern")
+        if known and not any(fnmatchcase(one, core) for one in known):
+            raise ValueError(f"{text[:80]!r} matches nothing")
+        return text
+
+    named = f" ({', '.join(known)})" if known else ""
+    return Word(f"{noun}{named} or a pattern such as {example} or !{example}", read)
+
+
+def _key_id(text: str) -> str:
+    word = text.lower()
+    if not is_node_id(word):
+        raise ValueError(f"{text[:80]!r} is not an id")
+    return word
+
+
+def _host_name(text: str) -> str:
+    name = text.removesuffix(".")
+    if len(name) > DNS_NAME_CHARS_MAX or not all(map(_LABEL.match, name.split("."))):
+        raise ValueError(f"{text[:80]!r} is not a domain name")
+    return name
+
+
+KEY_ID: Final = Word("the id of an operator or a node, 64 hexadecimal digits", _key_id)
+HOST_NAME: Final = Word("a domain name, such as mesh.example.org", _host_name)
