@@ -11,7 +11,7 @@ import pytest
 from starlette.testclient import TestClient
 from tests.cortex.fleets import capability, descriptor, node
 
-from helexa.cortex.accounts.keys import open_keys
+from helexa.cortex.accounts.keyring import keyring
 from helexa.cortex.orchestrator import policies
 from helexa.cortex.orchestrator.api import BODY_BYTES_MAX, ControlApi, application
 from helexa.cortex.orchestrator.fleet import NeuronRegistered
@@ -42,8 +42,8 @@ def neurons() -> Neurons:
 
 @pytest.fixture
 def api(tmp_path: Path, neurons: Neurons) -> Iterator[TestClient]:
-    with open_keys(tmp_path) as keys:
-        control = ControlApi(neurons=neurons, keys=keys, status=lambda: {"node_id": "x"})
+    with keyring(tmp_path) as keys:
+        control = ControlApi(neurons=neurons, keys=keys.opened, status=lambda: {"node_id": "x"})
         health = health_routes(why_not_ready=lambda: "", metrics=Metrics())
         app = application(control, admin_token=TOKEN, health=health)
         yield TestClient(

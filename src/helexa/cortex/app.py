@@ -3,6 +3,10 @@
 Everything is started inside `running` and gone when its block ends, in the
 reverse order: no new requests first, then the streams, then the links, then the
 database.
+
+A role is imported when its socket is given, so that a cortex costs the memory of what
+it does: the HTTP server and its framework are 7 MB, the database 14, the portal's
+templates 2.
 """
 
 from __future__ import annotations
@@ -10,46 +14,44 @@ from __future__ import annotations
 import random
 import socket
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import helexa
-from helexa.cortex.accounts.keys import Keys, open_keys
-from helexa.cortex.gateway.app import gateway
+from helexa.cortex.accounts.keyring import Keyring, keyring
 from helexa.cortex.orchestrator import policies
-from helexa.cortex.orchestrator.api import ControlApi, application
 from helexa.cortex.orchestrator.fleet import Presence
 from helexa.cortex.orchestrator.links import Links
 from helexa.cortex.orchestrator.neurons import Neurons
 from helexa.cortex.orchestrator.reception import Timing
-from helexa.cortex.portal.app import portal
-from helexa.cortex.portal.overview import Overview, model_rows, neuron_rows
 from helexa.cortex.settings import CortexSettings
 from helexa.mesh.identity import NodeKey
 from helexa.mesh.node import MeshNode
 from helexa.mesh.sticky import sticky_port
 from helexa.mesh.transport import TransportSettings
-from helexa.mesh.transports import iroh
+from helexa.mesh.transports import load_all
 from helexa.protocol.errors import http_refusal
 from helexa.protocol.ids import NodeId, OperatorId
 from helexa.protocol.messages import Hello, Role
 from helexa.protocol.version import VERSION, VERSION_MIN
-from helexa.util.asgi import App
 from helexa.util.background import background
-from helexa.util.health import health_routes
 from helexa.util.home import announced, claimed, secret_token
-from helexa.util.http_server import ServerLimits, serving
-from helexa.util.metrics import Metrics
 from helexa.util.sockets import Address, listen_tcp
+
+if TYPE_CHECKING:
+    # For the types alone, see above.
+    from helexa.util.asgi import App
+    from helexa.util.metrics import Metrics
 
 ADMIN_TOKEN_FILE: Final = "admin.token"  # noqa: S105 - the file's name
 KEY_FILE: Final = "node.key"
 
 Emit: TypeAlias = Callable[[Mapping[str, Any]], None]
+MakeApp: TypeAlias = "Callable[[], Awaitable[App]]"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,7 +66,7 @@ class Cortex:
     orchestrator_url: str | None
     portal_urls: tuple[str, ...]
     neurons: Neurons
-    keys: Keys
+    keyring: Keyring
 
 
 @asynccontextmanager
@@ -90,7 +92,7 @@ async def running(
         key = NodeKey.load_or_create(settings.home / KEY_FILE)
         token_path = settings.home / ADMIN_TOKEN_FILE
         admin_token = secret_token(token_path)
-        keys = stack.enter_context(open_keys(settings.home))
+        keys = stack.enter_context(keyring(settings.home))
         neurons = Neurons(
             policy=policies.named(settings.policy),
             timing=Timing(settings.health_every_s, settings.lost_after_s),
@@ -112,33 +114,45 @@ async def running(
             orchestrator_url=orchestrator_url,
             portal_urls=portal_urls,
             neurons=neurons,
-            keys=keys,
+            keyring=keys,
         )
-        apps = _apps(settings, cortex, admin_token, started_s)
-        limits = ServerLimits(
-            header_bytes_max=settings.header_bytes_max,
-            header_timeout_s=settings.header_timeout_s,
-            write_stall_s=settings.write_stall_s,
-            connections_max=settings.connections_max,
-        )
-        # The gateway is entered last, so it is left first and with its full grace.
-        for role in ("portal", "orchestrator", "gateway"):
-            if listeners := sockets.by_role.get(role):
-                await stack.enter_async_context(
-                    serving(
-                        apps[role](),
-                        listeners,
-                        limits,
-                        error_body=http_refusal,
-                        shutdown_grace_s=settings.shutdown_grace_s if role == "gateway" else 1.0,
-                    )
-                )
+        if sockets.by_role:
+            apps = _apps(settings, cortex, admin_token, started_s)
+            await _serve(stack, settings, sockets.by_role, apps)
         stack.enter_context(announced(settings.home, _run_facts(cortex)))
         yield cortex
 
 
+async def _serve(
+    stack: AsyncExitStack,
+    settings: CortexSettings,
+    listeners: Mapping[str, Sequence[socket.socket]],
+    apps: Mapping[str, MakeApp],
+) -> None:
+    from helexa.util.http_server import ServerLimits, serving  # uvicorn; see the top.
+
+    limits = ServerLimits(
+        header_bytes_max=settings.header_bytes_max,
+        header_timeout_s=settings.header_timeout_s,
+        write_stall_s=settings.write_stall_s,
+        connections_max=settings.connections_max,
+    )
+    # The gateway is entered last, so it is left first and with its full grace.
+    for role in ("portal", "orchestrator", "gateway"):
+        if role in listeners:
+            await stack.enter_async_context(
+                serving(
+                    await apps[role](),
+                    listeners[role],
+                    limits,
+                    error_body=http_refusal,
+                    shutdown_grace_s=settings.shutdown_grace_s if role == "gateway" else 1.0,
+                )
+            )
+
+
 def _mesh(key: NodeKey, settings: CortexSettings, links: Links) -> Any:
-    open_transport = sticky_port(iroh.open_transport, settings.home / "mesh.port")
+    open_transport = sticky_port(load_all(["iroh"], each=True)["iroh"], settings.home / "mesh.port")
     hello = Hello(
         role=Role.CORTEX,
         lowest=VERSION_MIN,
@@ -169,7 +183,10 @@ class _Sockets:
 
 def _apps(
     settings: CortexSettings, cortex: Cortex, admin_token: str, started_s: float
-) -> dict[str, Callable[[], App]]:
+) -> Mapping[str, MakeApp]:
+    """By role, what makes its app; each brings its own imports."""
+    from helexa.util.metrics import Metrics  # Prometheus; only a served socket has numbers.
+
     roles = tuple(
         role
         for role, on in (
@@ -199,31 +216,40 @@ def _apps(
             "in_flight": sum(cortex.neurons.in_flight.values()),
         }
 
-    def overview(host: str) -> Overview:
-        port = cortex.gateway_url.rpartition(":")[2] if cortex.gateway_url else ""
-        view = cortex.neurons.view
-        return Overview(
-            name=settings.name,
-            version=helexa.__version__,
-            node=str(cortex.node_id),
-            base_url=f"http://{host}:{port}/v1" if port else "",
-            roles=roles,
-            models=model_rows(view),
-            neurons=neuron_rows(view, cortex.neurons.now_s()),
-        )
+    async def portal() -> App:
+        from helexa.cortex.portal.app import portal as portal_app  # Jinja2.
+        from helexa.cortex.portal.overview import Overview, model_rows, neuron_rows
 
-    def control() -> App:
-        api = ControlApi(neurons=cortex.neurons, keys=cortex.keys, status=status)
+        def overview(host: str) -> Overview:
+            port = cortex.gateway_url.rpartition(":")[2] if cortex.gateway_url else ""
+            view = cortex.neurons.view
+            return Overview(
+                name=settings.name,
+                version=helexa.__version__,
+                node=str(cortex.node_id),
+                base_url=f"http://{host}:{port}/v1" if port else "",
+                roles=roles,
+                models=model_rows(view),
+                neurons=neuron_rows(view, cortex.neurons.now_s()),
+            )
+
+        return portal_app(overview)
+
+    async def orchestrator() -> App:
+        from helexa.cortex.orchestrator.api import ControlApi, application  # Starlette.
+        from helexa.util.health import health_routes
+
+        api = ControlApi(neurons=cortex.neurons, keys=cortex.keyring.opened, status=status)
         health = health_routes(why_not_ready=lambda: "", metrics=metrics)
         return application(api, admin_token=admin_token, health=health)
 
-    return {
-        "gateway": lambda: gateway(
-            settings, keys=cortex.keys, fleet=cortex.neurons, metrics=metrics
-        ),
-        "orchestrator": control,
-        "portal": lambda: portal(overview),
-    }
+    async def gateway() -> App:
+        from helexa.cortex.gateway.app import gateway as gateway_app  # Starlette.
+
+        keys = await cortex.keyring.opened()
+        return gateway_app(settings, keys=keys, fleet=cortex.neurons, metrics=metrics)
+
+    return {"gateway": gateway, "orchestrator": orchestrator, "portal": portal}
 
 
 def _fleet_metrics(metrics: Metrics, neurons: Neurons) -> None:

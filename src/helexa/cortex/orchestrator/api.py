@@ -10,7 +10,7 @@ import hmac
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
 import anyio
 import msgspec
@@ -20,7 +20,6 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from helexa.cortex.accounts.keys import Keys
 from helexa.cortex.orchestrator.neurons import Neurons
 from helexa.protocol.errors import (
     AdminTokenInvalid,
@@ -37,6 +36,10 @@ from helexa.protocol.errors import (
 from helexa.protocol.ids import ModelId, NodeId
 from helexa.protocol.routing import RouteHints
 from helexa.protocol.work import WorkloadClass
+
+if TYPE_CHECKING:
+    # For the type alone: the keys bring the database, see `helexa.cortex.accounts.keyring`.
+    from helexa.cortex.accounts.keys import Keys
 
 BODY_BYTES_MAX: Final = 64 * 1024
 
@@ -71,7 +74,8 @@ class ControlApi:
     """The calls, one method each; `application` puts them on their paths."""
 
     neurons: Neurons
-    keys: Keys
+    keys: Callable[[], Awaitable[Keys]]
+    """Opens the database when first awaited."""
     status: Status
 
     async def show_status(self, _request: Request) -> Response:
@@ -107,14 +111,15 @@ class ControlApi:
         return _json(self.neurons.decide(workload, model, RouteHints()))
 
     async def list_keys(self, _request: Request) -> Response:
-        return _json({"keys": self.keys.all()})
+        return _json({"keys": (await self.keys()).all()})
 
     async def create_key(self, request: Request) -> Response:
-        made = self.keys.create((await _body(request, CreateKey)).name)
+        wanted = await _body(request, CreateKey)
+        made = (await self.keys()).create(wanted.name)
         return _json(made, 201)
 
     async def revoke_key(self, request: Request) -> Response:
-        return _json(self.keys.revoke(request.path_params["key"]))
+        return _json((await self.keys()).revoke(request.path_params["key"]))
 
 
 def application(api: ControlApi, *, admin_token: str, health: Sequence[Route]) -> Starlette:
