@@ -11,14 +11,10 @@ import asyncio
 import ctypes
 import os
 import re
-from importlib.metadata import version
 from typing import Any, Final
 
 import iroh
 from iroh import iroh_ffi
-
-COPIES_BY_BYTE: Final = frozenset({"1.2.0"})
-"""Versions whose generated bindings write buffers in a Python loop (4 MB/s)."""
 
 _BLAMES_SOURCE: Final = re.compile(r"\s*\(\S+\.rs:\d+:\d+\)")
 _CLOSED_BY_PEER: Final = re.compile(r"closed by peer: (?:(\d+)|(.*) \(code (\d+)\))\Z", re.DOTALL)
@@ -32,8 +28,17 @@ def prepare() -> None:
     os.environ.setdefault("RUST_LIB_BACKTRACE", "0")
     # Completions arrive on the engine's own threads, where no loop is running.
     iroh_ffi.uniffi_set_event_loop(asyncio.get_running_loop())  # type: ignore[arg-type]  # Any loop.
-    if version("iroh") in COPIES_BY_BYTE:
+    if copies_by_byte(iroh_ffi._UniffiRustBufferBuilder.write):  # noqa: SLF001
         setattr(iroh_ffi._UniffiRustBufferBuilder, "write", _write_at_once)  # noqa: SLF001, B010
+
+
+def copies_by_byte(write: Any) -> bool:
+    """Whether the bindings write a buffer in a Python loop (4 MB/s), as later generators do not.
+
+    Looked at, not looked up by version: `importlib.metadata` brings the email package and
+    zip files, 1.7 MB that a node needs for nothing else.
+    """
+    return "enumerate" in write.__code__.co_names
 
 
 def _write_at_once(builder: Any, value: bytes) -> None:
