@@ -13,7 +13,8 @@ from tests.cortex.fleets import capability, descriptor, node
 
 from helexa.cortex.accounts.keyring import keyring
 from helexa.cortex.orchestrator import policies
-from helexa.cortex.orchestrator.api import BODY_BYTES_MAX, ControlApi, application
+from helexa.cortex.orchestrator.api import ControlApi, application
+from helexa.cortex.orchestrator.calls import BODY_BYTES_MAX
 from helexa.cortex.orchestrator.fleet import NeuronRegistered
 from helexa.cortex.orchestrator.neurons import Neurons
 from helexa.cortex.orchestrator.reception import Timing

@@ -5,6 +5,7 @@
         BodyMalformed          400
         BodyTooLarge           413
         ModelUnknown           404
+        PeerUnknown            404
         PromptTooLong          400
         ModalityUnsupported    400
         CapabilityMissing      400
@@ -113,6 +114,22 @@ class ModelUnknown(HelexaError):
     @property
     def param(self) -> str | None:
         return "model"
+
+
+@dataclass(eq=False)
+class PeerUnknown(HelexaError):
+    """The control API was asked about a node of the mesh that nobody here knows."""
+
+    status, kind, code = 404, "invalid_request_error", "peer_not_found"
+    who: str
+
+    @property
+    def message(self) -> str:
+        return f"Nobody known here is called {self.who[:80]!r}; `helexa mesh peers` lists them."
+
+    @property
+    def param(self) -> str | None:
+        return "who"
 
 
 @dataclass(eq=False)

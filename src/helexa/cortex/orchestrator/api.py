@@ -6,11 +6,10 @@ carry the same envelope as the gateway's.
 
 from __future__ import annotations
 
-import hmac
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol
 
 import anyio
 import msgspec
@@ -20,11 +19,11 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from helexa.cortex.orchestrator import mesh_api
+from helexa.cortex.orchestrator.calls import answer, body_of, guard
+from helexa.cortex.orchestrator.mesh_control import MeshControl
 from helexa.cortex.orchestrator.neurons import Neurons
 from helexa.protocol.errors import (
-    AdminTokenInvalid,
-    BodyMalformed,
-    BodyTooLarge,
     HelexaError,
     InternalFault,
     MethodNotAllowed,
@@ -41,12 +40,7 @@ if TYPE_CHECKING:
     # For the type alone: the keys bring the database, see `helexa.cortex.accounts.keyring`.
     from helexa.cortex.accounts.keys import Keys
 
-BODY_BYTES_MAX: Final = 64 * 1024
-
 _log = logging.getLogger(__name__)
-
-_Shape = TypeVar("_Shape", bound=msgspec.Struct)
-Handler = Callable[[Request], Awaitable[Response]]
 
 
 class Status(Protocol):
@@ -79,19 +73,19 @@ class ControlApi:
     status: Status
 
     async def show_status(self, _request: Request) -> Response:
-        return _json(self.status())
+        return answer(self.status())
 
     async def list_neurons(self, _request: Request) -> Response:
-        return _json({"neurons": self.neurons.listed()})
+        return answer({"neurons": self.neurons.listed()})
 
     async def drain(self, request: Request) -> Response:
-        wanted = await _body(request, DrainNode)
+        wanted = await body_of(request, DrainNode)
         node = _one_node(self.neurons, request.path_params["node"])
         await self.neurons.drain(node, enabled=wanted.enabled)
-        return _json({"node": node, "draining": wanted.enabled})
+        return answer({"node": node, "draining": wanted.enabled})
 
     async def list_models(self, _request: Request) -> Response:
-        return _json({"models": self.neurons.placements()})
+        return answer({"models": self.neurons.placements()})
 
     async def load(self, request: Request) -> Response:
         return await _provision(request, self.neurons, self.neurons.load)
@@ -108,33 +102,31 @@ class ControlApi:
             raise RequestRejected(f"`workload` is one of: {classes}.", "workload") from None
         if model not in self.neurons.view.holders:
             raise ModelUnknown(str(model))
-        return _json(self.neurons.decide(workload, model, RouteHints()))
+        return answer(self.neurons.decide(workload, model, RouteHints()))
 
     async def list_keys(self, _request: Request) -> Response:
-        return _json({"keys": (await self.keys()).all()})
+        return answer({"keys": (await self.keys()).all()})
 
     async def create_key(self, request: Request) -> Response:
-        wanted = await _body(request, CreateKey)
+        wanted = await body_of(request, CreateKey)
         made = (await self.keys()).create(wanted.name)
-        return _json(made, 201)
+        return answer(made, 201)
 
     async def revoke_key(self, request: Request) -> Response:
-        return _json((await self.keys()).revoke(request.path_params["key"]))
+        return answer((await self.keys()).revoke(request.path_params["key"]))
 
 
-def application(api: ControlApi, *, admin_token: str, health: Sequence[Route]) -> Starlette:
-    """The ASGI application. `health` are the routes that every socket has, open to all."""
-    expected = admin_token.encode()
-
-    def guarded(path: str, handler: Handler, method: str = "GET") -> Route:
-        async def guard(request: Request) -> Response:
-            given = request.headers.get("authorization", "").removeprefix("Bearer ").strip()
-            if not hmac.compare_digest(given.encode(), expected):
-                raise AdminTokenInvalid
-            return await handler(request)
-
-        return Route(path, guard, methods=[method])
-
+def application(
+    api: ControlApi,
+    *,
+    admin_token: str,
+    health: Sequence[Route],
+    mesh: MeshControl | None = None,
+) -> Starlette:
+    """The ASGI application. `health` are the routes that every socket has, open to all;
+    without `mesh` there are none below /api/v1/mesh.
+    """
+    guarded = guard(admin_token)
     routes = [
         guarded("/api/v1/status", api.show_status),
         guarded("/api/v1/neurons", api.list_neurons),
@@ -146,6 +138,7 @@ def application(api: ControlApi, *, admin_token: str, health: Sequence[Route]) -
         guarded("/api/v1/keys", api.list_keys),
         guarded("/api/v1/keys", api.create_key, "POST"),
         guarded("/api/v1/keys/{key}", api.revoke_key, "DELETE"),
+        *(mesh_api.routes(mesh, guarded) if mesh is not None else ()),
         *health,
     ]
     handlers: dict[Any, Any] = {
@@ -161,7 +154,7 @@ async def _provision(
     neurons: Neurons,
     act: Callable[[NodeId, ModelId], Awaitable[Any]],
 ) -> Response:
-    wanted = await _body(request, OnNode)
+    wanted = await body_of(request, OnNode)
     model = ModelId(request.path_params["model"])
     if model not in neurons.view.holders:
         raise ModelUnknown(str(model))
@@ -182,7 +175,7 @@ async def _provision(
         async with anyio.create_task_group() as tasks:
             for node in nodes:
                 tasks.start_soon(act_on, node)
-    return _json(
+    return answer(
         {"model": model, "results": [{"node": n, "response": r} for n, r in results.items()]}
     )
 
@@ -198,22 +191,6 @@ def _one_node(neurons: Neurons, text: str) -> NodeId:
         what = "No neuron" if not found else "More than one neuron"
         raise RequestRejected(f"{what} is called {text[:80]!r}.", "node")
     return found[0]
-
-
-async def _body(request: Request, shape: type[_Shape]) -> _Shape:
-    body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > BODY_BYTES_MAX:
-            raise BodyTooLarge(BODY_BYTES_MAX)
-    try:
-        return msgspec.json.decode(bytes(body) or b"{}", type=shape)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-        raise BodyMalformed(f"The body is not what this call takes: {error}.") from error
-
-
-def _json(value: object, status: int = 200) -> Response:
-    return Response(msgspec.json.encode(value), status, media_type="application/json")
 
 
 async def _refusal(_request: Request, error: Exception) -> Response:
