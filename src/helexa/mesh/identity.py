@@ -8,25 +8,22 @@ nothing here ever overwrites one.
 
 from __future__ import annotations
 
-import os
-import secrets
-import stat
-from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
+from helexa.mesh.key_file import KeyKind, KeyUnusable, create_secret, read_secret
 from helexa.protocol.ids import NodeId, is_node_id
 
-_HEADER: Final = "helexa-node-key-1"
-_SECRET_BYTES: Final = 32
-_FILE_BYTES_MAX: Final = 1_024
+__all__ = ["KeyUnusable", "NodeKey", "verify"]
 
-
-class KeyUnusable(Exception):
-    """A key file that this node will not run with. Says which file and what to do."""
+_KIND: Final = KeyKind(
+    header="helexa-node-key-1",
+    noun="node key",
+    remedy="restore it from a backup, or move it away to become a new node",
+)
 
 
 class NodeKey:
@@ -52,15 +49,8 @@ class NodeKey:
         Raises KeyUnusable for a file that others can read or that holds no key:
         the operator decides what became of it, this never replaces it.
         """
-        try:
-            if not path.exists():
-                _create(path)
-            return cls.from_secret(_read(path))
-        except OSError as error:
-            raise KeyUnusable(
-                f"the node key {path} cannot be used: {error.strerror or error}; "
-                "check the owner and the permissions of the file and its folder"
-            ) from error
+        create_secret(path, _KIND)
+        return cls.from_secret(read_secret(path, _KIND))
 
     @property
     def secret_bytes(self) -> bytes:
@@ -83,50 +73,3 @@ def verify(node_id: NodeId, message: bytes, signature: bytes) -> bool:
     except (InvalidSignature, ValueError):
         return False
     return True
-
-
-def _create(path: Path) -> None:
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}.{secrets.token_hex(6)}")
-    text = f"{_HEADER} {NodeKey.generate().secret_bytes.hex()}\n"
-    handle = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    try:
-        with os.fdopen(handle, "w", encoding="ascii") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        # A link, not a rename: of two processes that start at once the second
-        # fails here and reads the first one's key instead of replacing it.
-        with suppress(FileExistsError):
-            os.link(draft, path)
-    finally:
-        draft.unlink()
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
-
-
-def _read(path: Path) -> bytes:
-    with path.open("rb") as file:
-        status = os.fstat(file.fileno())
-        if not stat.S_ISREG(status.st_mode):
-            raise KeyUnusable(f"the node key {path} is not a regular file; move it away")
-        if status.st_mode & 0o077:
-            raise KeyUnusable(
-                f"the node key {path} can be used by others (mode "
-                f"{stat.S_IMODE(status.st_mode):04o}); if nobody read it, run: chmod 600 {path}"
-            )
-        content = file.read(_FILE_BYTES_MAX)
-    header, _, digits = content.decode("ascii", "replace").strip().partition(" ")
-    try:
-        secret = bytes.fromhex(digits)
-    except ValueError:
-        secret = b""
-    if header != _HEADER or len(secret) != _SECRET_BYTES:
-        raise KeyUnusable(
-            f"the node key {path} does not hold a key ({_HEADER!r} and 64 hexadecimal digits); "
-            "restore it from a backup, or move it away to become a new node"
-        )
-    return secret
