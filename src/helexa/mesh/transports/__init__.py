@@ -11,9 +11,11 @@ import importlib
 import logging
 import pkgutil
 from collections.abc import Mapping, Sequence
-from typing import Final, cast
+from typing import TYPE_CHECKING, Final, cast
 
-from helexa.mesh.transport import OpenTransport
+if TYPE_CHECKING:
+    # The settings' catalogue asks for `names` at every command; it needs no keys and links.
+    from helexa.mesh.transport import OpenTransport
 
 __all__ = ["TransportUnusable", "load", "load_all", "names"]
 
