@@ -13,6 +13,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from helexa.cortex.orchestrator.calls import Guard, answer, body_of
+from helexa.cortex.orchestrator.join_answer import StepByStep
 from helexa.cortex.orchestrator.mesh_control import InviteWish, MeshControl, PeerRow, PendingRow
 from helexa.cortex.orchestrator.who import decided_about, one_node
 
@@ -68,7 +69,8 @@ class MeshApi:
         return answer({"peers": self.mesh.peers()})
 
     async def join(self, request: Request) -> Response:
-        return answer(await self.mesh.join((await body_of(request, Join)).ticket))
+        ticket = (await body_of(request, Join)).ticket
+        return StepByStep(lambda on_step: self.mesh.join(ticket, on_step))
 
     async def leave(self, request: Request) -> Response:
         await body_of(request, _Call)

@@ -7,20 +7,22 @@ refused is a `HelexaError`, with words for the operator.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
-from typing import Annotated, Any, Literal, Protocol
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Annotated, Any, Final, Literal, Protocol
 
 import msgspec
 from msgspec import Meta
 
 from helexa.protocol.ids import NodeId, OperatorId
 
-INVITE_USES_MAX = 100_000
-INVITE_S_MIN = 60
-INVITE_S_MAX = 366 * 86_400
+INVITE_USES_MAX: Final = 100_000
+INVITE_S_MIN: Final = 60
+INVITE_S_MAX: Final = 366 * 86_400
 """An invite is a key that people forget; beyond a year it should be a name on a list."""
 
 Count = Mapping[str, int]
+OnStep = Callable[[Mapping[str, Any]], None]
+"""Takes a step of a join as JSON can hold it: `name`, `outcome`, `took_s`, `detail`, `advice`."""
 
 
 class InviteWish(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -138,11 +140,11 @@ class MeshControl(Protocol):
         """Members first that are alive, then the others that are remembered; bounded."""
         ...
 
-    async def join(self, ticket: str) -> Mapping[str, Any]:
-        """Every step and its outcome, as `JoinReport` renders itself; `joined` says the end.
+    async def join(self, ticket: str, on_step: OnStep) -> Mapping[str, Any]:
+        """Join by a ticket; every step is told when it ends, and is in the report again.
 
-        Ends in bounded time, joined or not; what fails is in the report. Raises
-        RequestRejected when `ticket` is none.
+        Ends in bounded time, joined or not: what fails is in the report, whose `joined` is the
+        end of it all. Raises RequestRejected when `ticket` is none.
         """
         ...
 
