@@ -41,6 +41,10 @@ class CloseCode(enum.IntEnum):
     SILENT = 5
     STALLED = 6
     INTERNAL = 7
+    DENIED = 8
+    """Not let in, and nothing more is said."""
+    PENDING = 9
+    """Not let in before this node's operator was asked; dial again later."""
 
 
 class HandshakeFailed(Exception):
