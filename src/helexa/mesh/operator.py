@@ -29,6 +29,7 @@ CLOCK_SLACK_S: Final = 120
 that just woke up or never asked one is often off by a minute."""
 SUCCESSIONS_MAX: Final = 8
 """Keys before the present one that still count; at one a year nobody's list is older."""
+SUCCESSION_BYTES_MAX: Final = 512
 CERTIFICATE_BYTES_MAX: Final = 4_096
 """Eight successions take under 2 KB, the texts under 1 KB."""
 DAYS_MAX: Final = 3_650
@@ -197,7 +198,7 @@ def identities(
     found = [certificate.operator]
     for blob in reversed(certificate.succeeds):
         try:
-            link = unseal(blob, Succession, lambda s: s.old, verify, bytes_max=512)
+            link = read_succession(blob, verify)
         except SealBroken as broken:
             raise CertificateRefused(f"holds a broken succession: {broken.reason}") from broken
         if link.new != found[-1] or link.old in found:
@@ -241,6 +242,11 @@ def succeed(old: OperatorKey, new: OperatorKey, now_s: float) -> bytes:
     """A sealed `Succession`: `old` says that it signs as `new` from `now_s` (unix seconds) on."""
     statement = Succession(old=old.operator_id, new=new.operator_id, issued_s=int(now_s))
     return seal(old.sign, statement)
+
+
+def read_succession(blob: bytes, verify: Verify = identity.verify) -> Succession:
+    """The succession in `blob`, proven to be the old key's word. Raises SealBroken."""
+    return unseal(blob, Succession, lambda s: s.old, verify, bytes_max=SUCCESSION_BYTES_MAX)
 
 
 def day(unix_s: float) -> str:
