@@ -26,6 +26,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from helexa.mesh.discovery.interfaces import Interface, reachable
+from helexa.mesh.plain_text import NAME_CHARS_MAX, plain
 from helexa.mesh.ticket import TRANSPORTS_MAX, Ticket
 from helexa.protocol.ids import NodeId, OperatorId, is_node_id
 from helexa.util.sockets import Address
@@ -34,7 +35,6 @@ REALM: Final = "helexa"
 VERSION: Final = b"1"
 TXT_BYTES_MAX: Final = 1_300
 """What is left of one packet, which is all that an advert gets."""
-NAME_CHARS_MAX: Final = 64
 INSTANCE_DIGITS: Final = 32
 
 _REALM: Final = re.compile(r"(?=.{1,15}\Z)(?=.*[a-z])[a-z0-9]+(-[a-z0-9]+)*\Z")
@@ -155,7 +155,7 @@ def read(heard: Heard, here: Sequence[Interface]) -> Found:
     return Found(
         ticket=Ticket(node=NodeId(node), addresses=addresses),
         role=role,
-        name=_for_people(pairs.get("name", b"")),
+        name=plain(pairs.get("name", b"").decode("utf-8", "replace"), NAME_CHARS_MAX),
         operator=OperatorId(operator) if operator else None,
     )
 
@@ -188,8 +188,3 @@ def _ports(pairs: Mapping[str, bytes]) -> dict[str, int]:
     if not 0 < len(ports) <= TRANSPORTS_MAX:
         raise AdvertMalformed(f"{len(ports)} transports")
     return ports
-
-
-def _for_people(name: bytes) -> str:
-    text = name.decode("utf-8", "replace")[:NAME_CHARS_MAX]
-    return "".join(letter for letter in text if letter.isprintable())
