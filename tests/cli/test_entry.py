@@ -74,6 +74,11 @@ def test_a_verb_s_example_parses(word: str) -> None:
         " --orchestrator-socket 127.0.0.1:0 --models-dir m --json",
         "keys revoke laptop --url http://127.0.0.1:8040 --admin-token t",
         "models unload team/model-7b --node n --json",
+        "mesh ticket --invite --uses 3 --expires 7d --role neuron --trust trusted",
+        "mesh policy set 'lend_classes=!chat_*' --home h",
+        "mesh peers --wait 2 --wait-offers m --watch --json",
+        "cortex --join t --join u --admission invite --no-lan",
+        "neuron --no-lan --no-demo-models",
     ],
 )
 def test_the_documented_command_lines_parse(line: str) -> None:

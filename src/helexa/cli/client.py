@@ -10,8 +10,7 @@ from __future__ import annotations
 import http.client
 import json
 import os
-import ssl
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -59,6 +58,23 @@ class Client:
         """The status alone, whatever the body is. Raises Unreachable."""
         return self._exchange("GET", path, None, ANSWER_WITHIN_S)[0]
 
+    def lines(self, path: str, body: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+        """POST, and the JSON lines of the answer as they come. Raises Unreachable or Refused."""
+        connection = self._connection(LOAD_WITHIN_S)
+        try:
+            response = self._request(connection, "POST", path, body)
+            if response.status >= 300:
+                self._decoded(response.status, response.read(ANSWER_BYTES_MAX))
+            while line := response.readline(ANSWER_BYTES_MAX):
+                said = self._decoded(200, line)
+                if isinstance(error := said.get("error"), dict):
+                    raise Refused(200, str(error.get("code")), str(error.get("message")))
+                yield said
+        except (OSError, http.client.HTTPException) as error:
+            raise self._silent(error) from error
+        finally:
+            connection.close()
+
     def ask(
         self,
         method: str,
@@ -68,7 +84,9 @@ class Client:
         within_s: float = ANSWER_WITHIN_S,
     ) -> Any:
         """The decoded answer. Raises Unreachable or Refused."""
-        status, raw = self._exchange(method, path, body, within_s)
+        return self._decoded(*self._exchange(method, path, body, within_s))
+
+    def _decoded(self, status: int, raw: bytes) -> Any:
         try:
             answer = json.loads(raw) if raw else {}
         except ValueError:
@@ -84,19 +102,31 @@ class Client:
         self, method: str, path: str, body: Mapping[str, Any] | None, within_s: float
     ) -> tuple[int, bytes]:
         connection = self._connection(within_s)
+        try:
+            response = self._request(connection, method, path, body)
+            return response.status, response.read(ANSWER_BYTES_MAX)
+        except (OSError, http.client.HTTPException) as error:
+            raise self._silent(error) from error
+        finally:
+            connection.close()
+
+    def _request(
+        self,
+        connection: http.client.HTTPConnection,
+        method: str,
+        path: str,
+        body: Mapping[str, Any] | None,
+    ) -> http.client.HTTPResponse:
         headers = {"authorization": f"Bearer {self.token}"} if self.token else {}
         if body is not None:
             headers["content-type"] = "application/json"
-        try:
-            payload = None if body is None else json.dumps(body).encode()
-            connection.request(method, path, payload, headers)
-            response = connection.getresponse()
-            return response.status, response.read(ANSWER_BYTES_MAX)
-        except (OSError, http.client.HTTPException, ssl.SSLError) as error:
-            reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
-            raise Unreachable(f"{self.url} does not answer: {reason}") from error
-        finally:
-            connection.close()
+        payload = None if body is None else json.dumps(body).encode()
+        connection.request(method, path, payload, headers)
+        return connection.getresponse()
+
+    def _silent(self, error: Exception) -> Unreachable:
+        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        return Unreachable(f"{self.url} does not answer: {reason}")
 
     def _connection(self, within_s: float) -> http.client.HTTPConnection:
         parts = urlsplit(self.url)

@@ -24,6 +24,7 @@ VERBS: Final = (
     "neuron",
     "keys",
     "models",
+    "mesh",
     "inspect",
     "doctor",
     "config",
@@ -45,7 +46,8 @@ def enter(argv: Sequence[str]) -> int:
         print(f"helexa: {word!r} is not a verb; `helexa --help` lists them", file=sys.stderr)
         return 2
     verb = verb_of(word)
-    args = parser_of(word, verb).parse_args(argv[1:])
+    # Intermixed: a person puts flags between an action and what it acts on.
+    args = parser_of(word, verb).parse_intermixed_args(argv[1:])
     return _run(verb, args)
 
 

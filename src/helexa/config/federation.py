@@ -9,7 +9,6 @@ refusal is told for the same mistake.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -19,6 +18,7 @@ from helexa.config.catalogue import SETTINGS, Setting
 from helexa.config.load import Config, Value
 from helexa.config.origin import ConfigRefused, Layer, Origin, Problem
 from helexa.cortex.settings import FederationSettings
+from helexa.mesh.private_files import replace_private
 from helexa.protocol.errors import RequestRejected
 
 FILE: Final = "federation.json"
@@ -144,14 +144,7 @@ def _problem(path: Path, key: str, message: str) -> Problem:
 
 
 def _write(path: Path, changed: Mapping[str, Any]) -> None:
-    """Whole or not at all: a reader of a half-written policy would lend what nobody allowed."""
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    draft = path.with_name(f".{path.name}.new")
-    with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
-        file.write(json.dumps(dict(_sorted(changed)), indent=1).encode() + b"\n")
-        file.flush()
-        os.fsync(file.fileno())
-    draft.replace(path)
+    replace_private(path, json.dumps(dict(_sorted(changed)), indent=1).encode() + b"\n")
 
 
 def _sorted(changed: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:

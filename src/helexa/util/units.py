@@ -6,6 +6,8 @@ import re
 from typing import Final
 
 _SIZE: Final = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]i?B?|B)?\s*\Z", re.IGNORECASE)
+_SPAN: Final = re.compile(r"\s*(\d{1,9}(?:\.\d+)?)\s*([smhdw])?\s*\Z", re.IGNORECASE)
+_SPANS: Final = {"s": 1, "m": 60, "h": 3_600, "d": 86_400, "w": 604_800}
 _POWERS: Final = {"": 0, "B": 0, "K": 1, "M": 2, "G": 3, "T": 4}
 
 
@@ -20,6 +22,14 @@ def parse_bytes(text: str) -> int:
     unit = (match[2] or "").upper()
     base = 1024 if "I" in unit else 1000
     return int(float(match[1]) * base ** _POWERS[unit[:1]])
+
+
+def parse_seconds(text: str) -> int:
+    """`90`, `30m`, `24h`, `7d`, `2w` -> seconds. Raises ValueError naming the accepted forms."""
+    match = _SPAN.match(text)
+    if match is None:
+        raise ValueError(f"{text!r} is not a time; write for example 30m, 24h or 7d")
+    return int(float(match[1]) * _SPANS[(match[2] or "s").lower()])
 
 
 def format_bytes(count: float) -> str:
