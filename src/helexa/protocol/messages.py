@@ -56,6 +56,8 @@ class Hello(Message, frozen=True, kw_only=True, tag="hello"):
     """Sealed `Certificate` behind `operator`; without one a node is its own operator."""
     invite: bytes = b""
     """Sealed `Invite` of the receiver, where the sender was given one."""
+    name: str = ""
+    """How the sender calls itself to people; claimed, not proven."""
 
 
 class Ok(Message, frozen=True, kw_only=True, tag="ok"):
