@@ -16,12 +16,15 @@
         KeyRevoked             401
         AdminTokenInvalid      401
         OriginForbidden        403
+        NotLent                403  asked by a cortex that does not get this here
       Busy                     503  true now, maybe not in a moment
         QueueFull              429
+        RateLimited            429  another operator asks more than was allowed to it
         ModelLoading           503
         NoCapacity             503  the model is known, nobody can serve it now
         Draining               503
       DoesNotFit               507  the model cannot be held by this neuron
+      LoopDetected             508  a request came back, or passed too many cortexes
       UpstreamFailed           502  a runtime or peer broke its side
         RuntimeExited          502
         RuntimeRefused         502
@@ -244,6 +247,19 @@ class OriginForbidden(NotAllowed):
 
 
 @dataclass(eq=False)
+class NotLent(NotAllowed):
+    """Another cortex asked for what this one's operator does not let it have."""
+
+    code = "not_lent"
+    rule: str
+    """What holds here, as the rest of a sentence: `lends no embedding (lend_classes)`."""
+
+    @property
+    def message(self) -> str:
+        return f"This cortex {self.rule}."
+
+
+@dataclass(eq=False)
 class Busy(HelexaError):
     status, kind, code = 503, "server_error", "overloaded"
     reason: str = "Everything that could serve this is busy; try again shortly."
@@ -262,6 +278,10 @@ class QueueFull(Busy):
     status, kind, code = 429, "rate_limit_error", "queue_full"
 
 
+class RateLimited(Busy):
+    status, kind, code = 429, "rate_limit_error", "rate_limit_exceeded"
+
+
 class ModelLoading(Busy):
     code = "model_loading"
 
@@ -274,6 +294,18 @@ class NoCapacity(Busy):
 
 class Draining(Busy):
     code = "draining"
+
+
+@dataclass(eq=False)
+class LoopDetected(HelexaError):
+    """A request on its way from cortex to cortex that must not go on."""
+
+    status, kind, code = 508, "server_error", "loop_detected"
+    reason: str
+
+    @property
+    def message(self) -> str:
+        return self.reason
 
 
 @dataclass(eq=False)

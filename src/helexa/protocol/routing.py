@@ -8,6 +8,24 @@ from helexa.protocol.ids import ModelId, NodeId
 from helexa.protocol.work import WorkloadClass
 
 
+class Wish(msgspec.Struct, frozen=True, kw_only=True):
+    """What one request asks of its way, in `x-helexa-policy`: it narrows, and never widens.
+
+    Cortexes are named by name, operator id, node id, or eight or more digits of an id;
+    `local` is the one that reads it.
+    """
+
+    only: tuple[str, ...] = ()
+    without: tuple[str, ...] = ()
+    regions: tuple[str, ...] = ()
+    """Patterns, as in `[federation]`."""
+    price_max: int | None = None
+    """Nano-credits a token, of any kind."""
+    federation: bool = True
+    order: str = ""
+    """`local_first`, `cheapest` or `fastest`; empty is the operator's."""
+
+
 class RouteHints(msgspec.Struct, frozen=True, kw_only=True):
     """What the caller or the ingress knows that the model name does not say."""
 
@@ -16,6 +34,11 @@ class RouteHints(msgspec.Struct, frozen=True, kw_only=True):
     prompt_bytes: int = 0
     exclude: tuple[NodeId, ...] = ()
     """Targets that already failed for this request."""
+    wish: Wish | None = None
+    path: tuple[NodeId, ...] = ()
+    """The cortexes that it passed on its way here; empty for a client's own request."""
+    hops_left: int | None = None
+    """How many more cortexes it may pass, by the one that sent it; None for a client's own."""
 
 
 class Target(msgspec.Struct, frozen=True, kw_only=True):

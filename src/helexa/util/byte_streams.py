@@ -32,8 +32,9 @@ class ByteStream(Protocol):
 class StreamTransport(asyncio.Transport):
     """Calls `connection_made` when constructed and `connection_lost` at the end of `run`."""
 
-    def __init__(self, stream: ByteStream, protocol: asyncio.Protocol) -> None:
-        super().__init__()
+    def __init__(self, stream: ByteStream, protocol: asyncio.Protocol, *, peer: str = "") -> None:
+        """`peer` names the far end, where somebody proved who it is."""
+        super().__init__(extra={"peername": (peer, 0)} if peer else None)
         self._stream = stream
         self._protocol = protocol
         self._outgoing: list[bytes] = []
@@ -139,9 +140,6 @@ class StreamTransport(asyncio.Transport):
         self._closing = self._aborted = True
         self._stream.abort()
         self._scope.cancel()
-
-    def get_extra_info(self, name: str, default: Any = None) -> Any:  # noqa: ARG002
-        return default
 
     def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
         assert isinstance(protocol, asyncio.Protocol)

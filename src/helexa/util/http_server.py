@@ -104,9 +104,13 @@ class HttpServer:
         for connection in list(self._connections()):
             connection.shutdown()
 
-    async def serve_stream(self, stream: ByteStream) -> None:
-        """Serve one byte stream as if it were an accepted connection; returns at its end."""
-        await StreamTransport(stream, self._connection()).run()
+    async def serve_stream(self, stream: ByteStream, peer: str = "") -> None:
+        """Serve one byte stream as if it were an accepted connection; returns at its end.
+
+        `peer` is what requests find as their `client`: only the one who accepted the
+        stream can say it.
+        """
+        await StreamTransport(stream, self._connection(), peer=peer).run()
 
     async def _listen(self, listener: socket.socket) -> None:
         loop = asyncio.get_running_loop()

@@ -17,6 +17,7 @@ from helexa.cortex.orchestrator.fleet import (
     NEURONS_MAX,
     FleetEvent,
     FleetView,
+    HealthReported,
     NeuronLeft,
     NeuronRegistered,
     Presence,
@@ -83,6 +84,7 @@ class Neurons:
         self._random = random
         self._events = events
         self._receptions: dict[NodeId, Reception] = {}
+        self._watchers: list[Callable[[], None]] = []
 
     # --- for links
 
@@ -90,7 +92,15 @@ class Neurons:
         return Reception(self, self._timing, self._name)
 
     def post(self, event: FleetEvent) -> None:
-        self.view = apply(self.view, event)
+        before = self.view
+        self.view = apply(before, event)
+        if self.view is not before and not isinstance(event, HealthReported):
+            for changed in self._watchers:
+                changed()
+
+    def watch(self, changed: Callable[[], None]) -> None:
+        """Be told when neurons come, go, or can do something else; not of each health report."""
+        self._watchers.append(changed)
 
     def now_s(self) -> float:
         return self._monotonic()
@@ -161,8 +171,7 @@ class Neurons:
         if decision.targets:
             return decision
         if decision.excluded:
-            copies = [self.view.neurons[one.node].capabilities[model] for one in decision.excluded]
-            if not any(offers(copy, workload) for copy in copies):
+            if not self.can_do(workload, model):
                 raise CapabilityMissing(str(model), f"{workload.value} requests")
             reasons = "; ".join(
                 f"neuron {self._called(one.node)} is {one.reason}" for one in decision.excluded[:5]
@@ -172,8 +181,18 @@ class Neurons:
             raise NoCapacity("No neuron is connected to this cortex.", 2)
         raise ModelUnknown(str(model))
 
-    def way(self, target: Target) -> Way:
-        """Raises PeerLost when the neuron left between the decision and now."""
+    def can_do(self, workload: WorkloadClass, model: ModelId) -> bool:
+        """Whether some neuron lists the model for this kind of work, in whatever state."""
+        return any(
+            offers(self.view.neurons[node].capabilities[model], workload)
+            for node in self.view.holders.get(model, ())
+        )
+
+    def way(self, target: Target, hints: RouteHints | None = None) -> Way:  # noqa: ARG002
+        """Raises PeerLost when the neuron left between the decision and now.
+
+        The way to a neuron is the same for all requests; that to another cortex is not.
+        """
         reception = self._receptions.get(target.node)
         if reception is None or reception.way is None:
             raise PeerLost(f"The neuron {self._called(target.node)} left.")
@@ -183,7 +202,7 @@ class Neurons:
         key = (target.node, model)
         self.in_flight[key] = self.in_flight.get(key, 0) + 1
 
-    def finished(self, target: Target, model: ModelId) -> None:
+    def finished(self, target: Target, model: ModelId, outcome: str = "ok") -> None:  # noqa: ARG002
         key = (target.node, model)
         left = self.in_flight.get(key, 0) - 1
         if left > 0:
@@ -199,6 +218,13 @@ class Neurons:
             if present:
                 found.append(self.view.neurons[present[0]].capabilities[model])
         return found
+
+    def called(self, target: Target) -> str:
+        return self._called(target.node)
+
+    def owners(self) -> Mapping[ModelId, str]:
+        """Whose the models are that no neuron here has: neurons know of none."""
+        return {}
 
     # --- for the control API
 

@@ -1,0 +1,328 @@
+"""Own neurons and other operators' cortexes as one fleet: the gateway's `Fleet` over both.
+
+Where a request goes is decided in three steps, all from memory: the scheduler orders the
+neurons registered here, the terms and the request's own wish leave out what they forbid,
+and `order` merges what is left. A target `via` a peer names the peer as its node too:
+which of its neurons serves is the peer's own decision. Whoever is left out is named with
+the rule, and the rules become the refusal when nobody is left.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Final, NamedTuple
+
+from helexa.cortex.orchestrator.federation.lanes import Lane
+from helexa.cortex.orchestrator.federation.peers import Peers, Prospect
+from helexa.cortex.orchestrator.federation.terms import Terms, borrows, dearest, wish_forbids
+from helexa.cortex.orchestrator.federation.wish import HEADER, onward
+from helexa.cortex.orchestrator.neurons import Neurons
+from helexa.cortex.orchestrator.reception import Way
+from helexa.mesh.trust import Standing
+from helexa.protocol.errors import CapabilityMissing, HelexaError, ModelUnknown, NoCapacity
+from helexa.protocol.ids import ModelId, NodeId
+from helexa.protocol.records import Offer
+from helexa.protocol.routing import Exclusion, RouteHints, RoutingDecision, Target, Wish
+from helexa.protocol.work import ModelCapability, ModelState, Price, WorkloadClass
+from helexa.util.upstream import Headers
+
+REASONS_MAX: Final = 5
+"""Candidates that a refusal names; the others are counted."""
+PATH_HEADER: Final = "x-helexa-path"
+HOPS_HEADER: Final = "x-helexa-hops-left"
+_SERVES: Final = (ModelState.LOADED, ModelState.LOADING, ModelState.UNLOADED)
+"""A neuron in another state is asked after the peers: it may well not serve at all."""
+
+
+@dataclass(frozen=True, slots=True)
+class PeerWay:
+    """How one request reaches a peer. The headers are about this request."""
+
+    pool: Lane
+    headers: Headers
+
+
+class _Place(NamedTuple):
+    """A target and what the orders go by. Lower is better in each."""
+
+    target: Target
+    is_remote: bool
+    doubtful: bool
+    price: int
+    waits: bool
+    full: bool
+    slowness: float
+
+
+class _Out(NamedTuple):
+    """Somebody left out: `phrase` goes on from the name."""
+
+    node: NodeId
+    called: str
+    phrase: str
+    reason: str
+    lacks: bool
+    """Because it does not do this kind of work, whoever asks."""
+
+
+class Fabric:
+    """Made of parts that live elsewhere; it keeps nothing but them."""
+
+    def __init__(
+        self,
+        neurons: Neurons,
+        peers: Peers,
+        own: Standing,
+        *,
+        random: Callable[[], float],
+        count: Callable[[str, str], None] = lambda _direction, _outcome: None,
+    ) -> None:
+        """`own` is this cortex. `count` is told the direction and outcome of peers' requests."""
+        self.own = own
+        self.count = count
+        self._neurons = neurons
+        self._peers = peers
+        self._random = random
+
+    @property
+    def terms(self) -> Terms:
+        return self._peers.terms
+
+    def set_terms(self, terms: Terms) -> None:
+        """In force for the next request; what peers are offered follows."""
+        self._peers.set_terms(terms)
+
+    # --- the gateway's Fleet
+
+    def route(self, workload: WorkloadClass, model: ModelId, hints: RouteHints) -> RoutingDecision:
+        """At least one target.
+
+        Raises ModelUnknown, CapabilityMissing, or NoCapacity with each candidate's reason.
+        """
+        if hints.wish is None and not self._peers.knows(model):
+            return self._neurons.route(workload, model, hints)
+        decision, out = self._decide(workload, model, hints)
+        if not decision.targets:
+            raise self._refusal(workload, model, hints, out)
+        return decision
+
+    def decide(self, workload: WorkloadClass, model: ModelId, hints: RouteHints) -> RoutingDecision:
+        """As `route`; no targets is an answer here. Never raises."""
+        return self._decide(workload, model, hints)[0]
+
+    def way(self, target: Target, hints: RouteHints) -> Way | PeerWay:
+        """Raises PeerLost when the target left since it was chosen."""
+        if target.via is None:
+            return self._neurons.way(target)
+        return PeerWay(self._peers.lane(target.via), self._passage(hints))
+
+    def models(self) -> Sequence[ModelCapability]:
+        """One capability for each model that can be asked for here, the own ones first."""
+        own = self._neurons.models()
+        listed = {one.model for one in own}
+        borrowed = [
+            _as_capability(offer) for _, offer in self._borrowable() if offer.model not in listed
+        ]
+        return [*own, *borrowed]
+
+    def owners(self) -> Mapping[ModelId, str]:
+        """For each model that can be borrowed, who would be asked first."""
+        return {offer.model: called for called, offer in self._borrowable()}
+
+    def called(self, target: Target) -> str:
+        if target.via is None:
+            return self._neurons.called(target)
+        return self._peers.called(target.via)
+
+    def started(self, target: Target, model: ModelId) -> None:
+        if target.via is None:
+            self._neurons.started(target, model)
+        else:
+            self._peers.started(target.via, model)
+
+    def finished(self, target: Target, model: ModelId, outcome: str = "ok") -> None:
+        if target.via is None:
+            self._neurons.finished(target, model)
+        else:
+            self._peers.finished(target.via, model)
+            self.count("out", outcome)
+
+    # --- deciding
+
+    def _decide(
+        self, workload: WorkloadClass, model: ModelId, hints: RouteHints
+    ) -> tuple[RoutingDecision, list[_Out]]:
+        local = self._neurons.decide(workload, model, hints)
+        places, out = self._local(local, hints.wish)
+        # A request that came from a peer goes on only while its way and ours allow it.
+        if hints.hops_left is None or (hints.hops_left > 0 and self.terms.hops_max > 0):
+            places += self._remote(workload, model, hints, out)
+        order = (hints.wish.order if hints.wish else "") or self.terms.order
+        places.sort(key=_KEYS[order])
+        decision = RoutingDecision(
+            model=model,
+            workload=workload,
+            targets=tuple(place.target for place in places),
+            excluded=tuple(Exclusion(node=one.node, reason=one.reason) for one in out),
+            policy=f"{local.policy}, {order}",
+        )
+        return decision, out
+
+    def _local(self, local: RoutingDecision, wish: Wish | None) -> tuple[list[_Place], list[_Out]]:
+        view = self._neurons.view
+        out = []
+        for one in local.excluded:
+            lacks = one.reason.startswith("offers ")
+            called = f"neuron {self._neurons.called(Target(node=one.node))}"
+            phrase = one.reason if lacks else f"is {one.reason}"
+            out.append(_Out(one.node, called, phrase, one.reason, lacks))
+        places = []
+        for target in local.targets:
+            neuron = view.neurons[target.node]
+            capability = neuron.capabilities[local.model]
+            if wish is not None:
+                where = replace(self.own, region=neuron.descriptor.region or self.own.region)
+                rule = wish_forbids(wish, where, dearest(capability.price), local=True)
+                if rule:
+                    called = f"neuron {self._neurons.called(target)}"
+                    out.append(_Out(target.node, called, rule, rule, lacks=False))
+                    continue
+            busy = self._neurons.in_flight.get((target.node, local.model), 0)
+            places.append(
+                _Place(
+                    target=target,
+                    is_remote=False,
+                    doubtful=capability.state not in _SERVES,
+                    price=_both_kinds(capability.price),
+                    waits=capability.state is not ModelState.LOADED,
+                    full=busy >= max(capability.slots, 1),
+                    slowness=-capability.tokens_per_s,
+                )
+            )
+        return places, out
+
+    def _remote(
+        self, workload: WorkloadClass, model: ModelId, hints: RouteHints, out: list[_Out]
+    ) -> list[_Place]:
+        """The peers that may be asked, the likeliest first; the others are added to `out`."""
+        found: list[tuple[tuple[float, ...], _Place]] = []
+        for prospect in self._peers.prospects(model, workload):
+            node = prospect.standing.node
+            if node in hints.path or node in hints.exclude or node == self.own.node:
+                continue
+            offer = prospect.offer
+            why_not, lacks = self._why_not(
+                prospect, offer or Offer(model=model), workload, hints.wish
+            )
+            if why_not or offer is None:
+                called = f"cortex {prospect.called}"
+                out.append(_Out(node, called, why_not, why_not, lacks))
+                continue
+            pressure = max(offer.slots - offer.free, prospect.in_flight) / max(offer.slots, 1)
+            place = _Place(
+                target=Target(node=node, via=node, reason=_told(prospect.called, offer)),
+                is_remote=True,
+                doubtful=False,
+                price=_both_kinds(offer.price),
+                waits=not offer.ready,
+                full=pressure >= 1,
+                slowness=-offer.tokens_per_s,
+            )
+            rank = (
+                not offer.ready,
+                not prospect.is_connected,
+                pressure >= 1,
+                pressure,
+                self._random(),
+            )
+            found.append((rank, place))
+        found.sort(key=lambda one: one[0])
+        return [place for _, place in found]
+
+    def _why_not(
+        self, prospect: Prospect, offer: Offer, workload: WorkloadClass, wish: Wish | None
+    ) -> tuple[str, bool]:
+        """The rule, ours before theirs, and whether it is only that it does not do such work."""
+        ours = borrows(self.terms, offer, prospect.standing, workload, wish)
+        lacks = ours.startswith("offers ")
+        if ours and not (lacks and prospect.why_not):
+            return ours, lacks
+        return prospect.why_not, False
+
+    def _refusal(
+        self, workload: WorkloadClass, model: ModelId, hints: RouteHints, out: list[_Out]
+    ) -> HelexaError:
+        if not out:
+            if not self._peers.offers_anything:
+                try:
+                    self._neurons.route(workload, model, hints)
+                except HelexaError as error:
+                    return error
+            return ModelUnknown(str(model))
+        if all(one.lacks for one in out):
+            return CapabilityMissing(str(model), f"{workload.value} requests")
+        reasons = "; ".join(f"{one.called} {one.phrase}" for one in out[:REASONS_MAX])
+        more = len(out) - REASONS_MAX
+        also = f"; and {more} more" if more > 0 else ""
+        return NoCapacity(f"Nobody can serve {str(model)!r} now: {reasons}{also}.", 2)
+
+    # ---
+
+    def _passage(self, hints: RouteHints) -> Headers:
+        """What the next cortex has to know of the way so far."""
+        hops = self.terms.hops_max
+        left = hops if hints.hops_left is None else min(hints.hops_left, hops)
+        path = ",".join((*hints.path, self.own.node)).encode()
+        headers = [
+            (PATH_HEADER.encode(), path),
+            (HOPS_HEADER.encode(), b"%d" % max(left - 1, 0)),
+        ]
+        if hints.wish is not None and (text := onward(hints.wish, self.own.node)):
+            headers.append((HEADER.encode(), text))
+        return headers
+
+    def _borrowable(self) -> list[tuple[str, Offer]]:
+        found = []
+        for _, holders in self._peers.models():
+            for standing, called, offer in holders:
+                classes = offer.classes or tuple(WorkloadClass)
+                if not all(borrows(self.terms, offer, standing, one) for one in classes):
+                    found.append((called, offer))
+                    break
+        return found
+
+
+_KEYS: Final[Mapping[str, Callable[[_Place], tuple[float, ...]]]] = {
+    # Sorting is stable: within a key the scheduler's and the prospects' own order holds.
+    "local_first": lambda one: (one.doubtful, one.is_remote),
+    "cheapest": lambda one: (one.doubtful, one.price, one.is_remote),
+    "fastest": lambda one: (one.doubtful, one.waits, one.full, one.slowness, one.is_remote),
+}
+
+
+def _both_kinds(price: Price) -> int:
+    """Nano-credits for one token read and one written."""
+    return price.prompt_uncached + price.completion
+
+
+def _told(called: str, offer: Offer) -> str:
+    state = "ready" if offer.ready else "to be loaded"
+    return f"cortex {called} offers it: {state}, {offer.free} of {offer.slots} slots free"
+
+
+def _as_capability(offer: Offer) -> ModelCapability:
+    return ModelCapability(
+        model=offer.model,
+        state=ModelState.LOADED if offer.ready else ModelState.UNLOADED,
+        digest=offer.digest,
+        classes=offer.classes,
+        modalities=offer.modalities,
+        context_tokens=offer.context_tokens,
+        slots=offer.slots,
+        tools=offer.tools,
+        structured_output=offer.structured_output,
+        reasoning=offer.reasoning,
+        tokens_per_s=offer.tokens_per_s,
+        price=offer.price,
+    )

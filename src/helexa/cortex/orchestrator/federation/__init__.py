@@ -1,0 +1,1 @@
+"""Lending to the cortexes of other operators, and borrowing from them."""
