@@ -25,6 +25,7 @@ VERBS: Final = (
     "keys",
     "models",
     "mesh",
+    "operator",
     "inspect",
     "doctor",
     "config",

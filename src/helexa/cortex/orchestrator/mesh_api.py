@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Final, Literal
 
@@ -14,8 +14,16 @@ from starlette.routing import Route
 
 from helexa.cortex.orchestrator.calls import Guard, answer, body_of
 from helexa.cortex.orchestrator.join_answer import StepByStep
-from helexa.cortex.orchestrator.mesh_control import InviteWish, MeshControl, PeerRow, PendingRow
+from helexa.cortex.orchestrator.mesh_control import (
+    Decision,
+    InviteWish,
+    MeshControl,
+    PeerRow,
+    PendingRow,
+)
 from helexa.cortex.orchestrator.who import decided_about, one_node
+from helexa.mesh.gatekeeper import WhoUnclear
+from helexa.protocol.errors import RequestRejected
 
 TICKET_CHARS_MAX: Final = 8_192
 WHO_CHARS_MAX: Final = 256
@@ -90,17 +98,19 @@ class MeshApi:
 
     async def approve(self, request: Request) -> Response:
         wanted = await body_of(request, Approve)
-        return answer(self.mesh.approve(self._meant(wanted.who), wanted.trust))
+        return _decided(lambda: self.mesh.approve(self._meant(wanted.who), wanted.trust))
 
     async def deny(self, request: Request) -> Response:
-        return answer(self.mesh.deny(self._meant((await body_of(request, About)).who)))
+        wanted = await body_of(request, About)
+        return _decided(lambda: self.mesh.deny(self._meant(wanted.who)))
 
     async def trust(self, request: Request) -> Response:
         wanted = await body_of(request, TrustTo)
-        return answer(self.mesh.trust(self._meant(wanted.who), wanted.level))
+        return _decided(lambda: self.mesh.trust(self._meant(wanted.who), wanted.level))
 
     async def forget(self, request: Request) -> Response:
-        return answer(self.mesh.forget(self._meant((await body_of(request, About)).who)))
+        wanted = await body_of(request, About)
+        return _decided(lambda: self.mesh.forget(self._meant(wanted.who)))
 
     async def policy(self, _request: Request) -> Response:
         return _policy(self.mesh.policy())
@@ -112,6 +122,13 @@ class MeshApi:
     def _meant(self, who: str) -> str:
         rows: list[PeerRow | PendingRow] = [*self.mesh.pending(), *self.mesh.peers()]
         return decided_about(who, rows)
+
+
+def _decided(decide: Callable[[], Decision]) -> Response:
+    try:
+        return answer(decide())
+    except WhoUnclear as error:
+        raise RequestRejected(f"{error}.", "who") from error
 
 
 def _policy(shown: Mapping[str, Mapping[str, Any]]) -> Response:

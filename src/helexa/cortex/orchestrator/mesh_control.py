@@ -163,7 +163,7 @@ class MeshControl(Protocol):
     def pending(self) -> Sequence[PendingRow]: ...
 
     # `who` is the full id of an operator or node, or the head of one that only the
-    # admission knows. Raises RequestRejected (param `who`) where it names nobody.
+    # admission knows. Raises WhoUnclear where it names nobody.
 
     def approve(self, who: str, trust: str) -> Decision:
         """`trust` is known or trusted."""
