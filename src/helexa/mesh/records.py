@@ -211,13 +211,19 @@ def next_sequence(path: Path, now_s: float, at_least: int = 0) -> int:
     a thousand times a second never overtakes: where the file was lost, the clock
     is above what was given out. Raises OSError when the file cannot be written.
     """
+    given = _given(path)
+    sequence = int(now_s * 1_000) if given is None else given + 1
+    sequence = min(max(sequence, at_least), SEQUENCE_MAX)
+    replace_private(path, b"%d\n" % sequence)
+    return sequence
+
+
+def _given(path: Path) -> int | None:
     try:
         given = int(path.read_text(encoding="ascii")[:32])
     except (FileNotFoundError, ValueError):
-        given = int(now_s * 1_000) - 1
-    sequence = min(max(given + 1, at_least, 0), SEQUENCE_MAX)
-    replace_private(path, b"%d\n" % sequence)
-    return sequence
+        return None
+    return given if 0 <= given < SEQUENCE_MAX else None
 
 
 def _identify(record: Record, now_s: float, book: RevocationBook, verify: Verify) -> Identity:
