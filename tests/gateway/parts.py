@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -66,6 +66,7 @@ class MemoryFleet:
     routed: list[tuple[WorkloadClass, ModelId, RouteHints]] = field(default_factory=list)
     under_way: dict[NodeId, int] = field(default_factory=dict)
     counts: list[int] = field(default_factory=list)
+    outcomes: list[str] = field(default_factory=list)
 
     def route(self, workload: WorkloadClass, model: ModelId, hints: RouteHints) -> RoutingDecision:
         self.routed.append((workload, model, hints))
@@ -76,7 +77,7 @@ class MemoryFleet:
         targets = tuple(Target(node=node) for node in self.ways)
         return RoutingDecision(model=model, workload=workload, targets=targets)
 
-    def way(self, target: Target) -> MemoryWay:
+    def way(self, target: Target, hints: RouteHints) -> MemoryWay:
         if target.node in self.lost:
             raise PeerLost
         return self.ways[target.node]
@@ -97,8 +98,18 @@ class MemoryFleet:
         self.under_way[target.node] = self.under_way.get(target.node, 0) + 1
         self.counts.append(self.under_way[target.node])
 
-    def finished(self, target: Target, model: ModelId) -> None:
+    def finished(self, target: Target, model: ModelId, outcome: str) -> None:
         self.under_way[target.node] -= 1
+        self.outcomes.append(outcome)
+
+    def owners(self) -> Mapping[ModelId, str]:
+        return {}
+
+    def called(self, target: Target) -> str:
+        return target.node[-4:]
+
+    def why_lost(self, target: Target) -> str:
+        return ""
 
 
 @dataclass

@@ -227,7 +227,7 @@ async def test_a_neurons_own_last_words_are_enough() -> None:
 async def test_a_neuron_that_falls_silent_inside_its_answer_is_given_up(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("helexa.cortex.gateway.app.SILENCE_S_MIN", 0.05)
+    monkeypatch.setattr("helexa.cortex.gateway.dispatch.SILENCE_S_MIN", 0.05)
 
     async def stalls(caller: Caller) -> None:
         await caller.request()

@@ -51,6 +51,8 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
 class Exclusion(msgspec.Struct, frozen=True, kw_only=True):
     node: NodeId
     reason: str
+    sentence: str = ""
+    """The same with the name before it, as a client may read it."""
 
 
 class RoutingDecision(msgspec.Struct, frozen=True, kw_only=True):

@@ -1,4 +1,4 @@
-"""Who may be served now: the key, and a bound on what is under way for one model.
+"""The door for clients: the key, and a bound on what is under way for one model.
 
 A `Ticket` is the permission for one request. It is given back exactly once,
 however the request ends.
@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from helexa.cortex.gateway.seams import KeyGrant, Keys
+from helexa.cortex.gateway.ingress import Ingress
+from helexa.cortex.gateway.seams import KeyGrant, Keys, Visit
 from helexa.protocol.errors import QueueFull
 from helexa.protocol.ids import ModelId, RequestId
 from helexa.protocol.work import WorkloadClass
+from helexa.util.asgi import Scope
 
 
 @dataclass(slots=True)
@@ -36,6 +38,13 @@ class Admission:
     def check(self, secret: str) -> KeyGrant:
         """Raises KeyInvalid or KeyRevoked."""
         return self._keys.check(secret)
+
+    def enter(self, scope: Scope, ingress: Ingress) -> Visit:  # noqa: ARG002 - headers tell all
+        """Raises KeyInvalid or KeyRevoked."""
+        return Visit(self._keys.check(ingress.key()))
+
+    def consider(self, visit: Visit, model: ModelId, workload: WorkloadClass) -> None:
+        """A key may ask for everything."""
 
     def admit(self, ticket: Ticket) -> None:
         """Called after routing, so that only models that exist are counted. Raises QueueFull."""

@@ -21,7 +21,7 @@ _STREAM_LINES = (
 
 
 class Answer:
-    __slots__ = ("_cycle", "_ids", "ended", "started", "status")
+    __slots__ = ("_cycle", "_ids", "ended", "outcome", "served_by", "started", "status")
 
     def __init__(self, cycle: Cycle, ids: bytes) -> None:
         self._cycle = cycle
@@ -29,6 +29,10 @@ class Answer:
         self.started = False
         self.ended = False
         self.status = 0
+        self.outcome = "ok"
+        """`ok`, or the code of the error that was the last word."""
+        self.served_by = b""
+        """The header line that says who serves, once that is known."""
 
     async def whole(
         self, status: int, content_type: bytes, body: bytes, more_lines: bytes = b""
@@ -36,7 +40,12 @@ class Answer:
         """`content_type` as an HTTP parser or this program gave it."""
         self.started = self.ended = True
         self.status = status
-        lines = b"content-type: %s\r\n%s%s" % (content_type, self._ids, more_lines)
+        lines = b"content-type: %s\r\n%s%s%s" % (
+            content_type,
+            self._ids,
+            self.served_by,
+            more_lines,
+        )
         await self._cycle.begin(status, lines, length=len(body))
         await self._cycle.write(body, more=False)
 
@@ -44,7 +53,8 @@ class Answer:
         if not self.started:
             self.started = True
             self.status = 200
-            await self._cycle.begin(200, _STREAM_LINES + self._ids, length=None)
+            lines = b"%s%s%s" % (_STREAM_LINES, self._ids, self.served_by)
+            await self._cycle.begin(200, lines, length=None)
 
     async def write(self, data: bytes) -> None:
         await self._cycle.write(data, more=True)
@@ -62,9 +72,11 @@ class Answer:
         """The last word, in the form that is still possible."""
         if self.ended:
             return
+        self.outcome = error.code
         if self.started:
             await self.end(event_of(error))
         else:
+            self.served_by = b""
             body = body_of(error)
             lines = b"".join([b"%s: %s\r\n" % pair for pair in headers_of(error)])
             await self.whole(error.status, b"application/json", body, lines)

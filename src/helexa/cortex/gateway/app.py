@@ -12,7 +12,7 @@ import logging
 import pkgutil
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from typing import Any, Final
+from typing import Any
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -35,11 +35,6 @@ from helexa.util.asgi import App, Receive, Scope, Send
 from helexa.util.health import health_routes
 from helexa.util.metrics import Metrics
 
-SILENCE_KEEPALIVES: Final = 6
-"""A neuron that misses this many of its own keepalive comments in a row is dead."""
-SILENCE_S_MIN: Final = 30.0
-"""But a neuron has keepalive settings of its own; this is three times its default."""
-
 log = logging.getLogger(__name__)
 
 
@@ -52,15 +47,10 @@ def gateway(
 ) -> App:
     """The app to serve on the gateway socket."""
     admission = Admission(keys, queue_max=settings.queue_max)
-    patience = Patience(
-        first_byte_timeout_s=settings.first_byte_timeout_s,
-        silence_timeout_s=max(settings.keepalive_s * SILENCE_KEEPALIVES, SILENCE_S_MIN),
-        keepalive_s=settings.keepalive_s,
-    )
     bench = Bench(
         fleet=fleet,
-        admission=admission,
-        dispatch=Dispatch(fleet, patience),
+        door=admission,
+        dispatch=Dispatch(fleet, Patience.of(settings)),
         observer=Observer(metrics, under_way=lambda: admission.under_way),
         now=asyncio.get_running_loop().time,
         body_bytes_max=settings.body_bytes_max,

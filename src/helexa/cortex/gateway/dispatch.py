@@ -7,16 +7,18 @@ says why: a truncated answer must never look like a complete one.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Self
 
 import msgspec
 
 from helexa.cortex.gateway.admission import Ticket
 from helexa.cortex.gateway.answer import Answer
-from helexa.cortex.gateway.envelope import PassedOn, event_of
+from helexa.cortex.gateway.envelope import PassedOn
 from helexa.cortex.gateway.seams import Fleet, Way
 from helexa.cortex.gateway.usage import UsageTap
+from helexa.cortex.settings import CortexSettings
 from helexa.protocol.errors import (
     Busy,
     ErrorEnvelope,
@@ -27,7 +29,7 @@ from helexa.protocol.errors import (
     UpstreamFailed,
     UpstreamTimeout,
 )
-from helexa.protocol.routing import RoutingDecision
+from helexa.protocol.routing import RouteHints, RoutingDecision, Target
 from helexa.protocol.sse import EventTooLong
 from helexa.protocol.work import Usage
 from helexa.util.upstream import (
@@ -45,6 +47,14 @@ ANSWER_BYTES_MAX: Final = 64 * 1024 * 1024
 REFUSAL_BYTES_MAX: Final = 64 * 1024
 ELSEWHERE: Final = frozenset((429, 502, 503, 507))
 """A neuron's refusals that say nothing about what another neuron would answer."""
+CLIENTS_FAULT: Final = frozenset((400, 413, 422))
+"""The only refusals of a peer that hold everywhere: what it lends and knows is its own matter."""
+REASONS_MAX: Final = 5
+SILENCE_KEEPALIVES: Final = 6
+"""A neuron that misses this many of its own keepalive comments in a row is dead."""
+SILENCE_S_MIN: Final = 30.0
+"""But a neuron has keepalive settings of its own; this is three times its default."""
+_LOCAL: Final = b"x-helexa-served-by: local\r\n"
 
 _refusal: Final = msgspec.json.Decoder(ErrorEnvelope)
 
@@ -59,6 +69,7 @@ class Job:
     headers: Headers
     stream: bool
     show_usage: bool
+    hints: RouteHints
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,6 +78,14 @@ class Patience:
     silence_timeout_s: float
     """A streaming neuron sends at least a comment far more often than this."""
     keepalive_s: float
+
+    @classmethod
+    def of(cls, settings: CortexSettings) -> Self:
+        return cls(
+            first_byte_timeout_s=settings.first_byte_timeout_s,
+            silence_timeout_s=max(settings.keepalive_s * SILENCE_KEEPALIVES, SILENCE_S_MIN),
+            keepalive_s=settings.keepalive_s,
+        )
 
 
 class _Elsewhere(Exception):
@@ -83,31 +102,71 @@ class Dispatch:
         self._patience = patience
 
     async def serve(self, job: Job, decision: RoutingDecision, answer: Answer) -> Usage | None:
-        """Answer the client completely. Raises the last attempt's HelexaError when none worked."""
-        failure: HelexaError = NoCapacity()
+        """Answer the client completely.
+
+        Raises the last attempt's HelexaError when none worked; NoCapacity with what each
+        answered where other cortexes were among them.
+        """
+        failures: list[tuple[Target, HelexaError]] = []
         model = job.ticket.model
         for target in decision.targets[:ATTEMPTS_MAX]:
             try:
-                way = self._fleet.way(target)
+                way = self._fleet.way(target, job.hints)
             except HelexaError as error:
-                failure = error
+                failures.append((target, error))
                 continue
             self._fleet.started(target, model)
+            outcome = "client_gone"
             try:
-                return await self._attempt(job, way, answer)
+                usage = await self._attempt(job, target, way, answer)
+                outcome = answer.outcome
             except _Elsewhere as elsewhere:
-                failure = elsewhere.error
+                outcome = elsewhere.error.code
+                failures.append((target, elsewhere.error))
+            except HelexaError as error:
+                outcome = error.code
+                raise
+            else:
+                return usage
             finally:
-                self._fleet.finished(target, model)
-        raise failure
+                self._fleet.finished(target, model, outcome)
+        raise self._exhausted(decision, failures)
 
-    async def _attempt(self, job: Job, way: Way, answer: Answer) -> Usage | None:
+    def _exhausted(
+        self, decision: RoutingDecision, failures: Sequence[tuple[Target, HelexaError]]
+    ) -> HelexaError:
+        if not failures:
+            return NoCapacity()
+        if all(target.via is None for target, _ in failures):
+            return failures[-1][1]
+        said = [self._sentence(target, error) for target, error in failures]
+        said += (one.sentence for one in decision.excluded if one.sentence)
+        more = len(said) - REASONS_MAX
+        also = f"; and {more} more" if more > 0 else ""
+        waits = [error.retry_after_s for _, error in failures if error.retry_after_s is not None]
+        reasons = "; ".join(said[:REASONS_MAX])
+        return NoCapacity(
+            f"Nobody could serve {str(decision.model)!r}: {reasons}{also}.", min(waits, default=2)
+        )
+
+    def _sentence(self, target: Target, error: HelexaError) -> str:
+        kind = "neuron" if target.via is None else "cortex"
+        called = self._fleet.called(target)
+        if isinstance(error, PeerLost) and (known := self._fleet.why_lost(target)):
+            return f"{kind} {called} {known}"
+        return f"{kind} {called} said: {error.message.rstrip('.')}"
+
+    async def _attempt(self, job: Job, target: Target, way: Way, answer: Answer) -> Usage | None:
         patience = self._patience
+        headers = [*job.headers, *way.headers]
+        if target.via is not None:
+            # The class is ours to tell: a peer sees neither our client's hint nor its habits.
+            headers.append((b"x-helexa-workload", job.ticket.workload.value.encode()))
         try:
             with await way.pool.send(
                 "POST",
                 job.path,
-                [*job.headers, *way.headers],
+                headers,
                 job.body,
                 first_byte_timeout_s=patience.first_byte_timeout_s,
                 silence_timeout_s=patience.silence_timeout_s,
@@ -120,7 +179,8 @@ class Dispatch:
                 else:
                     await response.head()
                 if response.status != 200:
-                    await self._refused(response)
+                    await self._refused(response, target)
+                answer.served_by = _LOCAL if target.via is None else self._served_by(target)
                 if _is_stream(response):
                     return await self._stream(job, response, answer)
                 body = await response.read(ANSWER_BYTES_MAX)
@@ -137,17 +197,21 @@ class Dispatch:
         await answer.whole(200, content_type, body)
         return None
 
-    async def _refused(self, response: Response) -> None:
-        """Raise what a neuron's error answer means."""
+    def _served_by(self, target: Target) -> bytes:
+        return b"x-helexa-served-by: %s\r\n" % self._fleet.called(target).encode("ascii")
+
+    async def _refused(self, response: Response, target: Target) -> None:
+        """Raise what an error answer means."""
         body = await response.read(REFUSAL_BYTES_MAX)
+        status = response.status
         error: HelexaError
         try:
-            _refusal.decode(body)
+            said = _refusal.decode(body).error
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-            error = RuntimeRefused(f"The node answered {response.status} without saying why.")
+            error = RuntimeRefused(f"The node answered {status} without saying why.")
         else:
-            error = PassedOn(body, response.status, response.header(b"retry-after"))
-        if response.status in ELSEWHERE:
+            error = PassedOn(body, said, status, response.header(b"retry-after"))
+        if status not in CLIENTS_FAULT if target.via is not None else status in ELSEWHERE:
             raise _Elsewhere(error)
         raise error
 
@@ -178,7 +242,12 @@ class Dispatch:
                 failure = UpstreamFailed("The node ended its answer before it was complete.")
             elif rest:
                 await answer.write(rest)
-        await answer.end(event_of(failure) if failure is not None else b"")
+        if failure is not None:
+            await answer.fail(failure)
+        else:
+            if tap.is_failed:
+                answer.outcome = UpstreamFailed.code
+            await answer.end()
         return tap.usage
 
 

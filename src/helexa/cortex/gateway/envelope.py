@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from helexa.protocol.errors import HelexaError, MethodNotAllowed, NotAllowed, envelope
+from helexa.protocol.errors import ErrorBody, HelexaError, MethodNotAllowed, NotAllowed, envelope
 
 
 @dataclass(eq=False)
@@ -12,11 +12,22 @@ class PassedOn(HelexaError):
     """A neuron's refusal, already in our envelope: it goes to the client as it is."""
 
     body: bytes
+    said: ErrorBody
+    """What is in `body`."""
     answer_status: int
     retry_after: bytes | None = None
 
     def __post_init__(self) -> None:
-        self.__dict__["status"] = self.answer_status
+        self.__dict__.update(status=self.answer_status, code=self.said.code or self.code)
+
+    @property
+    def message(self) -> str:
+        return self.said.message
+
+    @property
+    def retry_after_s(self) -> int | None:
+        given = self.retry_after
+        return int(given) if given and len(given) < 6 and given.isdigit() else None
 
 
 def body_of(error: HelexaError) -> bytes:

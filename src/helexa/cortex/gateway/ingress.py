@@ -5,8 +5,10 @@ from __future__ import annotations
 import re
 from typing import Final
 
+from helexa.cortex.orchestrator.federation.wish import parse
 from helexa.protocol.errors import KeyInvalid
 from helexa.protocol.ids import RequestId, new_request_id
+from helexa.protocol.routing import Wish
 from helexa.util.asgi import Scope
 
 _SANE_ID: Final = re.compile(rb"[A-Za-z0-9._:/+=-]{1,128}\Z")
@@ -15,10 +17,11 @@ _SANE_ID: Final = re.compile(rb"[A-Za-z0-9._:/+=-]{1,128}\Z")
 class Ingress:
     """The headers that matter, found in one pass; a general map costs more than its use here."""
 
-    __slots__ = ("id_header", "id_lines", "request_id", "secret", "session", "workload")
+    __slots__ = ("id_header", "id_lines", "policy", "request_id", "secret", "session", "workload")
 
     def __init__(self, scope: Scope) -> None:
         self.secret = b""
+        self.policy = b""
         self.session = b""
         self.workload = b""
         shown = b""
@@ -36,10 +39,17 @@ class Ingress:
                 self.session = value
             elif name == b"x-helexa-workload":
                 self.workload = value
+            elif name == b"x-helexa-policy":
+                # Of two headers both hold, as if they were one; a part in both is refused.
+                self.policy = b"%s;%s" % (self.policy, value) if self.policy else value or b" "
         self.request_id: RequestId = new_request_id()
         ours = self.request_id.encode()
         self.id_header = (b"x-helexa-request-id", ours)
         self.id_lines = b"x-request-id: %s\r\nx-helexa-request-id: %s\r\n" % (shown or ours, ours)
+
+    def wish(self) -> Wish | None:
+        """What the request asks of its way. Raises RequestRejected for what cannot be read."""
+        return parse(self.policy) if self.policy else None
 
     def key(self) -> str:
         """The API key. Raises KeyInvalid when there is none or it cannot be one."""

@@ -3,9 +3,47 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Protocol
 
 from helexa.protocol.work import Usage
 from helexa.util.metrics import Children, Metrics, Spread, Tally
+
+
+class Finished(Protocol):
+    """Told of each request of one endpoint when it is over."""
+
+    def finished(self, status: int, outcome: str, seconds: float, usage: Usage | None) -> None: ...
+
+
+class Observes(Protocol):
+    def on(self, path: str) -> Finished: ...
+
+
+class FederationCounts:
+    """Requests between cortexes, by direction (`in`, `out`) and outcome."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._requests = metrics.tallies(
+            "federation_requests",
+            "Requests between cortexes, by direction and outcome.",
+            ("direction", "outcome"),
+        )
+
+    def __call__(self, direction: str, outcome: str) -> None:
+        self._requests[direction, outcome].add()
+
+
+class PeerObserver:
+    """For the door for peers: their requests are not this gateway's."""
+
+    def __init__(self, count: Callable[[str, str], None]) -> None:
+        self._count = count
+
+    def on(self, path: str) -> PeerObserver:  # noqa: ARG002 - the same for every endpoint
+        return self
+
+    def finished(self, status: int, outcome: str, seconds: float, usage: Usage | None) -> None:  # noqa: ARG002
+        self._count("in", outcome)
 
 
 class Observer:
@@ -39,7 +77,7 @@ class EndpointObserver:
         self._seconds = seconds
         self._tokens = tokens
 
-    def finished(self, status: int, seconds: float, usage: Usage | None) -> None:
+    def finished(self, status: int, outcome: str, seconds: float, usage: Usage | None) -> None:  # noqa: ARG002
         self._requests[self._path, str(status)].add()
         self._seconds.add(seconds)
         if usage is not None:

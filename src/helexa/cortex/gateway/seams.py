@@ -6,13 +6,19 @@ microseconds: nothing on the way of a request waits for a database.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
 
-from helexa.protocol.ids import ModelId
+from helexa.cortex.gateway.ingress import Ingress
+from helexa.protocol.ids import ModelId, NodeId
 from helexa.protocol.routing import RouteHints, RoutingDecision, Target
 from helexa.protocol.work import ModelCapability, WorkloadClass
-from helexa.util.upstream import Headers, Pool
+from helexa.util.asgi import Scope
+from helexa.util.upstream import Headers, Response
+
+if TYPE_CHECKING:
+    from helexa.cortex.gateway.admission import Ticket
 
 
 class KeyGrant(Protocol):
@@ -29,11 +35,58 @@ class Keys(Protocol):
         ...
 
 
+@dataclass(slots=True)
+class Visit:
+    """Who asks, and what is known before the body is read."""
+
+    grant: KeyGrant
+    path: tuple[NodeId, ...] = ()
+    hops_left: int | None = None
+    shows_usage: bool = False
+    """Whether a stream shows usage whatever its body asks for."""
+
+
+class Door(Protocol):
+    """One way in: clients with keys, or other cortexes. Called in this order, `leave` always."""
+
+    def enter(self, scope: Scope, ingress: Ingress) -> Visit:
+        """Before the body is read. Raises HelexaError."""
+        ...
+
+    def consider(self, visit: Visit, model: ModelId, workload: WorkloadClass) -> None:
+        """Before anybody is looked for. Raises HelexaError."""
+        ...
+
+    def admit(self, ticket: Ticket) -> None:
+        """When there is somebody to serve it. Raises HelexaError."""
+        ...
+
+    def leave(self, ticket: Ticket) -> None:
+        """Once for each `admit` that did not raise."""
+        ...
+
+
+class Sender(Protocol):
+    """The part of a `Pool` that requests are sent by."""
+
+    async def send(
+        self,
+        method: str,
+        path: str,
+        headers: Headers = (),
+        body: bytes = b"",
+        *,
+        first_byte_timeout_s: float = 300.0,
+        silence_timeout_s: float = 300.0,
+        resend_safe: bool = False,
+    ) -> Response: ...
+
+
 class Way(Protocol):
-    """How requests reach one neuron: a running pool, and the headers that it wants to see."""
+    """How a request reaches one target, and the headers that are wanted there."""
 
     @property
-    def pool(self) -> Pool: ...
+    def pool(self) -> Sender: ...
 
     @property
     def headers(self) -> Headers: ...
@@ -44,7 +97,7 @@ class Fleet(Protocol):
         """At least one target. Raises ModelUnknown, or NoCapacity with the reasons."""
         ...
 
-    def way(self, target: Target) -> Way:
+    def way(self, target: Target, hints: RouteHints) -> Way:
         """Raises PeerLost when the target left since it was chosen."""
         ...
 
@@ -52,10 +105,22 @@ class Fleet(Protocol):
         """One capability for each model that somebody present serves."""
         ...
 
+    def owners(self) -> Mapping[ModelId, str]:
+        """The names of those who serve the models that no neuron here has."""
+        ...
+
+    def called(self, target: Target) -> str:
+        """Its name, printable ASCII."""
+        ...
+
+    def why_lost(self, target: Target) -> str:
+        """What is known of a target that was not reached, to go on from its name; may be empty."""
+        ...
+
     def started(self, target: Target, model: ModelId) -> None:
         """A request is on its way to the target."""
         ...
 
-    def finished(self, target: Target, model: ModelId) -> None:
-        """Called exactly once for each `started`."""
+    def finished(self, target: Target, model: ModelId, outcome: str) -> None:
+        """Called exactly once for each `started`: `ok`, `client_gone`, or an error's code."""
         ...

@@ -1,9 +1,10 @@
 """The way of one request for work, from its headers to its last byte.
 
-    headers -> key -> body -> head -> class -> route -> ticket -> dispatch -> settle
+    headers -> door -> body -> head -> class -> route -> ticket -> dispatch -> settle
 
-An endpoint file says what is particular to it; this is what they share. It is
-raw ASGI because a request object would cost more than everything done here.
+An endpoint file says what is particular to it, a door who may come in and how much;
+this is what they share. It is raw ASGI because a request object would cost more than
+everything done here.
 """
 
 from __future__ import annotations
@@ -16,12 +17,12 @@ from typing import Final, Generic, TypeVar
 
 import msgspec
 
-from helexa.cortex.gateway.admission import Admission, Ticket
+from helexa.cortex.gateway.admission import Ticket
 from helexa.cortex.gateway.answer import Answer
 from helexa.cortex.gateway.dispatch import Dispatch, Job
 from helexa.cortex.gateway.ingress import Ingress
-from helexa.cortex.gateway.observe import Observer
-from helexa.cortex.gateway.seams import Fleet
+from helexa.cortex.gateway.observe import Observes
+from helexa.cortex.gateway.seams import Door, Fleet
 from helexa.protocol.errors import (
     BodyTooLarge,
     Draining,
@@ -70,12 +71,12 @@ class WorkEndpoint(Generic[H]):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bench:
-    """What all work endpoints of one gateway share."""
+    """What all work endpoints behind one door share."""
 
     fleet: Fleet
-    admission: Admission
+    door: Door
     dispatch: Dispatch
-    observer: Observer
+    observer: Observes
     now: Callable[[], float]
     body_bytes_max: int
     body_timeout_s: float
@@ -112,14 +113,16 @@ def work_app(  # noqa: PLR0915 - two functions that share what is bound once
                 await answer.fail(InternalFault())
         if client.gone:
             status = CLIENT_GONE_STATUS
-        observer.finished(status or answer.status, bench.now() - began_s, usage)
+        outcome = "client_gone" if status == CLIENT_GONE_STATUS else answer.outcome
+        observer.finished(status or answer.status, outcome, bench.now() - began_s, usage)
 
     async def serve(
         scope: Scope, receive: Receive, ingress: Ingress, answer: Answer, began_s: float
     ) -> Usage | None:
         if scope["method"] != "POST":
             raise MethodNotAllowed(scope["method"], "POST")
-        grant = bench.admission.check(ingress.key())
+        visit = bench.door.enter(scope, ingress)
+        wish = ingress.wish()
         try:
             body = await read_body(
                 scope, receive, bytes_max=bench.body_bytes_max, timeout_s=bench.body_timeout_s
@@ -133,13 +136,17 @@ def work_app(  # noqa: PLR0915 - two functions that share what is bound once
         workload = endpoint.classify(head, body, ingress)
         session = ingress.session.decode("latin-1") or head.prompt_cache_key or head.user or ""
         model = ModelId(head.model)
-        decision = bench.fleet.route(
-            workload,
-            model,
-            RouteHints(session=session[:SESSION_CHARS_MAX], prompt_bytes=len(body)),
+        bench.door.consider(visit, model, workload)
+        hints = RouteHints(
+            session=session[:SESSION_CHARS_MAX],
+            prompt_bytes=len(body),
+            wish=wish,
+            path=visit.path,
+            hops_left=visit.hops_left,
         )
+        decision = bench.fleet.route(workload, model, hints)
         stream = isinstance(head, Generation) and bool(head.stream)
-        ticket = Ticket(ingress.request_id, grant, model, workload, began_s)
+        ticket = Ticket(ingress.request_id, visit.grant, model, workload, began_s)
         job = Job(
             ticket,
             path,
@@ -150,13 +157,14 @@ def work_app(  # noqa: PLR0915 - two functions that share what is bound once
                 (b"x-helexa-usage", b"1"),
             ),
             stream,
-            isinstance(head, Generation) and head.wants_usage,
+            visit.shows_usage or (isinstance(head, Generation) and head.wants_usage),
+            hints,
         )
-        bench.admission.admit(ticket)
+        bench.door.admit(ticket)
         try:
             return await bench.dispatch.serve(job, decision, answer)
         finally:
-            bench.admission.leave(ticket)
+            bench.door.leave(ticket)
 
     return run
 

@@ -56,14 +56,10 @@ class _Place(NamedTuple):
 
 
 class _Out(NamedTuple):
-    """Somebody left out: `phrase` goes on from the name."""
+    """Somebody left out. `lacks`: because it does not do this kind of work, whoever asks."""
 
-    node: NodeId
-    called: str
-    phrase: str
-    reason: str
+    exclusion: Exclusion
     lacks: bool
-    """Because it does not do this kind of work, whoever asks."""
 
 
 class Fabric:
@@ -135,6 +131,12 @@ class Fabric:
             return self._neurons.called(target)
         return self._peers.called(target.via)
 
+    def why_lost(self, target: Target) -> str:
+        """What is known about a target that could not be reached, to go on from its name."""
+        if target.via is None:
+            return self._neurons.why_lost(target)
+        return self._peers.note(target.via)
+
     def started(self, target: Target, model: ModelId) -> None:
         if target.via is None:
             self._neurons.started(target, model)
@@ -164,7 +166,7 @@ class Fabric:
             model=model,
             workload=workload,
             targets=tuple(place.target for place in places),
-            excluded=tuple(Exclusion(node=one.node, reason=one.reason) for one in out),
+            excluded=tuple(one.exclusion for one in out),
             policy=f"{local.policy}, {order}",
         )
         return decision, out
@@ -174,9 +176,10 @@ class Fabric:
         out = []
         for one in local.excluded:
             lacks = one.reason.startswith("offers ")
-            called = f"neuron {self._neurons.called(Target(node=one.node))}"
-            phrase = one.reason if lacks else f"is {one.reason}"
-            out.append(_Out(one.node, called, phrase, one.reason, lacks))
+            verb = "" if lacks else "is "
+            called = self._neurons.called(Target(node=one.node))
+            sentence = f"neuron {called} {verb}{one.reason}"
+            out.append(_Out(Exclusion(node=one.node, reason=one.reason, sentence=sentence), lacks))
         places = []
         for target in local.targets:
             neuron = view.neurons[target.node]
@@ -185,8 +188,8 @@ class Fabric:
                 where = replace(self.own, region=neuron.descriptor.region or self.own.region)
                 rule = wish_forbids(wish, where, dearest(capability.price), local=True)
                 if rule:
-                    called = f"neuron {self._neurons.called(target)}"
-                    out.append(_Out(target.node, called, rule, rule, lacks=False))
+                    called = self._neurons.called(target)
+                    out.append(_left_out(target.node, f"neuron {called}", rule))
                     continue
             busy = self._neurons.in_flight.get((target.node, local.model), 0)
             places.append(
@@ -216,8 +219,7 @@ class Fabric:
                 prospect, offer or Offer(model=model), workload, hints.wish
             )
             if why_not or offer is None:
-                called = f"cortex {prospect.called}"
-                out.append(_Out(node, called, why_not, why_not, lacks))
+                out.append(_left_out(node, f"cortex {prospect.called}", why_not, lacks=lacks))
                 continue
             pressure = max(offer.slots - offer.free, prospect.in_flight) / max(offer.slots, 1)
             place = _Place(
@@ -262,7 +264,7 @@ class Fabric:
             return ModelUnknown(str(model))
         if all(one.lacks for one in out):
             return CapabilityMissing(str(model), f"{workload.value} requests")
-        reasons = "; ".join(f"{one.called} {one.phrase}" for one in out[:REASONS_MAX])
+        reasons = "; ".join(one.exclusion.sentence for one in out[:REASONS_MAX])
         more = len(out) - REASONS_MAX
         also = f"; and {more} more" if more > 0 else ""
         return NoCapacity(f"Nobody can serve {str(model)!r} now: {reasons}{also}.", 2)
@@ -299,6 +301,10 @@ _KEYS: Final[Mapping[str, Callable[[_Place], tuple[float, ...]]]] = {
     "cheapest": lambda one: (one.doubtful, one.price, one.is_remote),
     "fastest": lambda one: (one.doubtful, one.waits, one.full, one.slowness, one.is_remote),
 }
+
+
+def _left_out(node: NodeId, called: str, rule: str, *, lacks: bool = False) -> _Out:
+    return _Out(Exclusion(node=node, reason=rule, sentence=f"{called} {rule}"), lacks)
 
 
 def _both_kinds(price: Price) -> int:

@@ -222,6 +222,11 @@ class Neurons:
     def called(self, target: Target) -> str:
         return self._called(target.node)
 
+    def why_lost(self, target: Target) -> str:
+        """What is known about a target that could not be reached, to go on from its name."""
+        neuron = self.view.neurons.get(target.node)
+        return f"is {neuron.presence.value}: {neuron.reason}" if neuron and neuron.reason else ""
+
     def owners(self) -> Mapping[ModelId, str]:
         """Whose the models are that no neuron here has: neurons know of none."""
         return {}

@@ -24,9 +24,10 @@ class ModelList(msgspec.Struct, frozen=True, kw_only=True):
     data: list[ModelObject] = []
 
 
-def model_object(capability: ModelCapability, *, created: int) -> ModelObject:
+def model_object(capability: ModelCapability, *, created: int, owned_by: str = "") -> ModelObject:
     return ModelObject(
         id=capability.model,
+        owned_by=owned_by or "helexa",
         created=created,
         context_length=capability.context_tokens or None,
         state=capability.state.value,

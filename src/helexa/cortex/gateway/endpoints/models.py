@@ -22,7 +22,11 @@ def routes(*, fleet: Fleet, admission: Admission, created: int) -> Sequence[Rout
     async def list_models(request: Request) -> Response:
         ingress = Ingress(request.scope)
         admission.check(ingress.key())
-        found = [model_object(one, created=created) for one in fleet.models()]
+        owners = fleet.owners()
+        found = [
+            model_object(one, created=created, owned_by=owners.get(one.model, ""))
+            for one in fleet.models()
+        ]
         return _json(ModelList(data=found))
 
     async def show_model(request: Request) -> Response:
@@ -31,7 +35,8 @@ def routes(*, fleet: Fleet, admission: Admission, created: int) -> Sequence[Rout
         wanted = request.path_params["model"]
         for one in fleet.models():
             if one.model == wanted:
-                return _json(model_object(one, created=created))
+                owned_by = fleet.owners().get(one.model, "")
+                return _json(model_object(one, created=created, owned_by=owned_by))
         raise ModelUnknown(wanted)
 
     return [

@@ -1,0 +1,194 @@
+"""The door for other cortexes: the same work, no keys, and this operator's terms.
+
+The caller is who the link proved it to be. What it asks is checked in this order: the
+way that the request came, whether anything is lent to it, then this model and this kind
+of work, then how often and how much at once; only then is somebody looked for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Final
+
+from helexa.cortex.gateway.admission import Ticket
+from helexa.cortex.gateway.answer import Answer
+from helexa.cortex.gateway.app import work_endpoints
+from helexa.cortex.gateway.dispatch import Dispatch, Patience
+from helexa.cortex.gateway.ingress import Ingress
+from helexa.cortex.gateway.observe import PeerObserver
+from helexa.cortex.gateway.seams import Visit
+from helexa.cortex.gateway.work import Bench, work_app
+from helexa.cortex.orchestrator.fabric import HOPS_HEADER, PATH_HEADER, Fabric
+from helexa.cortex.orchestrator.federation.limits import Limits
+from helexa.cortex.orchestrator.federation.peers import Peers
+from helexa.cortex.orchestrator.federation.terms import lends, lends_to
+from helexa.cortex.settings import CortexSettings
+from helexa.mesh.trust import Standing, Trust
+from helexa.protocol.errors import LoopDetected, NotLent, RouteUnknown, http_refusal
+from helexa.protocol.ids import ModelId, NodeId, is_node_id
+from helexa.protocol.work import WorkloadClass
+from helexa.util.asgi import App, Receive, Scope, Send, cycle_of, header
+from helexa.util.http_server import ServerLimits, serving
+
+HOPS_HIGHEST: Final = 8
+"""What `hops_max` can be at most; a request that claims more left gets this."""
+
+
+@dataclass(slots=True)
+class PeerGrant:
+    """As a key is for a client: who asks, and whose account it would be."""
+
+    standing: Standing
+    is_counted: bool = False
+
+    @property
+    def key_id(self) -> str:
+        return self.standing.node
+
+    @property
+    def account(self) -> str:
+        return self.standing.operator
+
+
+class PeerDoor:
+    """`gateway.seams.Door` for cortexes. The terms are those of the moment."""
+
+    def __init__(self, fabric: Fabric, peers: Peers, limits: Limits) -> None:
+        self._fabric = fabric
+        self._peers = peers
+        self._limits = limits
+
+    def enter(self, scope: Scope, ingress: Ingress) -> Visit:  # noqa: ARG002 - no key here
+        """Raises LoopDetected and NotLent."""
+        client = scope["client"]
+        standing = self._peers.standing(NodeId(client[0])) if client else None
+        if standing is None:
+            raise NotLent("does not know the cortex that asks")
+        path = self._path(scope, standing)
+        if rule := lends_to(self._fabric.terms, standing):
+            raise NotLent(rule)
+        return Visit(
+            PeerGrant(standing),
+            path,
+            _hops_left(scope),
+            shows_usage=header(scope, b"x-helexa-usage") == b"1",
+        )
+
+    def consider(self, visit: Visit, model: ModelId, workload: WorkloadClass) -> None:
+        """Raises NotLent and RateLimited."""
+        standing, terms = _grant(visit.grant).standing, self._fabric.terms
+        if rule := lends(terms, standing, model, workload):
+            raise NotLent(rule)
+        if standing.trust is not Trust.OWN:
+            self._limits.take(standing.operator, terms.lend_rate_per_minute)
+
+    def admit(self, ticket: Ticket) -> None:
+        """Raises RateLimited."""
+        grant = _grant(ticket.grant)
+        if grant.standing.trust is not Trust.OWN:
+            self._limits.enter(grant.standing.operator, self._fabric.terms.lend_concurrency)
+            grant.is_counted = True
+
+    def leave(self, ticket: Ticket) -> None:
+        grant = _grant(ticket.grant)
+        if grant.is_counted:
+            self._limits.leave(grant.standing.operator)
+
+    def _path(self, scope: Scope, asker: Standing) -> tuple[NodeId, ...]:
+        """The cortexes passed so far; the one that asks is the last."""
+        text = header(scope, PATH_HEADER.encode())
+        path = (asker.node,) if text is None else _nodes(text)
+        # Lending is not borrowing: whoever borrows nothing still serves the one that asks.
+        hops_max = max(self._fabric.terms.hops_max, 1)
+        if not path or path[-1] != asker.node:
+            raise LoopDetected(f"{PATH_HEADER} does not end with the cortex that asks.")
+        if self._fabric.own.node in path:
+            raise LoopDetected("The request has passed this cortex already.")
+        if len(path) > hops_max:
+            raise LoopDetected(
+                f"The request has passed {len(path)} cortexes, and this one takes requests "
+                f"that passed at most {hops_max} (hops_max)."
+            )
+        return path
+
+
+def peer_app(
+    settings: CortexSettings,
+    *,
+    fabric: Fabric,
+    peers: Peers,
+    limits: Limits,
+) -> App:
+    """The app to serve on streams that peers open. `client` in a scope is the proven node id."""
+    bench = Bench(
+        fleet=fabric,
+        door=PeerDoor(fabric, peers, limits),
+        dispatch=Dispatch(fabric, Patience.of(settings)),
+        observer=PeerObserver(fabric.count),
+        now=asyncio.get_running_loop().time,
+        body_bytes_max=settings.body_bytes_max,
+        body_timeout_s=settings.body_timeout_s,
+    )
+    work: dict[str, App] = {one.path: work_app(one, bench) for one in work_endpoints()}
+
+    def app(scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+        return work.get(scope["path"], _unknown)(scope, receive, send)
+
+    return app
+
+
+@asynccontextmanager
+async def lending(
+    settings: CortexSettings,
+    *,
+    fabric: Fabric,
+    peers: Peers,
+    monotonic: Callable[[], float],
+) -> AsyncIterator[Limits]:
+    """Serve peers inside the block; what they have under way at its end gets the grace."""
+    limits = Limits(monotonic)
+    bounds = ServerLimits(
+        header_bytes_max=settings.header_bytes_max,
+        header_timeout_s=settings.header_timeout_s,
+        write_stall_s=settings.write_stall_s,
+        connections_max=settings.connections_max,
+    )
+    async with serving(
+        peer_app(settings, fabric=fabric, peers=peers, limits=limits),
+        [],
+        bounds,
+        error_body=http_refusal,
+        shutdown_grace_s=settings.shutdown_grace_s,
+    ) as server:
+        peers.open_door(server.serve_stream)
+        try:
+            yield limits
+        finally:
+            peers.close_door()
+
+
+def _grant(grant: object) -> PeerGrant:
+    assert isinstance(grant, PeerGrant)
+    return grant
+
+
+def _nodes(text: bytes) -> tuple[NodeId, ...]:
+    names = text.decode("latin-1").split(",")[: HOPS_HIGHEST + 2]
+    if not all(is_node_id(name) for name in names):
+        raise LoopDetected(f"{PATH_HEADER} is not a list of node ids.")
+    return tuple(NodeId(name) for name in names)
+
+
+def _hops_left(scope: Scope) -> int:
+    text = header(scope, HOPS_HEADER.encode()) or b"0"
+    if len(text) > 3 or not text.isdigit():
+        raise LoopDetected(f"{HOPS_HEADER} is not a small number.")
+    return min(int(text), HOPS_HIGHEST)
+
+
+async def _unknown(scope: Scope, _receive: Receive, _send: Send) -> None:
+    answer = Answer(cycle_of(scope), Ingress(scope).id_lines)
+    await answer.fail(RouteUnknown(scope["method"], scope["path"]))
