@@ -90,8 +90,13 @@ def settings(tmp_path: Path, models: Path, **more: Any) -> NeuronSettings:
         "slots": 1,
         "context_tokens": 65_536,
         "shutdown_grace_s": 0.2,
+        "lan": False,
     }
     return NeuronSettings(**{**wanted, **more})
+
+
+def over(network: Any) -> dict[str, Any]:
+    return {"iroh": network.open_transport}
 
 
 @asynccontextmanager
@@ -122,7 +127,9 @@ async def test_a_neuron_without_any_cortex_serves_on_its_api_socket(
     seen: list[Any] = []
     before = {each.pid for each in children()}
     async with running(
-        settings(tmp_path, models), events=seen.append, open_transport=network.open_transport
+        settings(tmp_path, models),
+        events=seen.append,
+        open_transports=over(network),
     ) as neuron:
         async with api(neuron) as pool:
             whole = await ask(pool, "POST", CHAT, ASK)
@@ -152,21 +159,21 @@ async def test_the_home_is_private_and_taken_once(
     tmp_path: Path, models: Path, network: MemoryNetwork
 ) -> None:
     wanted = settings(tmp_path, models)
-    async with running(wanted, open_transport=network.open_transport) as neuron:
+    async with running(wanted, open_transports=over(network)) as neuron:
         modes = {
             name: stat.S_IMODE((wanted.home / name).stat().st_mode)
             for name in ("api.token", "node.key", "run/work.sock")
         }
         assert modes == {"api.token": 0o600, "node.key": 0o600, "run/work.sock": 0o600}
         with pytest.raises(HomeUnusable, match=f"pid {os.getpid()}"):
-            async with running(wanted, open_transport=network.open_transport):
+            async with running(wanted, open_transports=over(network)):
                 raise AssertionError("two neurons in one home")
         taken = settings(tmp_path, models, home=tmp_path / "other", api_socket=_api_address(neuron))
         with pytest.raises(AddressTaken):
-            async with running(taken, open_transport=network.open_transport):
+            async with running(taken, open_transports=over(network)):
                 raise AssertionError("two neurons on one socket")
         first = neuron.node_id
-    async with running(wanted, open_transport=network.open_transport) as again:
+    async with running(wanted, open_transports=over(network)) as again:
         assert again.node_id == first
 
 
@@ -181,7 +188,7 @@ async def test_what_a_killed_neuron_left_is_removed_at_the_next_start(
     left = wanted.home / "run/abcdefgh/child.sock"
     left.parent.mkdir(parents=True)
     left.touch()
-    async with running(wanted, open_transport=network.open_transport):
+    async with running(wanted, open_transports=over(network)):
         assert not left.parent.exists()
         assert left.parent.parent.exists()
     assert not left.parent.parent.exists()
@@ -191,7 +198,10 @@ async def test_status_is_for_the_token_and_says_what_runs(
     tmp_path: Path, models: Path, network: MemoryNetwork
 ) -> None:
     wanted = settings(tmp_path, models)
-    async with running(wanted, open_transport=network.open_transport) as neuron, api(neuron) as p:
+    async with (
+        running(wanted, open_transports=over(network)) as neuron,
+        api(neuron) as p,
+    ):
         assert (await ask(p, "GET", "/api/v1/status")).status == 401
         token = neuron.admin_token_path.read_text().strip()
         bearer = {"authorization": f"Bearer {token}"}
@@ -211,7 +221,7 @@ async def test_a_neuron_dials_its_cortex_registers_and_says_goodbye(
 ) -> None:
     async with cortex(network) as far:
         wanted = settings(tmp_path, models, cortexes=(str(far.mesh.ticket()),), region="eu")
-        async with running(wanted, open_transport=network.open_transport) as neuron:
+        async with running(wanted, open_transports=over(network)) as neuron:
             register = await far.heard(Register)
             assert register.descriptor.node == neuron.node_id
             assert (register.descriptor.name, register.descriptor.region) == ("n1", "eu")
@@ -237,7 +247,7 @@ async def test_a_cortex_that_dials_in_is_served_too(
         unreachable = str(Ticket(node=far.mesh.node_id, addresses={}))
         wanted = settings(tmp_path, models, cortexes=(unreachable,))
         async with (
-            running(wanted, open_transport=network.open_transport) as neuron,
+            running(wanted, open_transports=over(network)) as neuron,
             anyio.create_task_group() as tasks,
         ):
             tasks.start_soon(far.mesh.keep_connected, Ticket.parse(neuron.ticket))
@@ -249,7 +259,7 @@ async def test_a_cortex_whose_ticket_was_not_given_commands_nothing(
     tmp_path: Path, models: Path, network: MemoryNetwork
 ) -> None:
     async with (
-        running(settings(tmp_path, models), open_transport=network.open_transport) as neuron,
+        running(settings(tmp_path, models), open_transports=over(network)) as neuron,
         cortex(network) as stranger,
     ):
         link = await stranger.mesh.dial(Ticket.parse(neuron.ticket))
@@ -270,7 +280,7 @@ async def test_a_neuron_comes_back_to_a_cortex_that_was_away(
 ) -> None:
     async with cortex(network) as far:
         wanted = settings(tmp_path, models, cortexes=(str(far.mesh.ticket()),))
-        async with running(wanted, open_transport=network.open_transport):
+        async with running(wanted, open_transports=over(network)):
             session = await far.connected()
             await far.heard(Register)
             await session.close(reason="test")
@@ -285,7 +295,7 @@ def joined(tmp_path: Path, models: Path, network: MemoryNetwork) -> Any:
         async with cortex(network) as far:
             tickets = (str(far.mesh.ticket()),)
             wanted = settings(tmp_path, models, cortexes=tickets, **more)
-            async with running(wanted, open_transport=network.open_transport) as neuron:
+            async with running(wanted, open_transports=over(network)) as neuron:
                 await far.heard(Register)
                 yield neuron, far
 
@@ -397,7 +407,7 @@ async def test_a_long_home_gets_a_socket_with_a_short_path(
     assert len(str(home)) > 107
     async with cortex(network) as far:
         wanted = settings(tmp_path, models, home=home, cortexes=(str(far.mesh.ticket()),))
-        async with running(wanted, open_transport=network.open_transport):
+        async with running(wanted, open_transports=over(network)):
             path = (await far.heard(Register)).paths[0]
             async with Pool(Unix(path.address)).running() as pool:
                 reply = await ask(pool, "GET", "/healthz", headers={"x-helexa-token": path.token})
@@ -432,9 +442,7 @@ async def test_a_shutdown_ends_streams_at_the_grace_with_the_reason_and_nothing_
                         last = events_of(await response.read(1 << 28))[-1]
                         assert last["error"]["code"] == "draining"
 
-            async with running(
-                settings(tmp_path, models), open_transport=network.open_transport
-            ) as neuron:
+            async with running(settings(tmp_path, models), open_transports=over(network)) as neuron:
                 tasks.start_soon(endless, neuron)
                 await begun.wait()
     assert {each.pid for each in children()} <= before
@@ -455,7 +463,7 @@ async def test_a_preloaded_model_is_loaded_and_one_that_fails_is_told(
 
     wanted = settings(tmp_path, models, preload=("tiny", "page"))
     with anyio.fail_after(PATIENCE_S):
-        async with running(wanted, events=hear, open_transport=network.open_transport):
+        async with running(wanted, events=hear, open_transports=over(network)):
             await both.wait()
 
 
@@ -463,7 +471,7 @@ async def test_a_peer_that_is_no_cortex_is_sent_away(
     tmp_path: Path, models: Path, network: MemoryNetwork
 ) -> None:
     async with (
-        running(settings(tmp_path, models), open_transport=network.open_transport) as neuron,
+        running(settings(tmp_path, models), open_transports=over(network)) as neuron,
         cortex(network, role=Role.NEURON) as far,
     ):
         link = await far.mesh.dial(Ticket.parse(neuron.ticket))
@@ -481,7 +489,7 @@ async def test_the_api_may_be_a_unix_socket(
     with tempfile.TemporaryDirectory(prefix="hx-") as folder:
         path = Path(folder) / "api.sock"
         wanted = settings(tmp_path, models, api_socket=Address.parse(f"unix:{path}"))
-        async with running(wanted, open_transport=network.open_transport) as neuron:
+        async with running(wanted, open_transports=over(network)) as neuron:
             assert neuron.api_url == f"unix:{path}"
             async with Pool(Unix(str(path))).running() as pool:
                 assert (await ask(pool, "GET", "/v1/models")).status == 200
@@ -494,10 +502,10 @@ async def test_what_cannot_work_is_refused_before_anything_starts(
     with pytest.raises(TicketMalformed):
         async with running(
             settings(tmp_path, models, cortexes=("helexa-nonsense",)),
-            open_transport=network.open_transport,
+            open_transports=over(network),
         ):
             raise AssertionError("it started")
     file = models / "tiny.gguf"
     with pytest.raises(HomeUnusable, match="models folder"):
-        async with running(settings(tmp_path, file), open_transport=network.open_transport):
+        async with running(settings(tmp_path, file), open_transports=over(network)):
             raise AssertionError("it started")

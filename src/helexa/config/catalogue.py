@@ -71,6 +71,10 @@ _TRANSPORT: Final = kinds.Choice(
         )
     )
 )
+_FORMS: Final[Mapping[str, kinds.Kind]] = {
+    "mesh.realm": names.REALM,
+    "neuron.realm": names.REALM,
+}
 _ITEMS: Final[Mapping[str, kinds.Kind]] = {
     "cortex.relays": kinds.Url(),
     "mesh.join": kinds.Ticket(),
@@ -177,6 +181,8 @@ def _of_struct(section: str, struct: type[msgspec.Struct]) -> Iterator[Setting]:
 
 def _kind_of(key: str, hint: Any) -> kinds.Kind:
     """The kind that a Struct's annotation stands for."""
+    if key in _FORMS:
+        return _FORMS[key]
     if key in _CHOICES:
         return kinds.Choice(_CHOICES[key])
     if typing.get_origin(hint) in (types.UnionType, typing.Union):

@@ -73,5 +73,14 @@ def _host_name(text: str) -> str:
     return name
 
 
+def _realm(text: str) -> str:
+    # Brings keys and tickets; most commands set no realm.
+    from helexa.mesh.discovery.advert import service_of
+
+    service_of(text)
+    return text
+
+
 KEY_ID: Final = Word("the id of an operator or a node, 64 hexadecimal digits", _key_id)
 HOST_NAME: Final = Word("a domain name, such as mesh.example.org", _host_name)
+REALM: Final = Word("1 to 15 small letters, digits and inner hyphens", _realm)

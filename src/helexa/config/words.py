@@ -40,6 +40,10 @@ _TICKET = (
 )
 _RELAY = "Relays that carry links between nodes which cannot reach each other; none by default."
 
+_REALM = (
+    "Whom to see on the local network: nodes of another realm stay unseen, and do not see this."
+)
+
 WORDS: Final[Mapping[str, Words]] = {
     "home": Words(
         "The folder that holds all state: keys, database, models, logs.",
@@ -108,6 +112,7 @@ WORDS: Final[Mapping[str, Words]] = {
         "--no-lan",
         off="neither be found nor find others on the local network",
     ),
+    "mesh.realm": Words(_REALM),
     "mesh.preset": Words("How fast members are probed and given up, for the network they share."),
     "mesh.transports": Words(_TRANSPORTS),
     "mesh.admission": Words(
@@ -206,6 +211,7 @@ WORDS: Final[Mapping[str, Words]] = {
         "--no-lan",
         off="do not look for cortexes on the local network",
     ),
+    "neuron.realm": Words(_REALM),
     "neuron.transports": Words(_TRANSPORTS),
     "neuron.models.context_tokens": Words(
         "Context per request for this model.", default="neuron.context_tokens", example=4096

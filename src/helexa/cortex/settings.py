@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 import msgspec
 from msgspec import Meta
 
 from helexa.util.sockets import Address
+
+TRANSPORTS: Final = ("tls", "iroh")
+"""One that a machine lacks is left out of this default, and refused where it was asked for."""
 
 
 class MeshSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -20,9 +23,11 @@ class MeshSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Names whose TXT records hold tickets: the only look-up outside the LAN."""
     lan: bool = True
     """Be found, and find, by multicast DNS; never on a socket that is bound to loopback."""
+    realm: str = "helexa"
+    """Nodes of another realm on the same LAN do not see one another."""
     preset: str = "wan"
     """Timing of membership: `wan`, `lan` or `loopback`."""
-    transports: tuple[str, ...] = ("tls", "iroh")
+    transports: tuple[str, ...] = TRANSPORTS
     """Opened and dialled, best first."""
     admission: str = "open"
     """Other cortexes: `open`, `invite`, `approve` or `closed`."""

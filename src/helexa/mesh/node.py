@@ -227,6 +227,10 @@ class MeshNode:
                 return session
         return None
 
+    def is_connected(self, peer: NodeId) -> bool:
+        """Whether a session with that peer stands."""
+        return self.session_with(peer) is not None
+
     async def _live(self, name: str, link: Link, ticket: Ticket, outcome: _Outcome) -> None:
         try:
             async with self._session(name, link, self._host, ticket.invite) as session:

@@ -11,7 +11,7 @@ import platform
 import socket
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, TypeAlias
@@ -19,16 +19,22 @@ from typing import Any, Final, TypeAlias
 import anyio
 import anyio.to_thread
 import psutil
+from anyio.abc import TaskGroup
 
 import helexa
+from helexa.mesh.credentials import Credentials, load_credentials
+from helexa.mesh.discovery.advert import Found
+from helexa.mesh.discovery.lan import Lan
+from helexa.mesh.handshake import CloseCode
 from helexa.mesh.identity import NodeKey
 from helexa.mesh.node import MeshNode
 from helexa.mesh.session import Inbound, Session
 from helexa.mesh.sticky import sticky_port
 from helexa.mesh.ticket import Ticket
 from helexa.mesh.transport import OpenTransport, Stream, TransportSettings
-from helexa.mesh.transports import iroh
+from helexa.mesh.transports import load_all
 from helexa.neuron import budget, hardware
+from helexa.neuron.allegiance import Allegiance
 from helexa.neuron.announce import Announcer, Told
 from helexa.neuron.control import NeuronControl
 from helexa.neuron.hardware import cpu
@@ -39,11 +45,11 @@ from helexa.neuron.serving.doors import ApiDoor, MeshDoor, WorkDoor
 from helexa.neuron.serving.execute import Executor
 from helexa.neuron.serving.metrics import NeuronMetrics
 from helexa.neuron.serving.work_socket import NAME, WorkPaths
-from helexa.neuron.settings import NeuronSettings
+from helexa.neuron.settings import TRANSPORTS, NeuronSettings
 from helexa.neuron.supervisor.roster import Roster, World
 from helexa.neuron.supervisor.run_folder import run_folder
 from helexa.protocol.errors import HelexaError, NotAllowed, http_refusal
-from helexa.protocol.ids import NodeId, OperatorId
+from helexa.protocol.ids import NodeId
 from helexa.protocol.messages import ExecuteRequest, Hello, Role, Wire
 from helexa.protocol.version import VERSION, VERSION_MIN
 from helexa.protocol.work import Fingerprint, Load, NeuronDescriptor
@@ -74,19 +80,23 @@ class Neuron:
 
 
 @asynccontextmanager
-async def running(
+async def running(  # noqa: PLR0915 - the one composition, read from top to bottom
     settings: NeuronSettings,
     *,
     events: Emit | None = None,
-    open_transport: OpenTransport = iroh.open_transport,
+    open_transports: Mapping[str, OpenTransport] | None = None,
 ) -> AsyncIterator[Neuron]:
     """Yield when it serves: requests on its sockets, cortexes that dial in, models on demand.
 
-    `events` is told what happens, as JSON-shaped objects. Raises AddressTaken,
-    HomeUnusable, KeyUnusable and TicketMalformed, each with the words for an
-    operator, before anything serves.
+    `events` is told what happens, as JSON-shaped objects; `open_transports`, by name,
+    stand in for those of the settings. Raises AddressTaken, HomeUnusable,
+    KeyUnusable, TicketMalformed and TransportUnusable, each with the words for
+    an operator, before anything serves.
     """
     started_s = time.monotonic()
+    if open_transports is None:
+        by_name = settings.transports != TRANSPORTS
+        open_transports = load_all(settings.transports, each=by_name)
     tickets = [Ticket.parse(text) for text in settings.cortexes]
     async with AsyncExitStack() as stack:
         stack.enter_context(claimed(settings.home))
@@ -94,6 +104,7 @@ async def running(
         listener, api_url = _listening(settings.api_socket)
         stack.callback(listener.close)
         key = NodeKey.load_or_create(settings.home / KEY_FILE)
+        credentials = load_credentials(settings.home, key, time.time(), role=Role.NEURON)
         token_path = settings.home / TOKEN_FILE
         token = secret_token(token_path)
         machine = await anyio.to_thread.run_sync(hardware.fingerprint)
@@ -122,21 +133,21 @@ async def running(
         def load(sequence: int) -> Load:
             return _load(roster, memory(), sequence, time.monotonic() - started_s)
 
-        descriptor = NeuronDescriptor(
-            node=key.node_id,
-            operator=OperatorId(key.node_id),
-            version=helexa.__version__,
-            hardware=machine,
-            name=settings.name or platform.node(),
-            region=settings.region,
-            labels=settings.labels,
-        )
+        descriptor = _descriptor(key, settings, credentials, machine)
         announcer = Announcer(
             roster, Told(descriptor=descriptor, load=load), WorkPaths(work_path, work_door)
         )
         control = NeuronControl(roster, lambda: load(0), executor.cancel)
-        host = _Host(announcer, control, frozenset(ticket.node for ticket in tickets))
-        mesh = await stack.enter_async_context(_mesh(key, settings, host, open_transport))
+        allegiance = Allegiance(
+            [ticket.node for ticket in tickets],
+            credentials,
+            takes_found=settings.lan and not tickets and not settings.control_socket.is_loopback,
+            unix=time.time,
+        )
+        host = _Host(announcer, control, allegiance)
+        mesh = await stack.enter_async_context(
+            _mesh(key, settings, credentials, host, open_transports)
+        )
         neuron = Neuron(
             node_id=key.node_id,
             ticket=str(mesh.ticket()),
@@ -165,6 +176,8 @@ async def running(
         host.opened.set()
         for ticket in tickets:
             tasks.start_soon(mesh.keep_connected, ticket, name="cortex")
+        if allegiance.takes_found:
+            await stack.enter_async_context(_looking_around(settings, allegiance, mesh, tasks))
         for model in settings.preload:
             tasks.start_soon(_preload, roster, model, events, name="preload")
         stack.enter_context(announced(settings.home, _run_facts(neuron)))
@@ -174,39 +187,37 @@ async def running(
 class _Host:
     """What happens on the links of this neuron: `helexa.mesh.node.Host`.
 
-    A cortex may load models and use this machine, so only those whose ticket the
-    operator gave are obeyed. The link has proven the peer's key; any other peer
+    The link has proven the peer's key; a peer that this neuron does not work for
     learns that it is not welcome, and nothing else.
     """
 
     def __init__(
-        self, announcer: Announcer, control: NeuronControl, cortexes: frozenset[NodeId]
+        self, announcer: Announcer, control: NeuronControl, allegiance: Allegiance
     ) -> None:
         self.opened = anyio.Event()
         self.streams: HttpServer | None = None
         self._announcer = announcer
         self._control = control
-        self._cortexes = cortexes
+        self._allegiance = allegiance
 
     async def on_session(self, session: Session) -> None:
         # A cortex may dial in while the sockets are still being opened.
         await self.opened.wait()
-        if not self._obeys(session):
-            await session.close(reason="this neuron serves only cortexes whose ticket it was given")
+        if not self._allegiance.obeys(session):
+            await session.close(
+                CloseCode.DENIED, "this neuron serves only cortexes whose ticket it was given"
+            )
             return
         await self._announcer.attend(session)
 
     async def on_message(self, inbound: Inbound) -> Wire | None:
-        if not self._obeys(inbound.session):
+        if not self._allegiance.obeys(inbound.session):
             raise NotAllowed
         return await self._control.answer(inbound.message)
 
-    def _obeys(self, session: Session) -> bool:
-        return session.hello.role is Role.CORTEX and session.peer in self._cortexes
-
     async def on_stream(self, session: Session, request: ExecuteRequest, stream: Stream) -> None:
         del request  # What is wanted stands in the HTTP request behind it.
-        if self.streams is not None and self._obeys(session):
+        if self.streams is not None and self._allegiance.obeys(session):
             await self.streams.serve_stream(stream)
 
 
@@ -273,18 +284,56 @@ def _memory_of(settings: NeuronSettings, machine: Fingerprint) -> Callable[[], b
 
 
 def _mesh(
-    key: NodeKey, settings: NeuronSettings, host: _Host, open_transport: OpenTransport
+    key: NodeKey,
+    settings: NeuronSettings,
+    credentials: Credentials,
+    host: _Host,
+    open_transports: Mapping[str, OpenTransport],
 ) -> Any:
     hello = Hello(
         role=Role.NEURON,
         lowest=VERSION_MIN,
         highest=VERSION,
         agent=f"helexa/{helexa.__version__}",
-        operator=OperatorId(key.node_id),
+        operator=credentials.operator,
+        certificate=credentials.certificate_blob,
+        name=settings.name or platform.node(),
     )
-    sticky = sticky_port(open_transport, settings.home / "control.port")
     transport = TransportSettings(bind=settings.control_socket, relays=settings.relays)
-    return MeshNode.running(key, hello, {"iroh": (sticky, transport)}, host)
+    transports = {
+        name: (sticky_port(opener, settings.home / "control.port"), transport)
+        for name, opener in open_transports.items()
+    }
+    return MeshNode.running(key, hello, transports, host)
+
+
+def _looking_around(
+    settings: NeuronSettings, allegiance: Allegiance, mesh: MeshNode, tasks: TaskGroup
+) -> AbstractAsyncContextManager[Lan]:
+    def on_found(found: Found) -> None:
+        allegiance.found(found, tasks, mesh.keep_connected, mesh.is_connected)
+
+    return Lan.running(None, on_found, realm=settings.realm)
+
+
+def _descriptor(
+    key: NodeKey, settings: NeuronSettings, credentials: Credentials, machine: Fingerprint
+) -> NeuronDescriptor:
+    return NeuronDescriptor(
+        node=key.node_id,
+        operator=credentials.operator,
+        version=helexa.__version__,
+        hardware=machine,
+        name=settings.name or platform.node(),
+        region=_region(settings, credentials),
+        labels=settings.labels,
+    )
+
+
+def _region(settings: NeuronSettings, credentials: Credentials) -> str:
+    """The operator's word where it gave one: a node cannot sign itself into a region."""
+    certificate = credentials.certificate
+    return (certificate.region if certificate else "") or settings.region
 
 
 def _serving(settings: NeuronSettings, app: App, sockets: list[socket.socket]) -> Any:

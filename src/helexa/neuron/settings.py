@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 import msgspec
 from msgspec import Meta
 
 from helexa.util.sockets import Address
+
+TRANSPORTS: Final = ("tls", "iroh")
+"""One that a machine lacks is left out of this default, and refused where it was asked for."""
 
 
 class ModelSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -52,6 +55,8 @@ class NeuronSettings(msgspec.Struct, frozen=True, kw_only=True):
     relays: tuple[str, ...] = ()
     lan: bool = True
     """Look for cortexes by multicast DNS when `cortexes` names none; never from loopback."""
-    transports: tuple[str, ...] = ("tls", "iroh")
+    realm: str = "helexa"
+    """Nodes of another realm on the same LAN do not see one another."""
+    transports: tuple[str, ...] = TRANSPORTS
     """Opened and dialled, best first."""
     models: dict[str, ModelSettings] = {}
