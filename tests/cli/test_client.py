@@ -53,6 +53,11 @@ ANSWERS: dict[tuple[str, str], tuple[int, bytes]] = {
         404,
         b'{"error": {"message": "No model named none.", "code": "model_not_found"}}',
     ),
+    ("GET", "/api/v1/mesh"): (
+        200,
+        b'{"node": "ab", "operator": "ab", "members": {"alive": 2}, "pending": 1, "rejected": {}}',
+    ),
+    ("GET", "/api/v1/mesh/peers"): (200, b'{"peers": []}'),
     ("GET", "/html"): (200, b"<html>"),
     ("GET", "/bare"): (502, b"{}"),
 }
@@ -156,6 +161,15 @@ def test_a_model_s_slash_stays_and_nothing_else_does() -> None:
     assert in_path("team/model 7b?x#y") == "team/model%207b%3Fx%23y"
 
 
+def test_inspect_goes_without_a_mesh_where_the_cortex_has_no_words_for_it(
+    home: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    unknown = b'{"error": {"message": "No such path.", "code": "unknown_url"}}'
+    monkeypatch.setitem(ANSWERS, ("GET", "/api/v1/mesh"), (404, unknown))
+    assert enter(["inspect", "cortex", "--home", str(home)]) == 0
+    assert "peers" not in capsys.readouterr().out
+
+
 def test_models_are_listed_with_units(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert enter(["models", "list", "--home", str(home)]) == 0
     head, row = capsys.readouterr().out.splitlines()
@@ -183,5 +197,7 @@ def test_inspect_shows_units_and_says_what_is_missing(
     said = capsys.readouterr().out
     assert "1m 15s" in said
     assert "no neurons; start one with `helexa neuron --cortex TICKET`" in said
+    assert "  members    2 alive" in said
+    assert "no peers; `helexa mesh join TICKET`" in said
     assert enter(["inspect", "cortex", "--home", str(home), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["models"][0]["model"] == "helexa-demo"

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from helexa.cli.entry import enter
+from helexa.cli.mesh_checkup import of_status
 from helexa.neuron.models.store import DEMO_FOLDER
 
 Findings = dict[str, list[dict[str, str]]]
@@ -108,6 +109,56 @@ def test_a_node_that_does_not_answer_is_found(
     status, found = examined(capsys, "--home", str(home))
     assert status == 1
     assert "does not answer" in found["cortex"][0]["what"]
+
+
+def test_a_mesh_port_is_tried_for_each_protocol_that_needs_it(
+    home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as holder:
+        holder.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{holder.getsockname()[1]}"
+        setting = ("--home", str(home), "--set", f"cortex.mesh_socket={address}")
+        status, found = examined(capsys, *setting, "--set", "mesh.transports=iroh")
+    assert status == 1
+    (taken,) = found["mesh port"]
+    assert taken["what"].startswith("UDP: ")
+    assert f"cannot listen on {address}" in taken["what"]
+    status, found = examined(capsys, *setting)
+    assert found["mesh port"][0]["what"].startswith(f"{address} is free")
+
+
+def test_certificates_are_looked_at_as_the_node_would(
+    home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    where = ("--home", str(home))
+    assert enter(["operator", "init", "--name", "ann", *where]) == 0
+    assert enter(["operator", "sign", "cortex", *where]) == 0
+    assert enter(["operator", "sign", "neuron", "--days", "3", *where]) == 0
+    capsys.readouterr()
+    status, found = examined(capsys, *where)
+    assert status == 0
+    assert [one["level"] for one in found["certificate"]] == ["ok", "warning"]
+    assert "the cortex is ann's until" in found["certificate"][0]["what"]
+    assert "helexa operator sign" in found["certificate"][1]["fix"]
+    (home / "cortex" / "node.cert").write_text("nonsense")
+    status, found = examined(capsys, *where)
+    assert status == 1
+    assert found["certificate"][0]["level"] == "error"
+    assert str(home / "cortex" / "node.cert") in found["certificate"][0]["what"]
+
+
+def test_what_the_mesh_says_of_this_cortex_is_found() -> None:
+    def about(**facts: object) -> list[tuple[str, str, str]]:
+        return [(one.level, one.about, one.what) for one in of_status(dict(facts))]
+
+    assert about(members={"alive": 2, "dead": 1}) == [("ok", "mesh", "2 peers alive, 1 dead")]
+    assert about(joined=False)[0][0] == "warning"
+    assert ("warning", "mesh", "3 wait to be let in") in about(pending=3)
+    assert ("ok", "mesh", "2 operators or nodes are denied") in about(denied=2)
+    assert about(clock_off_s=5.0) == about()
+    (_, clock) = about(clock_off_s=-7200.0)
+    assert clock[0] == "error"
+    assert "2h 0m behind most other cortexes" in clock[2]
 
 
 def test_people_get_marks_and_fixes(home: Path, capsys: pytest.CaptureFixture[str]) -> None:

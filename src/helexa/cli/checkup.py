@@ -17,6 +17,7 @@ import psutil
 
 from helexa.cli.client import Client, Unreachable, running
 from helexa.cli.finding import Finding
+from helexa.cli.mesh_checkup import of_mesh
 from helexa.cli.model_checkup import of_models
 from helexa.cli.nodes import explain_taken
 from helexa.cli.verb import Failed
@@ -29,7 +30,6 @@ BUILT_AFTER_S: Final = 1_735_689_600
 """The first day of 2025: this program is younger, so no clock before it is right."""
 
 NATIVE: Final = {
-    "iroh": "the mesh between nodes",
     "xllamacpp": "llama.cpp, which runs the models",
     "uvloop": "the event loop",
     "httptools": "HTTP",
@@ -41,6 +41,7 @@ SECRETS: Final = (
     "cortex/helexa.db",
     "neuron/node.key",
     "neuron/api.token",
+    "operator/operator.key",
     "up.key",
 )
 
@@ -90,6 +91,7 @@ def of_machine(config: Config) -> list[Finding]:
         *findings,
         *_of_secrets(config.node.home),
         *_of_sockets(config),
+        *of_mesh(config),
         *of_models(config),
         *_of_disk(config),
         *_of_clock(),
@@ -138,7 +140,7 @@ def _of_sockets(config: Config) -> Iterator[Finding]:
             if found.setting.section != role:
                 continue
             for address in found.value if found.setting.is_list else (found.value,):
-                if not isinstance(address, Address) or found.setting.key in _UDP:
+                if not isinstance(address, Address) or found.setting.key in _BETWEEN_NODES:
                     continue
                 try:
                     listen_tcp(address).close()
@@ -151,7 +153,8 @@ def _of_sockets(config: Config) -> Iterator[Finding]:
         yield Finding("ok", "sockets", f"free: {', '.join(free)}")
 
 
-_UDP: Final = frozenset({"cortex.mesh_socket", "neuron.control_socket"})
+_BETWEEN_NODES: Final = frozenset({"cortex.mesh_socket", "neuron.control_socket"})
+"""Ports of TCP and UDP at once; `mesh_checkup` tries both."""
 
 
 def _holders(address: Address) -> Iterable[int]:

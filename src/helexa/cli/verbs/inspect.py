@@ -5,8 +5,8 @@ from __future__ import annotations
 from argparse import ArgumentParser, Namespace
 from typing import Any
 
-from helexa.cli import remote
-from helexa.cli.client import Client
+from helexa.cli import mesh_tables, remote
+from helexa.cli.client import Client, Refused
 from helexa.cli.output import document, facts, table
 from helexa.util.units import format_bytes, format_seconds
 
@@ -32,8 +32,17 @@ def run(args: Namespace) -> int:
 def gathered(client: Client, role: str) -> dict[str, Any]:
     status = dict(client.get("/api/v1/status"))
     if role == "cortex":
-        status |= client.get("/api/v1/neurons") | client.get("/api/v1/models")
+        status |= client.get("/api/v1/neurons") | client.get("/api/v1/models") | _mesh(client)
     return status
+
+
+def _mesh(client: Client) -> dict[str, Any]:
+    try:
+        return {"mesh": client.get("/api/v1/mesh"), **client.get("/api/v1/mesh/peers")}
+    except Refused as error:
+        if error.code == "unknown_url":  # A cortex of an earlier version.
+            return {}
+        raise
 
 
 def _blocks(found: dict[str, Any]) -> list[str]:
@@ -43,6 +52,10 @@ def _blocks(found: dict[str, Any]) -> list[str]:
     for name, value in found.items():
         if name == "neurons":
             blocks.append(_neurons(value))
+        elif name == "mesh":
+            blocks.append("mesh\n" + _indented(mesh_tables.status(value)))
+        elif name == "peers":
+            blocks.append(mesh_tables.peers(value))
         elif isinstance(value, list) and value and isinstance(value[0], dict):
             blocks.append(_anything(name, value))
         elif isinstance(value, dict) and value:
