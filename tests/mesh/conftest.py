@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from helexa.mesh.identity import NodeKey
-from helexa.mesh.transports import iroh
+from helexa.mesh.transports import iroh, tls
 from helexa.mesh.transports.memory import MemoryNetwork
 from helexa.testing.transport_suite import LOOPBACK
 
@@ -30,8 +30,9 @@ class Roads:
             yield dialled, await there.accept()
 
 
-@pytest.fixture(params=["iroh", "memory"])
+@pytest.fixture(params=["iroh", "tls", "memory"])
 def roads(request):
-    if request.param == "iroh":
-        return Roads("iroh", iroh.open_transport)
+    real = {"iroh": iroh.open_transport, "tls": tls.open_transport}
+    if request.param in real:
+        return Roads(request.param, real[request.param])
     return Roads("memory", MemoryNetwork(silence_s=30).open_transport)

@@ -11,7 +11,7 @@ import pytest
 
 from helexa.mesh.identity import NodeKey
 from helexa.mesh.ticket import Ticket
-from helexa.mesh.transports import iroh
+from helexa.mesh.transports import iroh, tls
 from helexa.mesh.transports.memory import MemoryNetwork
 from helexa.testing import transport_suite
 from helexa.testing.transport_suite import LOOPBACK
@@ -19,22 +19,25 @@ from helexa.testing.transport_suite import LOOPBACK
 pytestmark = pytest.mark.anyio
 
 DOOMED_NODE = """
+import importlib
+import sys
+
 import anyio
 from helexa.mesh.identity import NodeKey
 from helexa.mesh.ticket import Ticket
-from helexa.mesh.transports import iroh
 from helexa.testing.transport_suite import LOOPBACK
 
 async def main():
     key = NodeKey.generate()
-    async with iroh.open_transport(key, LOOPBACK) as transport:
-        ticket = Ticket(node=key.node_id, addresses={"iroh": tuple(transport.addresses)})
+    transports = importlib.import_module(f"helexa.mesh.transports.{sys.argv[1]}")
+    async with transports.open_transport(key, LOOPBACK) as transport:
+        ticket = Ticket(node=key.node_id, addresses={transport.name: tuple(transport.addresses)})
         print(ticket, flush=True)
         links = []
         while True:
             links.append(await transport.accept())
 
-anyio.run(main)
+anyio.run(main, backend_options={"use_uvloop": True})
 """
 
 
@@ -45,13 +48,18 @@ class Doomed:
     die: object
 
 
-class IrohLab:
-    open_transport = staticmethod(iroh.open_transport)
+class RealLab:
+    """A transport on real sockets; one that dies does so with its process."""
+
+    def __init__(self, name, open_transport):
+        self._name = name
+        self.open_transport = open_transport
 
     @asynccontextmanager
     async def doomed(self):
-        # Only another process can be killed without its engine saying goodbye.
-        async with await anyio.open_process([sys.executable, "-c", DOOMED_NODE]) as process:
+        # Only another process can be killed without its engine or kernel saying goodbye.
+        argv = [sys.executable, "-c", DOOMED_NODE, self._name]
+        async with await anyio.open_process(argv) as process:
             try:
                 ticket = Ticket.parse((await process.stdout.receive()).decode())
 
@@ -59,7 +67,7 @@ class IrohLab:
                     process.kill()
                     await process.wait()
 
-                yield Doomed(ticket.node, ticket.addresses["iroh"], die)
+                yield Doomed(ticket.node, ticket.addresses[self._name], die)
             finally:
                 if process.returncode is None:
                     process.kill()
@@ -81,7 +89,14 @@ class MemoryLab:
             yield Doomed(key.node_id, transport.addresses, die)
 
 
-@pytest.mark.parametrize("make_lab", [IrohLab, MemoryLab], ids=["iroh", "memory"])
+LABS = {
+    "iroh": lambda: RealLab("iroh", iroh.open_transport),
+    "tls": lambda: RealLab("tls", tls.open_transport),
+    "memory": MemoryLab,
+}
+
+
+@pytest.mark.parametrize("make_lab", LABS.values(), ids=LABS)
 @pytest.mark.parametrize("check", transport_suite.CHECKS, ids=transport_suite.name)
 async def test_a_transport_keeps_the_contract(check, make_lab):
     await check(make_lab())

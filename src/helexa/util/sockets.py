@@ -62,15 +62,18 @@ class AddressTaken(Exception):
     """Somebody else listens there, or the address is not this machine's."""
 
 
-def listen_tcp(address: Address, *, backlog: int = 2048) -> socket.socket:
+def listen_tcp(address: Address, *, backlog: int = 2048, v6_only: bool = False) -> socket.socket:
     """A listening TCP socket, closed by the caller.
 
+    With `v6_only` the wildcard of IPv6 leaves IPv4 to others.
     Raises AddressTaken with the operating system's reason.
     """
     family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if v6_only and family == socket.AF_INET6:
+            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         listener.bind((address.host, address.port))
         listener.listen(backlog)
         listener.setblocking(False)

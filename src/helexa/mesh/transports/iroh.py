@@ -6,7 +6,6 @@ Writes cost some 150 us each however small they are: callers coalesce.
 from __future__ import annotations
 
 import gc
-import ipaddress
 import socket
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
@@ -14,7 +13,6 @@ from typing import Any, Final
 
 import anyio
 import iroh
-import psutil
 from anyio.abc import TaskGroup
 
 from helexa.mesh.identity import NodeKey
@@ -26,6 +24,7 @@ from helexa.mesh.transport import (
     TransportSettings,
 )
 from helexa.mesh.transports import _engine
+from helexa.mesh.transports._addresses import dialable, is_wildcard, numeric
 from helexa.mesh.transports._engine import explain
 from helexa.mesh.transports._iroh_link import IrohLink, contained
 from helexa.protocol.ids import NodeId
@@ -56,17 +55,14 @@ class IrohTransport:
         sockets = [Address.parse(text) for text in endpoint.bound_sockets()]
         six = ":" in bind.host
         self.bound = next(found for found in sockets if (":" in found.host) == six)
-        self._wild = [found for found in sockets if _is_wildcard(found)]
+        self._wild = [found for found in sockets if is_wildcard(found)]
         self._inbox, self._accepted = anyio.create_memory_object_stream[IrohLink](
             ACCEPTED_WAITING_MAX
         )
 
     @property
     def addresses(self) -> Sequence[str]:
-        # Asked anew each time: interfaces come and go, a laptop moves.
-        direct = [str(found) for bound in self._wild or [self.bound] for found in _behind(bound)]
-        # Loopback last, for peers on this machine; others find it dead at once.
-        direct.sort(key=lambda text: Address.parse(text).is_loopback)
+        direct = dialable(self._wild or [self.bound])
         relay = self._endpoint.addr().relay_url() if self._relays and self._endpoint else None
         return (*direct, relay) if relay else tuple(direct)
 
@@ -150,7 +146,7 @@ class IrohTransport:
 async def open_transport(key: NodeKey, settings: TransportSettings) -> AsyncIterator[Transport]:
     """See `helexa.mesh.transport.OpenTransport`."""
     _engine.prepare()
-    bind = await _numeric(settings.bind)
+    bind = await numeric(settings.bind, socket.SOCK_DGRAM)
     endpoint = await _bind(key, bind, _relay_mode(settings.relays))
     bound = [Address.parse(text) for text in endpoint.bound_sockets()]
     try:
@@ -228,39 +224,10 @@ def _is_free(bound: Address) -> bool:
 
 
 def _companion(bind: Address) -> Address:
-    wild = _is_wildcard(bind)
+    wild = is_wildcard(bind)
     if ":" in bind.host:
         return Address("0.0.0.0", bind.port) if wild else Address("127.0.0.1", 0)
     return Address("::", bind.port) if wild else Address("::1", 0)
-
-
-async def _numeric(bind: Address) -> Address:
-    try:
-        ipaddress.ip_address(bind.host)
-    except ValueError:
-        try:
-            found = await anyio.getaddrinfo(bind.host, bind.port, type=socket.SOCK_DGRAM)
-        except OSError as error:
-            raise AddressTaken(f"cannot listen on {bind}: {error.strerror or error}") from error
-        return Address(str(found[0][4][0]), bind.port)
-    return bind
-
-
-def _behind(bound: Address) -> list[Address]:
-    """The addresses behind a wildcard; link-local ones need a zone that no ticket can carry."""
-    if not _is_wildcard(bound):
-        return [bound]
-    family = socket.AF_INET6 if ":" in bound.host else socket.AF_INET
-    return [
-        Address(entry.address, bound.port)
-        for entries in psutil.net_if_addrs().values()
-        for entry in entries
-        if entry.family == family and not ipaddress.ip_address(entry.address).is_link_local
-    ]
-
-
-def _is_wildcard(address: Address) -> bool:
-    return ipaddress.ip_address(address.host).is_unspecified
 
 
 def _endpoint_addr(peer: NodeId, addresses: Sequence[str]) -> Any:
