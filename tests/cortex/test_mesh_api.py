@@ -53,22 +53,10 @@ def api(tmp_path: Path, mesh: ScriptedMesh) -> Iterator[TestClient]:
         yield TestClient(app, headers={"authorization": f"Bearer {TOKEN}"})
 
 
-@pytest.mark.parametrize(
-    "call",
-    [
-        "/peers",
-        "/pending",
-        "/policy",
-        "/join",
-        "/leave",
-        "/ticket",
-        "/ping",
-        "/approve",
-        "/deny",
-        "/trust",
-        "/forget",
-    ],
-)
+CALLS = "peers pending policy join leave ticket ping approve deny trust forget"
+
+
+@pytest.mark.parametrize("call", ["", *(f"/{word}" for word in CALLS.split())])
 def test_no_call_is_answered_without_the_admin_token(
     api: TestClient, mesh: ScriptedMesh, call: str
 ) -> None:

@@ -61,16 +61,7 @@ _CLASS: Final = names.pattern(
 )
 _MODEL: Final = names.pattern("a model's name", "team/*")
 _PLACE: Final = names.pattern("a region", "eu-*")
-_TRANSPORT: Final = kinds.Choice(
-    tuple(
-        sorted(
-            module.name
-            for module in pkgutil.iter_modules(transports.__path__)
-            # The last one reaches nothing outside its own process.
-            if not module.name.startswith("_") and module.name != "memory"
-        )
-    )
-)
+_TRANSPORT: Final = kinds.Choice(transports.names())
 _FORMS: Final[Mapping[str, kinds.Kind]] = {
     "mesh.realm": names.REALM,
     "neuron.realm": names.REALM,

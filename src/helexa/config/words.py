@@ -34,6 +34,7 @@ _SOCKET = (
 )
 _TRANSPORTS = "What links are made of, best first; a pair of nodes takes the best that both have."
 _ID_EXAMPLE = ("7d5a5a0f1c9a1b7e53ec0f3a3e0f2bb1a7a4c7f5d2e8b6930415263748596a7b",)
+_OTHER_ID_EXAMPLE = ("0c8e3f1d5b7a9246810fedcba9876543210f1e2d3c4b5a69788796a5b4c3d2e1",)
 _TICKET = (
     "helexaagbkc3weeb6vuwqpdsnbw7st5qhtupqpfoy2pjgh6xjornutaqksmn"
     "2ilfvhxilbqgsgs4tpnci24mjzgixdalrsfy3tuojqguyngwjusa"
