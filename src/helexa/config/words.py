@@ -127,7 +127,9 @@ WORDS: Final[Mapping[str, Words]] = {
     "mesh.allow": Words(
         "Operators or nodes that are let in, whatever the modes say.", example=_ID_EXAMPLE
     ),
-    "mesh.deny": Words("Operators or nodes that never are; beats all else.", example=_ID_EXAMPLE),
+    "mesh.deny": Words(
+        "Operators or nodes that never are; beats all else.", example=_OTHER_ID_EXAMPLE
+    ),
     "mesh.trust": Words(
         "Operators or nodes that are let in and trusted; [federation] names the levels.",
         example=_ID_EXAMPLE,
