@@ -147,6 +147,21 @@ def test_certificates_are_looked_at_as_the_node_would(
     assert str(home / "cortex" / "node.cert") in found["certificate"][0]["what"]
 
 
+def test_a_policy_that_would_keep_the_cortex_from_starting_is_found(
+    home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    where = ("--home", str(home))
+    assert enter(["mesh", "policy", "set", "lend_to=own", *where]) == 0
+    capsys.readouterr()
+    status, found = examined(capsys, *where)
+    assert (status, found["policy"][0]["what"]) == (0, "changed by `helexa mesh policy`: lend_to")
+    file = home / "cortex" / "federation.json"
+    file.write_text('{"hops_max": 99}')
+    status, found = examined(capsys, *where)
+    assert status == 1
+    assert found["policy"][0]["what"].startswith(f"{file}: federation.hops_max: 99 is out of range")
+
+
 def test_what_the_mesh_says_of_this_cortex_is_found() -> None:
     def about(**facts: object) -> list[tuple[str, str, str]]:
         return [(one.level, one.about, one.what) for one in of_status(dict(facts))]

@@ -14,7 +14,8 @@ from helexa.cli.nodes import explain_taken
 from helexa.cli.operator_tables import SOON_S
 from helexa.cli.output import day
 from helexa.cli.verb import Failed
-from helexa.config import Config, Layer
+from helexa.config import Config, ConfigRefused, Layer
+from helexa.config.federation import BY_HAND, FederationStore
 from helexa.mesh import transports
 from helexa.mesh.credentials import load_credentials
 from helexa.mesh.identity import NodeKey
@@ -37,6 +38,7 @@ def of_mesh(config: Config) -> list[Finding]:
         *_of_transports(config),
         *_of_ports(config),
         *_of_certificates(config),
+        *_of_policy(config),
         *_of_members(config),
     ]
 
@@ -122,6 +124,17 @@ def _of_certificate(word: str, local: LocalNode) -> Iterator[Finding]:
         yield Finding("warning", "certificate", f"{what}, which is soon", fix)
     else:
         yield Finding("ok", "certificate", what)
+
+
+def _of_policy(config: Config) -> Iterator[Finding]:
+    try:
+        shown = FederationStore.of(config).shown()
+    except ConfigRefused as error:
+        for problem in error.problems:
+            yield Finding("error", "policy", str(problem))
+        return
+    if changed := [name for name, one in shown.items() if one["origin"] == BY_HAND]:
+        yield Finding("ok", "policy", f"changed by `{BY_HAND}`: {', '.join(changed)}")
 
 
 def _of_members(config: Config) -> Iterator[Finding]:
