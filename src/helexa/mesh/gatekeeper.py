@@ -23,6 +23,7 @@ from helexa.protocol.ids import NodeId, OperatorId, is_node_id
 from helexa.protocol.messages import Role
 from helexa.protocol.records import Invite
 from helexa.util.home import HomeUnusable
+from helexa.util.logs import every
 
 PREFIX_CHARS_MIN: Final = 8
 DECISIONS_MAX: Final = 10_000
@@ -31,6 +32,7 @@ INVITES_MAX: Final = 1_000
 """In force and used at least once."""
 
 log = logging.getLogger(__name__)
+_seldom: Final = every(10.0)
 
 
 class WhoUnclear(ValueError):
@@ -77,8 +79,11 @@ class Gatekeeper:
         if isinstance(verdict, Admitted) and verdict.by_invite:
             verdict = self._receive_guest(applicant, verdict)
         if isinstance(verdict, Pending):
-            if self._waiting.knock(applicant, self._now()):
-                log.info("applicant waits for approval", extra={"node": applicant.node})
+            if self._waiting.knock(applicant, self._now()) and _seldom():
+                log.info(
+                    "applicant_waits",
+                    extra={"node": applicant.node, "role": applicant.role.value},
+                )
         else:
             self._waiting.discard(applicant.node)
         return verdict
@@ -226,7 +231,8 @@ class Gatekeeper:
             self._keep(msgspec.structs.replace(with_guest, invites=invites))
         except HomeUnusable as error:
             # An invite whose uses cannot be counted would admit without end.
-            log.warning("invite not honoured", extra={"node": applicant.node, "why": str(error)})
+            if _seldom():
+                log.warning("invite_uncounted", extra={"why": str(error)})
             return judge(self.rules, self, replace(applicant, invite=None))
         self.on_change()
         return verdict
