@@ -43,7 +43,9 @@ def interfaces(*, loopback: bool = False) -> tuple[Interface, ...]:
             address for entry in entries if (address := _address(entry.address, entry.netmask))
         )
         state = stats.get(name)
-        if addresses and state is not None and state.isup:
+        # Up as the operator put it. psutil's `isup` also waits for the carrier,
+        # which comes a moment later when a machine starts.
+        if addresses and state is not None and (state.isup or "up" in state.flags.split(",")):
             is_loopback = all(address.ip.is_loopback for address in addresses)
             found.append(Interface(name, _index(name), addresses, is_loopback))
     others = [one for one in found if not one.is_loopback]

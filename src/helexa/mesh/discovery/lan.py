@@ -56,7 +56,15 @@ _seldom: Final = every(60.0)
 class Lan:
     """Made by `running`."""
 
-    def __init__(self, advert: Advert | None, on_found: OnFound, service: str) -> None:
+    def __init__(
+        self,
+        advert: Advert | None,
+        on_found: OnFound,
+        service: str,
+        *,
+        rescan_s: float,
+        deaf_s: float,
+    ) -> None:
         self.problem = "not started yet"
         """Why the LAN is not searched now; empty while it is."""
         self.ignored = 0
@@ -65,6 +73,8 @@ class Lan:
         self._advert = advert
         self._on_found = on_found
         self._service = service
+        self._rescan_s = rescan_s
+        self._deaf_s = deaf_s
         self._here: Sequence[Interface] = ()
         self._found: dict[str, Found] = {}
         """By instance, the least recently heard first."""
@@ -85,18 +95,21 @@ class Lan:
         realm: str = REALM,
         loopback: bool = False,
         among: Interfaces | None = None,
+        rescan_s: float = RESCAN_S,
+        deaf_s: float = DEAF_S,
     ) -> AsyncIterator[Lan]:
         """Announce `advert`, if there is one, and report others inside the block.
 
         `on_found` is called for every node that is new, came back after a
         goodbye, or says something else than before; it must not wait. Nodes of
         another `realm` are neither seen nor shown to. `loopback` adds the
-        loopback interface; `among` replaces the choice of interfaces.
+        loopback interface; `among` replaces the choice of interfaces, which is
+        made anew every `rescan_s` seconds.
 
         A network that cannot be used is no error: `problem` says why, and it is
         tried again. Raises ValueError for what is no realm.
         """
-        lan = cls(advert, on_found, service_of(realm))
+        lan = cls(advert, on_found, service_of(realm), rescan_s=rescan_s, deaf_s=deaf_s)
         async with background() as tasks:
             tasks.start_soon(lan._report)
             tasks.start_soon(lan._live, among or (lambda: interfaces(loopback=loopback)))
@@ -116,18 +129,18 @@ class Lan:
             self._here = among()
             if not self._here:
                 self._fail("no network interface is up")
-                await anyio.sleep(RESCAN_S)
+                await anyio.sleep(self._rescan_s)
                 continue
             try:
                 await self._on_air(self._here, among)
             except OSError as error:
                 self._fail(f"multicast DNS cannot be used: {error.strerror or error}")
-                await anyio.sleep(DEAF_S)
+                await anyio.sleep(self._deaf_s)
             else:
                 if self._deafened.is_set():
                     self._deafened = anyio.Event()
                     self._fail(f"more than {FLOOD} adverts in {FLOOD_S:g} s: deaf for a while")
-                    await anyio.sleep(DEAF_S)
+                    await anyio.sleep(self._deaf_s)
 
     async def _on_air(self, here: Sequence[Interface], among: Interfaces) -> None:
         """Return when the interfaces changed, or after a flood."""
@@ -148,7 +161,7 @@ class Lan:
         async with background() as tasks:
             tasks.start_soon(self._ask, station)
             while not self._deafened.is_set() and among() == here:
-                with anyio.move_on_after(RESCAN_S):
+                with anyio.move_on_after(self._rescan_s):
                     await self._deafened.wait()
 
     async def _ask(self, station: Station) -> None:
@@ -221,11 +234,14 @@ class _Flood:
     def __init__(self, most: int, window_s: float) -> None:
         self._most = most
         self._window_s = window_s
-        self._since_s = float("-inf")
+        self._until_s = float("-inf")
         self._count = 0
 
     def is_one(self, more: int, now_s: float) -> bool:
-        if now_s - self._since_s >= self._window_s:
-            self._since_s, self._count = now_s, 0
+        if now_s >= self._until_s:
+            self._until_s, self._count = now_s + self._window_s, 0
         self._count += more
-        return self._count > self._most
+        if self._count <= self._most:
+            return False
+        self._until_s = float("-inf")
+        return True
