@@ -23,21 +23,19 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import helexa
 from helexa.cortex.accounts.keyring import Keyring, keyring
+from helexa.cortex.orchestrator import place as mesh_place
 from helexa.cortex.orchestrator import policies
+from helexa.cortex.orchestrator.fabric import Fabric
 from helexa.cortex.orchestrator.fleet import Presence
-from helexa.cortex.orchestrator.links import Links
+from helexa.cortex.orchestrator.live_policy import FixedPolicy, LivePolicy
 from helexa.cortex.orchestrator.neurons import Neurons
+from helexa.cortex.orchestrator.place import Place
 from helexa.cortex.orchestrator.reception import Timing
 from helexa.cortex.settings import CortexSettings
 from helexa.mesh.identity import NodeKey
-from helexa.mesh.node import MeshNode
-from helexa.mesh.sticky import sticky_port
-from helexa.mesh.transport import TransportSettings
-from helexa.mesh.transports import load_all
+from helexa.mesh.transport import OpenTransport
 from helexa.protocol.errors import http_refusal
-from helexa.protocol.ids import NodeId, OperatorId
-from helexa.protocol.messages import Hello, Role
-from helexa.protocol.version import VERSION, VERSION_MIN
+from helexa.protocol.ids import NodeId
 from helexa.util.background import background
 from helexa.util.home import announced, claimed, secret_token
 from helexa.util.sockets import Address, listen_tcp
@@ -49,6 +47,7 @@ if TYPE_CHECKING:
 
 ADMIN_TOKEN_FILE: Final = "admin.token"  # noqa: S105 - the file's name
 KEY_FILE: Final = "node.key"
+ROLES: Final = ("orchestrator", "gateway", "portal")
 
 Emit: TypeAlias = Callable[[Mapping[str, Any]], None]
 MakeApp: TypeAlias = "Callable[[], Awaitable[App]]"
@@ -67,16 +66,24 @@ class Cortex:
     portal_urls: tuple[str, ...]
     neurons: Neurons
     keyring: Keyring
+    place: Place
+    fabric: Fabric
 
 
 @asynccontextmanager
 async def running(
-    settings: CortexSettings, *, events: Emit = lambda _event: None
+    settings: CortexSettings,
+    *,
+    events: Emit = lambda _event: None,
+    policy: LivePolicy | None = None,
+    open_transports: Mapping[str, OpenTransport] | None = None,
 ) -> AsyncIterator[Cortex]:
     """Yield when every socket that was asked for serves.
 
-    `events` is told what happens, as JSON-shaped objects. Raises AddressTaken,
-    HomeUnusable, StoreUnusable, KeyUnusable and RequestRejected (an unknown
+    `events` is told what happens, as JSON-shaped objects. `policy` holds the
+    federation settings where they may change at run time; `open_transports`, by
+    name, stand in for those of the settings. Raises AddressTaken, HomeUnusable,
+    StoreUnusable, KeyUnusable, TransportUnusable and RequestRejected (an unknown
     policy), each with the words for an operator, before anything serves.
     """
     started_s = time.monotonic()
@@ -101,26 +108,49 @@ async def running(
             random=random.random,
             events=events,
         )
-        mesh = await stack.enter_async_context(_mesh(key, settings, Links(neurons)))
+        roles = tuple(role for role in ROLES if role in sockets.by_role)
+        place = await stack.enter_async_context(
+            mesh_place.opened(
+                settings,
+                key,
+                neurons,
+                policy=policy or FixedPolicy(settings.federation),
+                roles=roles,
+                lends=bool(roles),
+                emit=events,
+                open_transports=open_transports,
+            )
+        )
         tasks = await stack.enter_async_context(background())
         tasks.start_soon(neurons.keep_time)
 
         cortex = Cortex(
             node_id=key.node_id,
-            ticket=str(mesh.ticket()),
-            mesh_addr=str(mesh.transports["iroh"].bound),
+            ticket=place.ticket(None),
+            mesh_addr=str(next(iter(place.node.transports.values())).bound),
             admin_token_path=token_path,
             gateway_url=gateway_url,
             orchestrator_url=orchestrator_url,
             portal_urls=portal_urls,
             neurons=neurons,
             keyring=keys,
+            place=place,
+            fabric=place.fabric(),
         )
         if sockets.by_role:
             apps = _apps(settings, cortex, admin_token, started_s)
+            await _lend(stack, settings, cortex)
             await _serve(stack, settings, sockets.by_role, apps)
         stack.enter_context(announced(settings.home, _run_facts(cortex)))
         yield cortex
+
+
+async def _lend(stack: AsyncExitStack, settings: CortexSettings, cortex: Cortex) -> None:
+    from helexa.cortex.gateway.peer_door import lending  # The gateway's way of a request.
+
+    await stack.enter_async_context(
+        lending(settings, fabric=cortex.fabric, peers=cortex.place.others, monotonic=time.monotonic)
+    )
 
 
 async def _serve(
@@ -151,19 +181,6 @@ async def _serve(
             )
 
 
-def _mesh(key: NodeKey, settings: CortexSettings, links: Links) -> Any:
-    open_transport = sticky_port(load_all(["iroh"], each=True)["iroh"], settings.home / "mesh.port")
-    hello = Hello(
-        role=Role.CORTEX,
-        lowest=VERSION_MIN,
-        highest=VERSION,
-        agent=f"helexa/{helexa.__version__}",
-        operator=OperatorId(key.node_id),
-    )
-    transport = TransportSettings(bind=settings.mesh_socket, relays=settings.relays)
-    return MeshNode.running(key, hello, {"iroh": (open_transport, transport)}, links)
-
-
 class _Sockets:
     """Listening sockets by role, closed with the stack unless a server took them over."""
 
@@ -187,24 +204,18 @@ def _apps(
     """By role, what makes its app; each brings its own imports."""
     from helexa.util.metrics import Metrics  # Prometheus; only a served socket has numbers.
 
-    roles = tuple(
-        role
-        for role, on in (
-            ("orchestrator", cortex.orchestrator_url),
-            ("gateway", cortex.gateway_url),
-            ("portal", cortex.portal_urls),
-        )
-        if on
-    )
+    from helexa.cortex.gateway.observe import FederationCounts
+
     metrics = Metrics()
     _fleet_metrics(metrics, cortex.neurons)
+    cortex.fabric.count = FederationCounts(metrics)
 
     def status() -> Mapping[str, Any]:
         return {
             "node_id": cortex.node_id,
             "name": settings.name,
             "version": helexa.__version__,
-            "roles": roles,
+            "roles": cortex.place.roles,
             "uptime_s": round(time.monotonic() - started_s, 3),
             "ticket": cortex.ticket,
             "mesh_addr": cortex.mesh_addr,
@@ -228,7 +239,7 @@ def _apps(
                 version=helexa.__version__,
                 node=str(cortex.node_id),
                 base_url=f"http://{host}:{port}/v1" if port else "",
-                roles=roles,
+                roles=cortex.place.roles,
                 models=model_rows(view),
                 neurons=neuron_rows(view, cortex.neurons.now_s()),
             )
@@ -241,13 +252,13 @@ def _apps(
 
         api = ControlApi(neurons=cortex.neurons, keys=cortex.keyring.opened, status=status)
         health = health_routes(why_not_ready=lambda: "", metrics=metrics)
-        return application(api, admin_token=admin_token, health=health)
+        return application(api, admin_token=admin_token, health=health, mesh=cortex.place)
 
     async def gateway() -> App:
         from helexa.cortex.gateway.app import gateway as gateway_app  # Starlette.
 
         keys = await cortex.keyring.opened()
-        return gateway_app(settings, keys=keys, fleet=cortex.neurons, metrics=metrics)
+        return gateway_app(settings, keys=keys, fleet=cortex.fabric, metrics=metrics)
 
     return {"gateway": gateway, "orchestrator": orchestrator, "portal": portal}
 

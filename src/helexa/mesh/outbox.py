@@ -23,6 +23,7 @@ class Outbox:
         self._stream = stream
         self._post, self._frames = anyio.create_memory_object_stream[bytes](FRAMES_WAITING_MAX)
         self.frames_sent = 0
+        self.bytes_sent = 0
 
     async def put(self, frame: bytes) -> bool:
         """Wait for room; False when nothing is sent any more."""
@@ -47,10 +48,11 @@ class Outbox:
             async for frame in self._frames:
                 batch = self._batch(frame)
                 with anyio.move_on_after(stall_s) as patience:
-                    await self._stream.write(b"".join(batch))
+                    await self._stream.write(joined := b"".join(batch))
                 if patience.cancelled_caught:
                     return False
                 self.frames_sent += len(batch)
+                self.bytes_sent += len(joined)
             await self._stream.finish()
         return True
 

@@ -158,6 +158,15 @@ class Session:
             with anyio.CancelScope(shield=True):
                 await link.close(CloseCode.NORMAL, "the session ended")
 
+    @property
+    def bytes_sent(self) -> int:
+        """Of control messages, transport's own overhead aside."""
+        return self._outbox.bytes_sent
+
+    @property
+    def bytes_read(self) -> int:
+        return self._reader.bytes_read
+
     async def ask(
         self,
         message: Wire,

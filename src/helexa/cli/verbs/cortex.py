@@ -32,11 +32,13 @@ def configure(parser: ArgumentParser) -> None:
 
 def run(args: Namespace) -> int:
     config = flags.config_of(args, roles=("cortex",))
+    from helexa.config.federation import FederationStore
     from helexa.cortex.app import running  # Brings the whole node; `--help` does not need it.
 
+    policy = FederationStore.of(config)
     return serve(
         "cortex",
         config,
-        lambda events: running(config.cortex, events=events),
+        lambda events: running(config.cortex, events=events, policy=policy),
         as_json=args.json,
     )
