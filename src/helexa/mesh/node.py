@@ -91,8 +91,10 @@ class Dial:
     """On the event loop's clock."""
 
 
-_UNWELL: Final = frozenset({None, CloseCode.SILENT, CloseCode.STALLED})
-"""Ends that speak against the path: nobody said goodbye, or nothing came through."""
+_UNWELL: Final = frozenset({CloseCode.SILENT, CloseCode.STALLED})
+"""Ends that may speak against the path: it stood, and nothing came through."""
+YOUNG_S: Final = 60.0
+"""A path that carried a session this long is good; then it was the peer that fell silent."""
 
 
 class _Outcome:
@@ -294,6 +296,7 @@ class MeshNode:
             silence_max_s=self._silence_max_s,
             transport=name,
         ) as session:
+            began_s = anyio.current_time()
             self.sessions.add(session)
             beside = self._by_peer.setdefault(session.peer, [])
             beside.append(session)
@@ -304,7 +307,8 @@ class MeshNode:
                 beside.remove(session)
                 if not beside:
                     self._by_peer.pop(session.peer, None)
-                if session.ended is not None and session.ended.code in _UNWELL:
+                is_young = anyio.current_time() - began_s < YOUNG_S
+                if is_young and session.ended is not None and session.ended.code in _UNWELL:
                     self.dialler.distrust(session.peer, name)
 
     async def _attend(self, session: Session, host: Host) -> str:
