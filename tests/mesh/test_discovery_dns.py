@@ -69,14 +69,14 @@ class Server:
 
     @asynccontextmanager
     async def running(self):
-        async with (
-            await anyio.create_tcp_listener(local_host="127.0.0.1") as listener,
-            background() as tasks,
-        ):
+        async with await anyio.create_tcp_listener(local_host="127.0.0.1") as listener:
             port = listener.extra(anyio.abc.SocketAttribute.local_port)
-            async with await anyio.create_udp_socket(
-                family=socket.AF_INET, local_host="127.0.0.1", local_port=port
-            ) as sock:
+            async with (
+                await anyio.create_udp_socket(
+                    family=socket.AF_INET, local_host="127.0.0.1", local_port=port
+                ) as sock,
+                background() as tasks,
+            ):
                 tasks.start_soon(self._udp, sock)
                 tasks.start_soon(listener.serve, self._tcp)
                 yield Address("127.0.0.1", port)

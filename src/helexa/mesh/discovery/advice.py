@@ -37,12 +37,13 @@ def on_unreached(transport: str, address: str, detail: str) -> str:
         return f"the ticket names no address that can be dialled; {NEW_TICKET}"
     if is_wrong_key(detail):
         return on_wrong_key()
-    reason = detail.lower()
+    fix = _on_silence(transport, where, detail.lower())
     if where.is_loopback:
-        return (
-            "a loopback address is good on the machine that made the ticket and on no other; "
-            "start that cortex with --mesh-socket 0.0.0.0:PORT and make a new ticket"
-        )
+        return f"{fix}; a loopback address is good on the machine that made the ticket alone"
+    return fix
+
+
+def _on_silence(transport: str, where: Address, reason: str) -> str:
     if "refused" in reason:
         return (
             "nothing listens there: is that cortex running, and was the ticket made since it "
