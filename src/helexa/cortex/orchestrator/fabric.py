@@ -97,7 +97,7 @@ class Fabric:
         Raises ModelUnknown, CapabilityMissing, or NoCapacity with each candidate's reason.
         """
         if hints.wish is None and not self._peers.knows(model):
-            return self._neurons.route(workload, model, hints)
+            return self._by_neurons(workload, model, hints)
         decision, out = self._decide(workload, model, hints)
         if not decision.targets:
             raise self._refusal(workload, model, hints, out)
@@ -151,6 +151,14 @@ class Fabric:
             self.count("out", outcome)
 
     # --- deciding
+
+    def _by_neurons(
+        self, workload: WorkloadClass, model: ModelId, hints: RouteHints
+    ) -> RoutingDecision:
+        # A cortex without neurons whose peers serve it lacks the model, not the neurons.
+        if self._peers.offers_anything and model not in self._neurons.view.holders:
+            raise ModelUnknown(str(model))
+        return self._neurons.route(workload, model, hints)
 
     def _decide(
         self, workload: WorkloadClass, model: ModelId, hints: RouteHints
@@ -256,13 +264,11 @@ class Fabric:
         self, workload: WorkloadClass, model: ModelId, hints: RouteHints, out: list[_Out]
     ) -> HelexaError:
         if not out:
-            if not self._peers.offers_anything:
-                try:
-                    self._neurons.route(workload, model, hints)
-                except HelexaError as error:
-                    return error
-            return ModelUnknown(str(model))
-        if all(one.lacks for one in out):
+            try:
+                self._by_neurons(workload, model, hints)
+            except HelexaError as error:
+                return error
+        if out and all(one.lacks for one in out):
             return CapabilityMissing(str(model), f"{workload.value} requests")
         reasons = "; ".join(one.exclusion.sentence for one in out[:REASONS_MAX])
         more = len(out) - REASONS_MAX
