@@ -102,3 +102,23 @@ def test_an_id_that_is_no_key_verifies_nothing(node_id):
 def test_no_secret_is_in_the_text_of_a_key():
     key = NodeKey.generate()
     assert key.secret_bytes.hex() not in repr(key)
+
+
+NOBODYS = [
+    "00" * 32,
+    "01" + "00" * 31,
+    "01" + "00" * 30 + "80",
+    "ec" + "ff" * 30 + "7f",
+    "ed" + "ff" * 31,
+    "ee" + "ff" * 30 + "7f",
+    "26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc05",
+    "c7176a703d4dd84fba3c0b760d10670f2a2053fa2c39ccc64ec7fd7792ac03fa",
+]
+
+
+@pytest.mark.parametrize("node_id", NOBODYS)
+def test_a_name_that_anybody_can_sign_for_verifies_nothing(node_id):
+    """Keys of low order: with a point of low order and a zero, some message always holds."""
+    points = [bytes.fromhex(point) for point in NOBODYS]
+    for number in range(40):
+        assert not any(verify(node_id, bytes((number,)), point + bytes(32)) for point in points)
