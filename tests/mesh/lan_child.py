@@ -22,7 +22,7 @@ async def main(realm, node, *hosts):
         say(found=found.ticket.node, addresses=found.ticket.addresses, name=found.name)
 
     advert = Advert(node=node, ports={"tls": 4433}, name="child", hosts=hosts) if node else None
-    async with Lan.running(advert, on_found, realm=realm):
+    async with Lan.running(advert, on_found, realm=realm, rescan_s=0.2):
         say(running=True)
         await anyio.sleep_forever()
 

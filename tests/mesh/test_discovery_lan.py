@@ -266,6 +266,36 @@ async def test_a_host_of_two_networks_is_found_at_the_address_of_the_finders_own
             assert found["addresses"]["tls"] == ["10.92.0.2:4433", "10.8.0.1:4433"]
 
 
+async def test_hosts_whose_cable_is_replaced_find_one_another_at_their_new_addresses(realm):
+    with network() as net:
+        a, b = net.host("a"), net.host("b")
+        end, _ = net.cable((a, "10.93.0.1/24"), (b, "10.93.0.2/24"))
+        with child(a.start, realm, A) as here, child(b.start, realm, B) as there:
+            for one in (here, there):
+                assert await one.next() == {"running": True}
+                await one.next()
+            a.run("ip", "link", "del", end)
+            net.cable((a, "10.94.0.1/24"), (b, "10.94.0.2/24"))
+            for one, address in ((here, "10.94.0.2:4433"), (there, "10.94.0.1:4433")):
+                while (found := await one.next())["addresses"]["tls"] != [address]:
+                    pass
+                assert found["name"] == "child"
+
+
+async def test_a_cable_that_is_pulled_and_plugged_again_is_used_again(realm):
+    with network() as net:
+        a, b = net.host("a"), net.host("b")
+        _, end = net.cable((a, "10.95.0.1/24"), (b, "10.95.0.2/24"))
+        with child(a.start, realm, A) as here:
+            assert await here.next() == {"running": True}
+            b.run("ip", "link", "set", end, "down")
+            with child(b.start, realm, B) as there:
+                assert await there.next() == {"running": True}
+                b.run("ip", "link", "set", end, "up")
+                assert (await there.next())["found"] == A
+                assert (await here.next())["found"] == B
+
+
 async def test_without_any_other_interface_loopback_is_searched(realm):
     with network() as net:
         alone = net.host("alone")

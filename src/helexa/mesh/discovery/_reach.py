@@ -25,6 +25,8 @@ T = TypeVar("T")
 
 
 class Dial(Protocol):
+    """How one address is tried: `Transport.dial` of the transport of that name."""
+
     async def __call__(
         self, transport: str, node: NodeId, address: str, *, timeout_s: float
     ) -> Link:

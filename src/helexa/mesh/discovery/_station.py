@@ -124,6 +124,7 @@ class _Ear(RecordUpdateListener):
         self._partial: set[str] = set()
 
     def async_update_records(self, _zc: Zeroconf, now: float, records: list[RecordUpdate]) -> None:
+        """Note which instances the packet is about; `_zc` is the one that was given."""
         self._cached += len(records)
         for update in records:
             record: Any = update.new
@@ -139,6 +140,7 @@ class _Ear(RecordUpdateListener):
             self._on_noise(len(self._named))
 
     def async_update_records_complete(self) -> None:
+        """Tell of those instances on whom everything is known now."""
         named, self._named = self._named, {}
         for name, gone in (*named.items(), *((name, False) for name in self._partial)):
             heard = Heard(self._instance(name), gone=True) if gone else self._heard(name)

@@ -23,6 +23,7 @@ def is_wrong_key(detail: str) -> bool:
 
 
 def on_wrong_key() -> str:
+    """After a dial that `is_wrong_key`."""
     return (
         "the ticket is of another node than the one that is there now: its key was replaced, or "
         f"the address was given to another machine; {NEW_TICKET}"
@@ -73,6 +74,7 @@ def on_versions(detail: str) -> str:
 
 
 def on_pending(own: str) -> str:
+    """While the other operator has to be asked about the node `own`."""
     return (
         f"its operator has to run: helexa mesh approve {own}; this node asks again by itself, "
         "and is in as soon as that is done"
@@ -80,6 +82,7 @@ def on_pending(own: str) -> str:
 
 
 def on_denied() -> str:
+    """After a denial, which says no more than that."""
     return (
         "ask its operator for a ticket with an invite (`helexa mesh ticket --invite` over there), "
         "or to let this node in by name"

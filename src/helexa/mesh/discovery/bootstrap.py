@@ -68,6 +68,8 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
+    """A node to try, and who named it."""
+
     ticket: Ticket
     source: Source
 

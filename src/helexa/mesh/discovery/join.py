@@ -63,6 +63,8 @@ class Reply:
 
 
 class Connect(Protocol):
+    """How a session is made: `MeshNode.connect`."""
+
     async def __call__(self, ticket: Ticket, *, timeout_s: float) -> int:
         """Have a session with the node; the protocol version that it speaks.
 
@@ -72,6 +74,8 @@ class Connect(Protocol):
 
 
 class Admitted(Protocol):
+    """How the other cortex's verdict is learned."""
+
     async def __call__(self, node: NodeId) -> Reply:
         """Wait until the node said whether it lets this one in.
 
@@ -81,6 +85,8 @@ class Admitted(Protocol):
 
 
 class Synced(Protocol):
+    """How the first news of the mesh is awaited."""
+
     async def __call__(self, node: NodeId) -> int:
         """Wait for the first members learned of it; how many are known. Raises as `Admitted`."""
         ...

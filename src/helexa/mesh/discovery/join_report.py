@@ -14,6 +14,8 @@ DETAIL_CHARS_MAX: Final = 300
 
 
 class Outcome(enum.Enum):
+    """How a step ended; only OK leads to the next."""
+
     OK = "ok"
     FAILED = "failed"
     DENIED = "denied"
@@ -23,6 +25,8 @@ class Outcome(enum.Enum):
 
 
 class Step(msgspec.Struct, frozen=True, kw_only=True):
+    """One step: `advice` is what to try where it did not go well."""
+
     name: str
     outcome: Outcome
     took_s: float
@@ -59,6 +63,7 @@ def as_json(step: Step) -> dict[str, Any]:
 
 
 def step_of(name: str, outcome: Outcome, took_s: float, detail: str, fix: str = "") -> Step:
+    """A step whose texts are fit to be shown."""
     # A stranger's words may be in the detail, and end in somebody's terminal.
     shown = plain(detail, DETAIL_CHARS_MAX)
     return Step(name=name, outcome=outcome, took_s=round(took_s, 4), detail=shown, advice=fix)
