@@ -52,7 +52,7 @@ from helexa.util.byte_streams import StreamTransport
 from helexa.util.http_server import HttpServer, ServerLimits, serving
 from helexa.util.metrics import Metrics
 from helexa.util.sockets import Address, listen_tcp
-from helexa.util.upstream import Headers, Pool, Response, Tcp
+from helexa.util.upstream import Headers, Pool, Response, Tcp, UpstreamBroken
 
 BIND = TransportSettings(bind=Address("memory", 0))
 WAIT_S = 10
@@ -361,8 +361,12 @@ class Member:
 
         async with Pool(Raw()).running() as pool:
             data = json.dumps(body).encode()
-            with await pool.request("POST", path, headers, data) as response:
-                return Answer(response, await response.read(1 << 20))
+            try:
+                with await pool.request("POST", path, headers, data) as response:
+                    return Answer(response, await response.read(1 << 20))
+            except UpstreamBroken:
+                pass
+        raise ConnectionResetError
 
     def count(self, direction: str, outcome: str) -> float:
         found = self.metrics.registry.get_sample_value(

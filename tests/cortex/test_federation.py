@@ -276,14 +276,19 @@ async def test_one_that_cannot_be_reached_is_named_and_not_tried_by_each_request
         assert len(tried) == 2
 
 
-async def test_a_cortex_without_a_door_refuses_and_another_is_asked() -> None:
+async def test_a_cortex_without_a_door_says_so_and_serves_nobody() -> None:
     async with world() as mesh, member(mesh, "a") as a, member(mesh, "b", lends=False) as b:
         await b.neuron(model("m"))
         await a.link(b)
-        await a.until_offered("m", by=b)
+        a.record_of(b, "m")
+        await a.until(lambda: a.peers.note(b.node) != "")
         answer = await a.ask("m")
         assert answer.error["code"] == "no_capacity"
-        assert "cortex b" in answer.error["message"]
+        assert "cortex b takes no requests of other cortexes" in answer.error["message"]
+        assert b.peers.public_offers() == ()
+        # And one that asks all the same is not served.
+        with pytest.raises(ConnectionResetError):
+            await a.at_door_of(b, [])
 
 
 async def test_rates_are_limited_for_an_operator_and_say_when_to_come_again() -> None:

@@ -50,6 +50,8 @@ ELSEWHERE: Final = frozenset((429, 502, 503, 507))
 CLIENTS_FAULT: Final = frozenset((400, 413, 422))
 """The only refusals of a peer that hold everywhere: what it lends and knows is its own matter."""
 REASONS_MAX: Final = 5
+SAID_CHARS_MAX: Final = 300
+"""Of what another cortex answered, inside our own refusal."""
 SILENCE_KEEPALIVES: Final = 6
 """A neuron that misses this many of its own keepalive comments in a row is dead."""
 SILENCE_S_MIN: Final = 30.0
@@ -154,7 +156,7 @@ class Dispatch:
         called = self._fleet.called(target)
         if isinstance(error, PeerLost) and (known := self._fleet.why_lost(target)):
             return f"{kind} {called} {known}"
-        return f"{kind} {called} said: {error.message.rstrip('.')}"
+        return f"{kind} {called} said: {error.message[:SAID_CHARS_MAX].rstrip('.')}"
 
     async def _attempt(self, job: Job, target: Target, way: Way, answer: Answer) -> Usage | None:
         patience = self._patience

@@ -3,8 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
-from helexa.protocol.errors import ErrorBody, HelexaError, MethodNotAllowed, NotAllowed, envelope
+from helexa.protocol.errors import (
+    ErrorBody,
+    HelexaError,
+    MethodNotAllowed,
+    NotAllowed,
+    UpstreamFailed,
+    envelope,
+)
+
+CODE_CHARS_MAX: Final = 64
 
 
 @dataclass(eq=False)
@@ -18,7 +28,11 @@ class PassedOn(HelexaError):
     retry_after: bytes | None = None
 
     def __post_init__(self) -> None:
-        self.__dict__.update(status=self.answer_status, code=self.said.code or self.code)
+        code = self.said.code or ""
+        # It becomes a label of our metrics, and it is a stranger's word.
+        if not (code.isascii() and code.isidentifier() and len(code) <= CODE_CHARS_MAX):
+            code = UpstreamFailed.code
+        self.__dict__.update(status=self.answer_status, code=code)
 
     @property
     def message(self) -> str:

@@ -1,14 +1,15 @@
 """The door for other cortexes: the same work, no keys, and this operator's terms.
 
 The caller is who the link proved it to be. What it asks is checked in this order: the
-way that the request came, whether anything is lent to it, then this model and this kind
-of work, then how often and how much at once; only then is somebody looked for.
+way that the request came, whether anything is lent to it, how much its operator has
+under way, all before its body is read; then the model and the kind of work, and how
+often it asks; only then is somebody looked for.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Final
@@ -33,16 +34,17 @@ from helexa.protocol.work import WorkloadClass
 from helexa.util.asgi import App, Receive, Scope, Send, cycle_of, header
 from helexa.util.http_server import ServerLimits, serving
 
+_COUNTED: Final = "helexa.counted_operator"
+"""In a scope: for whom this request is counted as under way."""
 HOPS_HIGHEST: Final = 8
 """What `hops_max` can be at most; a request that claims more left gets this."""
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class PeerGrant:
     """As a key is for a client: who asks, and whose account it would be."""
 
     standing: Standing
-    is_counted: bool = False
 
     @property
     def key_id(self) -> str:
@@ -62,7 +64,7 @@ class PeerDoor:
         self._limits = limits
 
     def enter(self, scope: Scope, ingress: Ingress) -> Visit:  # noqa: ARG002 - no key here
-        """Raises LoopDetected and NotLent."""
+        """Raises LoopDetected, NotLent and RateLimited. `part` undoes it."""
         client = scope["client"]
         standing = self._peers.standing(NodeId(client[0])) if client else None
         if standing is None:
@@ -70,32 +72,37 @@ class PeerDoor:
         path = self._path(scope, standing)
         if rule := lends_to(self._fabric.terms, standing):
             raise NotLent(rule)
+        hops_left = _hops_left(scope)
+        if standing.trust is not Trust.OWN:
+            self._limits.enter(standing.operator, self._fabric.terms.lend_concurrency)
+            scope[_COUNTED] = standing.operator
         return Visit(
             PeerGrant(standing),
             path,
-            _hops_left(scope),
+            hops_left,
             shows_usage=header(scope, b"x-helexa-usage") == b"1",
         )
 
     def consider(self, visit: Visit, model: ModelId, workload: WorkloadClass) -> None:
         """Raises NotLent and RateLimited."""
-        standing, terms = _grant(visit.grant).standing, self._fabric.terms
+        assert isinstance(visit.grant, PeerGrant)
+        standing, terms = visit.grant.standing, self._fabric.terms
         if rule := lends(terms, standing, model, workload):
             raise NotLent(rule)
         if standing.trust is not Trust.OWN:
             self._limits.take(standing.operator, terms.lend_rate_per_minute)
 
     def admit(self, ticket: Ticket) -> None:
-        """Raises RateLimited."""
-        grant = _grant(ticket.grant)
-        if grant.standing.trust is not Trust.OWN:
-            self._limits.enter(grant.standing.operator, self._fabric.terms.lend_concurrency)
-            grant.is_counted = True
+        """What is under way was counted when the request came in."""
 
     def leave(self, ticket: Ticket) -> None:
-        grant = _grant(ticket.grant)
-        if grant.is_counted:
-            self._limits.leave(grant.standing.operator)
+        """`part` is for every request, admitted or not."""
+
+    def part(self, scope: Scope) -> None:
+        """The request is over, however it ended."""
+        operator = scope.pop(_COUNTED, None)
+        if operator is not None:
+            self._limits.leave(operator)
 
     def _path(self, scope: Scope, asker: Standing) -> tuple[NodeId, ...]:
         """The cortexes passed so far; the one that asks is the last."""
@@ -123,9 +130,10 @@ def peer_app(
     limits: Limits,
 ) -> App:
     """The app to serve on streams that peers open. `client` in a scope is the proven node id."""
+    door = PeerDoor(fabric, peers, limits)
     bench = Bench(
         fleet=fabric,
-        door=PeerDoor(fabric, peers, limits),
+        door=door,
         dispatch=Dispatch(fabric, Patience.of(settings)),
         observer=PeerObserver(fabric.count),
         now=asyncio.get_running_loop().time,
@@ -134,8 +142,11 @@ def peer_app(
     )
     work: dict[str, App] = {one.path: work_app(one, bench) for one in work_endpoints()}
 
-    def app(scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
-        return work.get(scope["path"], _unknown)(scope, receive, send)
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await work.get(scope["path"], _unknown)(scope, receive, send)
+        finally:
+            door.part(scope)
 
     return app
 
@@ -168,11 +179,6 @@ async def lending(
             yield limits
         finally:
             peers.close_door()
-
-
-def _grant(grant: object) -> PeerGrant:
-    assert isinstance(grant, PeerGrant)
-    return grant
 
 
 def _nodes(text: bytes) -> tuple[NodeId, ...]:

@@ -15,7 +15,13 @@ from typing import Final, NamedTuple
 
 from helexa.cortex.orchestrator.federation.lanes import Lane
 from helexa.cortex.orchestrator.federation.peers import Peers, Prospect
-from helexa.cortex.orchestrator.federation.terms import Terms, borrows, dearest, wish_forbids
+from helexa.cortex.orchestrator.federation.terms import (
+    ORDERS,
+    Terms,
+    borrows,
+    dearest,
+    wish_forbids,
+)
 from helexa.cortex.orchestrator.federation.wish import HEADER, onward
 from helexa.cortex.orchestrator.neurons import Neurons
 from helexa.cortex.orchestrator.reception import Way
@@ -27,6 +33,10 @@ from helexa.protocol.routing import Exclusion, RouteHints, RoutingDecision, Targ
 from helexa.protocol.work import ModelCapability, ModelState, Price, WorkloadClass
 from helexa.util.upstream import Headers
 
+CHOICES_MAX: Final = 16
+"""Peers that are weighed against one another; a request tries three targets at most."""
+SPARES_MAX: Final = 2
+"""Peers behind own neurons that can serve."""
 REASONS_MAX: Final = 5
 """Candidates that a refusal names; the others are counted."""
 PATH_HEADER: Final = "x-helexa-path"
@@ -166,9 +176,11 @@ class Fabric:
         local = self._neurons.decide(workload, model, hints)
         places, out = self._local(local, hints.wish)
         # A request that came from a peer goes on only while its way and ours allow it.
-        if hints.hops_left is None or (hints.hops_left > 0 and self.terms.hops_max > 0):
-            places += self._remote(workload, model, hints, out)
         order = (hints.wish.order if hints.wish else "") or self.terms.order
+        if hints.hops_left is None or (hints.hops_left > 0 and self.terms.hops_max > 0):
+            spare = order == ORDERS[0] and any(not place.doubtful for place in places)
+            at_most = SPARES_MAX if spare else CHOICES_MAX
+            places += self._remote(workload, model, hints, out, at_most)
         places.sort(key=_KEYS[order])
         decision = RoutingDecision(
             model=model,
@@ -214,7 +226,12 @@ class Fabric:
         return places, out
 
     def _remote(
-        self, workload: WorkloadClass, model: ModelId, hints: RouteHints, out: list[_Out]
+        self,
+        workload: WorkloadClass,
+        model: ModelId,
+        hints: RouteHints,
+        out: list[_Out],
+        at_most: int,
     ) -> list[_Place]:
         """The peers that may be asked, the likeliest first; the others are added to `out`."""
         found: list[tuple[tuple[float, ...], _Place]] = []
@@ -247,6 +264,8 @@ class Fabric:
                 self._random(),
             )
             found.append((rank, place))
+            if len(found) == at_most:
+                break
         found.sort(key=lambda one: one[0])
         return [place for _, place in found]
 

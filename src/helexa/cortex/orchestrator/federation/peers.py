@@ -26,15 +26,25 @@ from helexa.mesh.transport import LinkClosed, Stream
 from helexa.mesh.trust import Standing, Trust
 from helexa.protocol.errors import PeerLost
 from helexa.protocol.ids import ModelId, NodeId
-from helexa.protocol.messages import ExecuteRequest, Goodbye, ReportOffers, Unsupported, Wire
+from helexa.protocol.messages import (
+    ExecuteRequest,
+    Goodbye,
+    ReportOffers,
+    Unsupported,
+    Wire,
+    Withheld,
+)
 from helexa.protocol.records import Offer, Record
 from helexa.protocol.work import WorkloadClass
 from helexa.util.background import background
 
 PEERS_MAX: Final = 65_536
 """As many members as a mesh may have; a record of one more is not looked at."""
-PROSPECTS_MAX: Final = 64
+PROSPECTS_MAX: Final = 256
 """Looked at for one request, the most trusted first."""
+LISTED_MAX: Final = 16
+"""Holders of one model that a listing looks at."""
+NO_DOOR: Final = "takes no requests of other cortexes"
 OFFERS_EVERY_S: Final = 1.0
 OFFERS_REFRESH_S: Final = 5.0
 """Free slots change with every request; what else changes is told at once."""
@@ -151,9 +161,11 @@ class Peers:
     def open_door(self, door: Door) -> None:
         """What serves peers' requests from now on."""
         self._door = door
+        self.offers_changed()
 
     def close_door(self) -> None:
         self._door = None
+        self.offers_changed()
 
     # --- for membership
 
@@ -203,6 +215,8 @@ class Peers:
 
     def public_offers(self) -> tuple[Offer, ...]:
         """For this cortex' own record."""
+        if self._door is None:
+            return ()
         return public_offers(self.terms, self._neurons.view, self._neurons.in_flight)
 
     # --- for the fabric
@@ -244,7 +258,7 @@ class Peers:
                     offer = peer.offer(model)
                     if (
                         offer is not None
-                        and len(found) < PROSPECTS_MAX
+                        and len(found) < LISTED_MAX
                         and not peer.why_unreachable(now_s, connects=self._connect is not None)
                     ):
                         found.append((peer.standing, peer.called, offer))
@@ -379,14 +393,18 @@ class Peers:
         peer = self._peers.get(session.peer)
         return peer is not None and session in peer.sessions
 
+    def _offers_for(self, asker: Standing) -> ReportOffers:
+        if self._door is None:
+            return ReportOffers(withheld=(Withheld(reason=NO_DOOR),))
+        return offers_for(self.terms, asker, self._neurons.view, self._neurons.in_flight)
+
     async def _report(self, session: Session, peer: Peer) -> None:
         """Tell the peer what it is offered, for the life of its session."""
         said: ReportOffers | None = None
         with suppress(LinkClosed):
             while True:
                 changed = self._changed
-                neurons = self._neurons
-                offers = offers_for(self.terms, peer.standing, neurons.view, neurons.in_flight)
+                offers = self._offers_for(peer.standing)
                 if offers != said:
                     await session.tell(offers)
                     said = offers
