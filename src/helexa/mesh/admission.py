@@ -75,6 +75,7 @@ class Rules:
         )
 
     def mode(self, role: Role) -> Mode:
+        """The mode for those who ask to be a `role`."""
         return self.neurons if role is Role.NEURON else self.cortexes
 
 
@@ -96,11 +97,14 @@ class Applicant:
 
     @property
     def ids(self) -> tuple[str, ...]:
+        """Every name under which a list or a decision may mean it."""
         return (self.node, *self.identities)
 
 
 @dataclass(frozen=True, slots=True)
 class Admitted:
+    """Let in."""
+
     trust: Trust
     why: str = field(default="", compare=False)
     by_invite: bool = False
@@ -109,12 +113,16 @@ class Admitted:
 
 @dataclass(frozen=True, slots=True)
 class Denied:
+    """Shut out."""
+
     why: str = field(default="", compare=False)
     """For this node's own log: the peer learns that it was denied, and nothing else."""
 
 
 @dataclass(frozen=True, slots=True)
 class Pending:
+    """Shut out until the operator says something."""
+
     why: str = field(default="", compare=False)
 
 

@@ -32,15 +32,20 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
     @property
     def trust(self) -> Trust:
+        """`level` as the level that it names."""
         return Trust.of(self.level)
 
 
 class SpentInvite(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Whom an invite let in; kept until it expires (unix seconds)."""
+
     expires_s: int
     nodes: tuple[NodeId, ...] = ()
 
 
 class Decisions(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything that is kept."""
+
     named: dict[str, Decision] = {}
     """By the full id."""
     invites: dict[str, SpentInvite] = {}

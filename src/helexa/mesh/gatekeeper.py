@@ -119,6 +119,7 @@ class Gatekeeper:
     # --- what was decided (`admission.Memory`)
 
     def decided(self, who: str) -> Trust | None:
+        """What was said at run time of the operator or node with the full id `who`."""
         decision = self._decisions.named.get(who)
         return decision.trust if decision is not None else None
 

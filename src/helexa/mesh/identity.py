@@ -35,6 +35,7 @@ class NodeKey:
 
     @classmethod
     def generate(cls) -> NodeKey:
+        """A new random key that is kept nowhere."""
         return cls(Ed25519PrivateKey.generate())
 
     @classmethod
@@ -54,9 +55,11 @@ class NodeKey:
 
     @property
     def secret_bytes(self) -> bytes:
+        """The 32 bytes that are the key: for a transport that has to hold it too."""
         return self._private.private_bytes_raw()
 
     def sign(self, message: bytes) -> bytes:
+        """The 64-byte signature of exactly `message`."""
         return self._private.sign(message)
 
     def __repr__(self) -> str:

@@ -25,6 +25,8 @@ class KeyUnusable(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeyKind:
+    """Which sort of key a file holds, and how its messages speak of it."""
+
     header: str
     noun: str
     """For messages: `node key`."""

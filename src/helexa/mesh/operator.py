@@ -62,6 +62,7 @@ class OperatorKey:
 
     @classmethod
     def generate(cls) -> OperatorKey:
+        """A new random key that is kept nowhere."""
         return cls(NodeKey.generate())
 
     @classmethod
@@ -83,6 +84,7 @@ class OperatorKey:
         return cls(NodeKey.from_secret(read_secret(path, _KIND)))
 
     def sign(self, message: bytes) -> bytes:
+        """The 64-byte signature of exactly `message`."""
         return self._pair.sign(message)
 
     def __repr__(self) -> str:

@@ -12,8 +12,7 @@ needed by a running node.
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -34,6 +33,7 @@ from helexa.mesh.plain_text import CONTACT_CHARS_MAX, NAME_CHARS_MAX, is_plain
 from helexa.mesh.private_files import replace_private
 from helexa.mesh.revocation import read_revocations, revoke
 from helexa.mesh.sealed import SealBroken
+from helexa.mesh.signed_log import Signed, note_signed, read_signed
 from helexa.protocol.ids import NodeId, OperatorId
 from helexa.protocol.messages import Role
 from helexa.protocol.records import Revocations
@@ -46,18 +46,6 @@ _ABOUT_FILE: Final = "about.json"
 _SIGNED_FILE: Final = "signed.jsonl"
 _REVOCATIONS_FILE: Final = "revocations"
 _SUCCESSIONS_FILE: Final = "successions"
-
-
-class Signed(msgspec.Struct, frozen=True, kw_only=True):
-    """One certificate, as noted when it was signed; times are unix seconds."""
-
-    node: NodeId
-    operator: OperatorId
-    roles: tuple[str, ...]
-    serial: str
-    issued_s: int
-    expires_s: int
-    region: str = ""
 
 
 class _About(msgspec.Struct, frozen=True, kw_only=True):
@@ -105,13 +93,14 @@ class OperatorFolder:
 
     @property
     def operator_id(self) -> OperatorId:
+        """By the present key."""
         return self.key.operator_id
 
     # --- what was signed
 
     def signed(self) -> list[Signed]:
         """Every certificate ever signed, oldest first. Raises HomeUnusable for a damaged file."""
-        return list(_lines(self.path / _SIGNED_FILE))
+        return read_signed(self.path / _SIGNED_FILE)
 
     def newest(self) -> dict[NodeId, Signed]:
         """The last certificate of each node."""
@@ -173,18 +162,7 @@ class OperatorFolder:
             name=self.name,
             succeeds=self.successions(),
         )
-        made = read_certificate(blob)
-        self._note(
-            Signed(
-                node=node,
-                operator=made.operator,
-                roles=made.roles,
-                serial=made.serial,
-                issued_s=made.issued_s,
-                expires_s=made.expires_s,
-                region=made.region,
-            )
-        )
+        note_signed(self.path / _SIGNED_FILE, read_certificate(blob))
         return blob
 
     def revoke(self, nodes: Sequence[NodeId], *, now_s: float) -> bytes:
@@ -243,16 +221,6 @@ class OperatorFolder:
         except SealBroken as broken:
             raise HomeUnusable(f"{path} is broken: {broken.reason}; restore it") from broken
 
-    def _note(self, signed: Signed) -> None:
-        path = self.path / _SIGNED_FILE
-        try:
-            with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "wb") as f:
-                f.write(msgspec.json.encode(signed) + b"\n")
-                f.flush()
-                os.fsync(f.fileno())
-        except OSError as error:
-            raise HomeUnusable(f"cannot write {path}: {error.strerror or error}") from error
-
 
 def _keep_aside(path: Path) -> None:
     number = 1
@@ -266,22 +234,6 @@ def _keep_aside(path: Path) -> None:
             number += 1
         else:
             return
-
-
-def _lines(path: Path) -> Iterator[Signed]:
-    try:
-        lines = path.read_bytes().splitlines()
-    except FileNotFoundError:
-        return
-    except OSError as error:
-        raise HomeUnusable(f"cannot read {path}: {error.strerror or error}") from error
-    for number, line in enumerate(lines, 1):
-        try:
-            yield msgspec.json.decode(line, type=Signed)
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-            raise HomeUnusable(
-                f"{path}, line {number}, is no note of a certificate: {error}; remove that line"
-            ) from error
 
 
 def _about(path: Path) -> _About:

@@ -79,10 +79,12 @@ class SignedRecord:
 
     @property
     def node(self) -> NodeId:
+        """Whose record it is."""
         return self.record.node
 
     @property
     def sequence(self) -> int:
+        """Which of its node's records it is."""
         return self.record.sequence
 
     @property
@@ -93,6 +95,8 @@ class SignedRecord:
 
 
 class Peek(NamedTuple):
+    """What a record claims to be before anything is proven."""
+
     node: NodeId
     sequence: int
 

@@ -33,14 +33,17 @@ class Waiting:
 
     @property
     def node(self) -> NodeId:
+        """Proven by its link."""
         return self.applicant.node
 
     @property
     def operator(self) -> OperatorId:
+        """Proven by its certificate; the node's own id where it shows none."""
         return self.applicant.operator
 
     @property
     def role(self) -> Role:
+        """What it asks to be."""
         return self.applicant.role
 
     @property
@@ -50,10 +53,12 @@ class Waiting:
 
     @property
     def address(self) -> str:
+        """Where its last knock came from, `IP:PORT`."""
         return plain(self.applicant.address, _ADDRESS_CHARS_MAX)
 
     @property
     def host(self) -> str:
+        """`address` without the port."""
         return self.address.rpartition(":")[0]
 
 
@@ -79,6 +84,7 @@ class WaitingRoom:
         return before is None
 
     def discard(self, node: NodeId) -> None:
+        """Whatever became of `node`, it waits no longer."""
         self._rows.pop(node, None)
 
     def rows(self, now_s: float) -> list[Waiting]:
