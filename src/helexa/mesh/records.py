@@ -159,8 +159,8 @@ def open_record(
 ) -> SignedRecord:
     """The record in `blob`, proven and valid at `now_s` (unix seconds).
 
-    The revocations that it carries go into `book`, where they may concern other
-    members too: compare `book.generation`. Raises RecordRejected.
+    The revocations that it carries go into `book`, which tells by its `on_change`
+    that they may concern other members too. Raises RecordRejected.
     """
     record = _peel(blob, Record)
     check_form(record)

@@ -8,7 +8,7 @@ one with a higher version: dropping a node from view takes the operator's key.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple
 
 from helexa.mesh import identity
@@ -61,6 +61,10 @@ class _Held(NamedTuple):
     """Ids under which it is entered as an heir."""
 
 
+def _nothing() -> None:
+    return None
+
+
 class RevocationBook:
     """The newest proven list of each operator. One owner, no waiting.
 
@@ -72,8 +76,9 @@ class RevocationBook:
     def __init__(
         self, *, verify: Verify = identity.verify, pinned: Sequence[OperatorId] = ()
     ) -> None:
-        self.generation = 0
-        """Rises when a node was revoked, or is no longer: members have to be looked at again."""
+        self.on_change: Callable[[], None] = _nothing
+        """Called when a node was revoked, or is no longer: links and members are to be looked at
+        again. It may ask this book, and must not wait."""
         self._verify = verify
         self._pinned = frozenset(pinned)
         self._lists: OrderedDict[OperatorId, _Held] = OrderedDict()
@@ -91,13 +96,16 @@ class RevocationBook:
         held = self._lists.get(found.operator)
         if held is not None and found.version <= held.version and held.blob != blob:
             return False
+        changed = False
         if is_new := held is None or held.blob != blob:
             prove(blob, found, found.operator, self._verify)
-            self._keep(found, blob, held)
+            changed = self._keep(found, blob, held)
         self._lists.move_to_end(found.operator)
         if identities and identities[0] == found.operator:
-            self._inherit(found.operator, identities[1:])
+            changed |= self._inherit(found.operator, identities[1:])
         self._forget_oldest()
+        if changed:
+            self.on_change()
         return is_new
 
     def is_revoked(self, operator: OperatorId, node: NodeId) -> bool:
@@ -116,22 +124,22 @@ class RevocationBook:
     def __len__(self) -> int:
         return len(self._lists)
 
-    def _keep(self, found: Revocations, blob: bytes, held: _Held | None) -> None:
+    def _keep(self, found: Revocations, blob: bytes, held: _Held | None) -> bool:
         kept = _Held(found.version, blob, frozenset(found.nodes), held.earlier if held else ())
         before = held.nodes if held else frozenset()
         self._lists[found.operator] = kept
         self._nodes += len(kept.nodes) - len(before)
-        self.generation += kept.nodes != before
+        return kept.nodes != before
 
-    def _inherit(self, heir: OperatorId, earlier: Sequence[OperatorId]) -> None:
-        held = self._lists[heir]
+    def _inherit(self, heir: OperatorId, earlier: Sequence[OperatorId]) -> bool:
+        held, before = self._lists[heir], self._lists[heir].earlier
         for old in earlier[:SUCCESSIONS_MAX]:
             heirs = self._heirs.setdefault(old, {})
             if heir not in heirs and len(heirs) < SUCCESSIONS_MAX:
                 heirs[heir] = None
                 held = held._replace(earlier=(*held.earlier, old))
-                self.generation += bool(held.nodes)
         self._lists[heir] = held
+        return held.earlier != before and bool(held.nodes)
 
     def _forget_oldest(self) -> None:
         for _ in range(len(self._lists)):
