@@ -45,6 +45,11 @@ from helexa.protocol.records import Record
 SWEEP_S: Final = 60.0
 PAGE_HEADS: Final = 512
 """In one answer to sums that differ."""
+NEWCOMERS_TELLING: Final = 3
+"""Unknown to this node in one answer: it is new, or a crowd is, and comparing soon again pays.
+From there the time between comparisons doubles up to the preset's."""
+DOORS_MAX: Final = 4
+"""Peers that this node began with, for while it knows nobody else."""
 
 
 class Membership:
@@ -102,6 +107,8 @@ class Membership:
         self._has_begun = False
         self._has_compared = False
         self._paging: NodeId | None = None
+        self._doors: dict[NodeId, None] = {}
+        self._sync_s = preset.period_s
 
     # --- what is known
 
@@ -171,6 +178,7 @@ class Membership:
             entry = self._directory.find(sender)
             if entry is not None:
                 self._hearsay.heard_from(entry)
+                self._partners.meet(entry)
             self._receive(sender, message)
         return self._exit()
 
@@ -181,9 +189,10 @@ class Membership:
         is_strange = entry is None or entry.short in self._directory.gone
         if (is_strange or not self._has_compared) and not self._own.has_left:
             self._has_compared = True
-            self._own.show(peer)
-            self._desk.send(peer, self._knock(entry))
-            self._desk.send(peer, Digest(sums=self._directory.sums.packed()))
+            self._doors[peer] = None
+            if len(self._doors) > DOORS_MAX:
+                del self._doors[next(iter(self._doors))]
+            self._introduce(peer)
         return self._exit()
 
     def link_down(self, now: Moment, peer: NodeId) -> Out:
@@ -270,6 +279,11 @@ class Membership:
         doubt = self._doubts.about(entry.short)
         return tuple(doubt.accusers.values()) if doubt is not None else ()
 
+    def _introduce(self, peer: NodeId) -> None:
+        self._own.show(peer)
+        self._desk.send(peer, self._knock(self._directory.find(peer)))
+        self._desk.send(peer, Digest(sums=self._directory.sums.packed()))
+
     def _knock(self, entry: Entry | None) -> Probe:
         charges = self._charges(entry.node) if entry is not None else ()
         return Probe(nonce=self._desk.random.getrandbits(62), statements=charges)
@@ -299,6 +313,8 @@ class Membership:
         ]
         if offers:
             self._desk.send(sender, News(heads=b"".join(offers[:HEADS_MAX])))
+        if sum(short not in self._directory.entries for short in theirs) >= NEWCOMERS_TELLING:
+            self._sync_s = self._desk.preset.period_s
         self._learning.consider(sender, bucket.heads)
         if any(self._exchange.is_wanted(short) for short in theirs):
             self._paging = sender
@@ -327,7 +343,7 @@ class Membership:
         if not self._has_begun:
             self._has_begun = True
             desk.after(desk.jittered(desk.preset.probe_every_s), self._probe_next)
-            desk.after(desk.jittered(desk.preset.sync_every_s), self._sync)
+            desk.after(desk.jittered(self._sync_s), self._sync)
             desk.after(desk.jittered(desk.preset.retry_gone_s), self._retry_gone)
             desk.after(desk.jittered(SWEEP_S), self._sweep)
         late_s = now.monotonic_s - desk.timers.next_s
@@ -346,11 +362,20 @@ class Membership:
         node = self._partners.next()
         if node is not None:
             self._checks.start(node)
+        for each in self._partners.trials:
+            # One that this node failed to reach is being decided about already.
+            if not self._members.is_suspect(each):
+                self._checks.start(each)
 
     def _sync(self) -> None:
-        self._desk.after(self._desk.jittered(self._desk.preset.sync_every_s), self._sync)
+        self._desk.after(self._desk.jittered(self._sync_s), self._sync)
+        self._sync_s = min(2 * self._sync_s, self._desk.preset.sync_every_s)
         for node in self._partners.some(1, besides=()):
             self._desk.send(node, Digest(sums=self._directory.sums.packed()))
+        if not self._partners:
+            # What was said at the door may have been lost.
+            for node in self._doors:
+                self._introduce(node)
 
     def _retry_gone(self) -> None:
         self._desk.after(self._desk.jittered(self._desk.preset.retry_gone_s), self._retry_gone)

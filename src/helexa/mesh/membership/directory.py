@@ -144,6 +144,10 @@ class Members(Mapping[NodeId, Member]):
             raise KeyError(node)
         return self.of(entry)
 
+    def is_suspect(self, node: NodeId) -> bool:
+        entry = self._directory.find(node)
+        return entry is not None and entry.short in self._suspects
+
     def of(self, entry: Entry) -> Member:
         pulse = self._directory.version(entry.short)[1]
         gone = self._directory.gone.get(entry.short)

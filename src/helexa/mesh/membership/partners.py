@@ -70,6 +70,16 @@ class Partners:
         if entry.short not in self._shunned and self._view.add(entry):
             self._arrange()
 
+    def meet(self, entry: Entry) -> None:
+        """It spoke to this node itself."""
+        if self._view.meet(entry.short):
+            self._arrange()
+
+    @property
+    def trials(self) -> tuple[NodeId, ...]:
+        """Who would be picked if it answered."""
+        return self._view.trials
+
     def remove(self, entry: Entry) -> None:
         """Somebody is not present any more; the directory says so already."""
         was_chooser = self._choosers.pop(entry.node, None) is not None
