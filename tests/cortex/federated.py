@@ -199,8 +199,7 @@ class Member:
         self.ticks = Ticks()
         self._tasks: TaskGroup
         self._receptions: dict[Session, Reception] = {}
-        self._seen: list[dict[str, Any]] = []
-        self._news = anyio.Event()
+        self.events: list[str] = []
 
     # --- as helexa.mesh.node.Host
 
@@ -223,42 +222,32 @@ class Member:
 
     # --- for tests
 
-    def heard(self, event: Any) -> None:
-        self._seen.append(dict(event))
-        self._news.set()
-        self._news = anyio.Event()
-
     async def until(self, is_so: Callable[[], bool]) -> None:
-        """Return when it is so; looked at whenever something happened here."""
         with anyio.fail_after(WAIT_S):
             while not is_so():
-                await self._news.wait()
+                await anyio.lowlevel.checkpoint()
 
     async def until_offered(self, *models: str, by: Member) -> None:
         await self.until(lambda: set(models) <= set(self.peers.offered_by(by.node)))
 
     async def until_offered_nothing_by(self, other: Member) -> None:
         """Its word came, which is that it has nothing; records said later stand beside it."""
-        with anyio.fail_after(WAIT_S):
-            while (peer := self.peers._peers.get(other.node)) is None or peer.told is None:
-                await anyio.lowlevel.checkpoint()
+        await self.until(lambda: other.node in self.peers._peers)
+        peer = self.peers._peers[other.node]
+        await self.until(lambda: peer.told is not None)
         peer.told = None
-        self.peers._index(peer)
+        self.peers._holders.put(peer)
 
     async def until_lost(self, other: Member) -> None:
         await self.until(lambda: self.peers.standing(other.node) is None)
 
     async def until_idle(self, *others: Member) -> None:
         """Return when no request is under way here or at the others."""
-        with anyio.fail_after(WAIT_S):
-            for one in (self, *others):
-                while one.neurons.in_flight or one.peers.in_flight:
-                    await anyio.lowlevel.checkpoint()
+        for one in (self, *others):
+            await self.until(lambda one=one: not (one.neurons.in_flight or one.peers.in_flight))
 
     async def until_sessions(self, other: Member, count: int) -> None:
-        with anyio.fail_after(WAIT_S):
-            while len(self.peers._peers[other.node].sessions) != count:
-                await anyio.lowlevel.checkpoint()
+        await self.until(lambda: len(self.peers._peers[other.node].sessions) == count)
 
     def terms(self, **settings: Any) -> None:
         self.fabric.set_terms(Terms.of(FederationSettings(**settings)))
@@ -402,7 +391,7 @@ async def member(
     late: list[Member] = []
 
     def heard(event: Any) -> None:
-        late[0].heard(event)
+        late[0].events.append(f"{event['event']} {event.get('name', '')}".strip())
 
     async def connect(node: NodeId) -> Session:
         return await late[0].link(world.members[node])

@@ -214,6 +214,18 @@ async def test_a_peer_that_comes_back_serves_again() -> None:
         assert (await a.ask("m")).status == 200
 
 
+async def test_what_happens_is_told_once_and_not_with_every_free_slot() -> None:
+    async with pair() as (a, b, _):
+        told = a.peers._peers[b.node].told
+        b.terms(price_prompt=4)
+        await a.until(lambda: a.peers._peers[b.node].told is not told)
+        session = a.mesh.session_with(b.node)
+        assert session is not None
+        await session.close(reason="a test")
+        await a.until(lambda: "cortex_lost b" in a.events)
+        assert a.events == ["cortex_linked b", "cortex_offers b", "cortex_lost b"]
+
+
 async def test_of_two_sessions_one_may_end_and_nothing_is_lost() -> None:
     async with pair() as (a, b, _):
         first = a.mesh.session_with(b.node)

@@ -14,12 +14,14 @@ from tests.gateway.parts import (
     WHOLE,
     answering,
     gateway_to,
+    refusal,
     streaming,
     token,
     whole,
 )
 from tests.util.http_parts import raw_client
 
+from helexa.protocol.routing import Wish
 from helexa.protocol.work import WorkloadClass
 
 pytestmark = pytest.mark.anyio
@@ -292,3 +294,35 @@ async def test_nothing_is_said_to_other_origins() -> None:
         assert not any(name.startswith("access-control") for name in answer.headers)
         answer = await gateway.post(b"", headers=[(b"origin", b"https://x")], method="OPTIONS")
         assert answer.status == 405
+
+
+async def test_an_answer_says_that_it_was_made_here() -> None:
+    async with gateway_to(answering(whole()), answering(whole())) as gateway:
+        assert (await gateway.post(CHAT)).headers["x-helexa-served-by"] == "local"
+        assert "x-helexa-served-by" not in (await gateway.post(b"{")).headers
+    async with gateway_to(streaming(token("a"), DONE)) as gateway:
+        answer = await gateway.post(STREAM)
+        assert answer.headers["x-helexa-served-by"] == "local"
+
+
+async def test_a_request_may_say_where_it_wants_to_go_in_one_header_or_several() -> None:
+    async with gateway_to(answering(whole())) as gateway:
+        await gateway.post(CHAT)
+        await gateway.post(
+            CHAT, headers=[(b"x-helexa-policy", b"only=a"), (b"x-helexa-policy", b"max-price=3")]
+        )
+        wishes = [hints.wish for _, _, hints in gateway.fleet.routed]
+        assert wishes == [None, Wish(only=("a",), price_max=3)]
+        for bad in (b"", b"only", b"only=a;only=b"):
+            answer = await gateway.post(CHAT, headers=[(b"x-helexa-policy", bad)])
+            assert answer.status == 400
+            assert answer.error["param"] == "x-helexa-policy"
+        assert len(gateway.neurons[0].requests) == 2
+
+
+async def test_how_attempts_ended_is_told_to_the_fleet() -> None:
+    async with gateway_to(
+        answering(refusal(503, "draining")), answering(refusal(400, "a b\u00e9"))
+    ) as gateway:
+        await gateway.post(CHAT)
+        assert gateway.fleet.outcomes == ["draining", "upstream_failed"]

@@ -6,7 +6,8 @@ and else on a session that is made for it: once for all requests that wait for i
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from typing import Final
 
 import anyio
@@ -17,6 +18,7 @@ from helexa.mesh.session import Session
 from helexa.mesh.transport import LinkClosed, Stream
 from helexa.protocol.ids import NodeId, new_request_id
 from helexa.protocol.messages import ExecuteRequest
+from helexa.util.background import background
 from helexa.util.upstream import Headers, Pool, Response, Streams
 
 CONNECT_S: Final = 3.0
@@ -97,16 +99,21 @@ class _Attempt:
 class Lanes:
     def __init__(
         self,
-        tasks: TaskGroup,
         connect: Callable[[NodeId], Awaitable[Session]] | None,
         failed: Callable[[Peer, str], None],
     ) -> None:
         """`failed` is told of a peer to which no session could be made."""
-        self._tasks = tasks
+        self._tasks: TaskGroup
         self._connect = connect
         self._failed = failed
         self._lanes: dict[NodeId, Lane] = {}
         self._attempts: dict[NodeId, _Attempt] = {}
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Pools and attempts live inside the block."""
+        async with background() as self._tasks:
+            yield
 
     def to(self, peer: Peer) -> Lane:
         node = peer.standing.node

@@ -11,11 +11,13 @@ import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, Final, Self, TypeAlias
 from weakref import WeakKeyDictionary
 
 import anyio
 
+from helexa.cortex.orchestrator.federation.holders import Holders
 from helexa.cortex.orchestrator.federation.lanes import Lane, Lanes
 from helexa.cortex.orchestrator.federation.offers import offers_for, public_offers
 from helexa.cortex.orchestrator.federation.peer import Peer, Told, by_model, told_by
@@ -23,7 +25,7 @@ from helexa.cortex.orchestrator.federation.terms import Terms
 from helexa.cortex.orchestrator.neurons import Neurons
 from helexa.mesh.session import Inbound, Session
 from helexa.mesh.transport import LinkClosed, Stream
-from helexa.mesh.trust import Standing, Trust
+from helexa.mesh.trust import Standing
 from helexa.protocol.errors import PeerLost
 from helexa.protocol.ids import ModelId, NodeId
 from helexa.protocol.messages import (
@@ -59,8 +61,6 @@ Door: TypeAlias = Callable[[Stream, NodeId], Awaitable[None]]
 
 Connect: TypeAlias = Callable[[NodeId], Awaitable[Session]]
 """Makes a session with a cortex that membership knows. May raise anything."""
-
-_LEVELS: Final = tuple(sorted(Trust, reverse=True))
 
 _log = logging.getLogger(__name__)
 
@@ -98,21 +98,19 @@ class Peers:
         self._connect = connect
         self._events = events
         self._peers: dict[NodeId, Peer] = {}
-        self._holders: dict[tuple[ModelId, Trust], dict[NodeId, Peer]] = {}
-        self._named: dict[ModelId, int] = {}
+        self._holders = Holders()
         self._gone: dict[NodeId, None] = {}
         self._early: WeakKeyDictionary[Session, Told] = WeakKeyDictionary()
         self._door: Door | None = None
         self._changed = anyio.Event()
         self._attended = anyio.Event()
-        self._lanes: Lanes
+        self._lanes = Lanes(connect, self._lost_lane)
         neurons.watch(self.offers_changed)
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[Self]:
         """The ways to peers live inside the block."""
-        async with background() as tasks:
-            self._lanes = Lanes(tasks, self._connect, self._lost_lane)
+        async with self._lanes.running():
             yield self
 
     # --- for links
@@ -187,7 +185,7 @@ class Peers:
             peer.sequence = record.sequence
         peer.standing = standing
         self._gone.pop(node, None)
-        self._index(peer)
+        self._holders.put(peer)
 
     def forget(self, node: NodeId, reason: str = "left the mesh") -> None:
         """Membership no longer counts it as alive. What a standing session says holds on."""
@@ -201,7 +199,7 @@ class Peers:
         """Trust or names may have changed; what peers are offered follows at once."""
         for node, peer in self._peers.items():
             peer.standing = standing_of(node)
-            self._index(peer)
+            self._holders.put(peer)
         self.offers_changed()
 
     def set_terms(self, terms: Terms) -> None:
@@ -223,45 +221,36 @@ class Peers:
 
     def knows(self, model: ModelId) -> bool:
         """Whether any cortex has, or had, it. In a mesh of one this is all that a request pays."""
-        return model in self._named
+        return model in self._holders
 
     @property
     def offers_anything(self) -> bool:
-        return bool(self._named)
+        return bool(self._holders)
 
     def prospects(self, model: ModelId, workload: WorkloadClass) -> Iterator[Prospect]:
         """Who has or had the model, the most trusted first; at most PROSPECTS_MAX."""
         now_s = self._monotonic()
-        room = PROSPECTS_MAX
-        for level in _LEVELS:
-            for node, peer in self._holders.get((model, level), {}).items():
-                if room == 0:
-                    return
-                room -= 1
-                why_not = peer.why_unreachable(now_s, connects=self._connect is not None)
-                yield Prospect(
-                    peer.standing,
-                    peer.called,
-                    peer.offer(model),
-                    why_not or peer.why_not(model, workload),
-                    peer.session is not None,
-                    self.in_flight.get((node, model), 0),
-                )
+        for peer in islice(self._holders.of(model), PROSPECTS_MAX):
+            why_not = peer.why_unreachable(now_s, connects=self._connect is not None)
+            yield Prospect(
+                peer.standing,
+                peer.called,
+                peer.offer(model),
+                why_not or peer.why_not(model, workload),
+                peer.session is not None,
+                self.in_flight.get((peer.standing.node, model), 0),
+            )
 
     def models(self) -> Iterator[tuple[ModelId, list[tuple[Standing, str, Offer]]]]:
         """Each model with those that offer it and can be asked, the most trusted first."""
         now_s = self._monotonic()
-        for model in sorted(self._named):
+        for model in self._holders.models():
             found: list[tuple[Standing, str, Offer]] = []
-            for level in _LEVELS:
-                for peer in self._holders.get((model, level), {}).values():
-                    offer = peer.offer(model)
-                    if (
-                        offer is not None
-                        and len(found) < LISTED_MAX
-                        and not peer.why_unreachable(now_s, connects=self._connect is not None)
-                    ):
-                        found.append((peer.standing, peer.called, offer))
+            for peer in islice(self._holders.of(model), LISTED_MAX):
+                offer = peer.offer(model)
+                away = peer.why_unreachable(now_s, connects=self._connect is not None)
+                if offer is not None and not away:
+                    found.append((peer.standing, peer.called, offer))
             if found:
                 yield model, found
 
@@ -331,14 +320,13 @@ class Peers:
         peer.since_s = None
         peer.failures, peer.retry_at_s = 0, 0.0
         self._gone.pop(node, None)
-        early = self._early.pop(session, None)
-        if early is not None:
-            peer.told = early
-        self._index(peer)
+        self._holders.put(peer)
         attended, self._attended = self._attended, anyio.Event()
         attended.set()
         if len(peer.sessions) == 1:
             self._events({"event": "cortex_linked", "node_id": node, "name": standing.name})
+        if (early := self._early.pop(session, None)) is not None:
+            self._take(peer, early)
         return peer
 
     def _leave(self, session: Session, peer: Peer, reason: str) -> None:
@@ -346,7 +334,10 @@ class Peers:
         if peer.session is not None:
             return
         self._lose(peer, reason)
-        self._events({"event": "cortex_lost", "node_id": session.peer, "reason": reason})
+        name = peer.standing.name
+        self._events(
+            {"event": "cortex_lost", "node_id": session.peer, "name": name, "reason": reason}
+        )
 
     def _lose(self, peer: Peer, reason: str) -> None:
         node = peer.standing.node
@@ -365,7 +356,7 @@ class Peers:
     def _drop(self, node: NodeId) -> None:
         del self._gone[node]
         peer = self._peers.pop(node)
-        self._unindex(peer)
+        self._holders.remove(peer)
         self._lanes.close(node)
 
     def _lost_lane(self, peer: Peer, reason: str) -> None:
@@ -378,16 +369,16 @@ class Peers:
         peer.reason = reason
 
     def _take(self, peer: Peer, told: Told) -> None:
+        node = peer.standing.node
+        before = self.offered_by(node)
         peer.told = told
-        self._index(peer)
-        self._events(
-            {
-                "event": "cortex_offers",
-                "node_id": peer.standing.node,
-                "name": peer.standing.name,
-                "models": len(told.offers),
-            }
-        )
+        self._holders.put(peer)
+        # Free slots come and go every few seconds; models do not.
+        if (models := self.offered_by(node)) != before:
+            name = peer.standing.name
+            self._events(
+                {"event": "cortex_offers", "node_id": node, "name": name, "models": models}
+            )
 
     def _attends(self, session: Session) -> bool:
         peer = self._peers.get(session.peer)
@@ -411,25 +402,3 @@ class Peers:
                 await anyio.sleep(OFFERS_EVERY_S)
                 with anyio.move_on_after(OFFERS_REFRESH_S):
                     await changed.wait()
-
-    def _index(self, peer: Peer) -> None:
-        names, level = peer.names(), peer.standing.trust
-        if peer.indexed == (level, names):
-            return
-        self._unindex(peer)
-        for model in names:
-            self._holders.setdefault((model, level), {})[peer.standing.node] = peer
-            self._named[model] = self._named.get(model, 0) + 1
-        peer.indexed = level, names
-
-    def _unindex(self, peer: Peer) -> None:
-        level, names = peer.indexed
-        for model in names:
-            holders = self._holders[model, level]
-            del holders[peer.standing.node]
-            if not holders:
-                del self._holders[model, level]
-            self._named[model] -= 1
-            if not self._named[model]:
-                del self._named[model]
-        peer.indexed = Trust.DENIED, frozenset()
