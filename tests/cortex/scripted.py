@@ -5,14 +5,18 @@ from __future__ import annotations
 import random
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import anyio
 
 from helexa.cortex.orchestrator import policies
-from helexa.cortex.orchestrator.links import Links
+from helexa.cortex.orchestrator.live_policy import FixedPolicy
 from helexa.cortex.orchestrator.neurons import Neurons
+from helexa.cortex.orchestrator.place.opening import opened
 from helexa.cortex.orchestrator.reception import Timing
+from helexa.cortex.settings import CortexSettings, MeshSettings
 from helexa.mesh.identity import NodeKey
 from helexa.mesh.node import MeshNode
 from helexa.mesh.session import Inbound, Session
@@ -25,7 +29,7 @@ from helexa.protocol.work import Fingerprint, NeuronDescriptor
 from helexa.util.background import background
 from helexa.util.sockets import Address
 
-BIND = TransportSettings(bind=Address("memory", 0))
+BIND = TransportSettings(bind=Address("127.0.0.1", 0))
 
 
 def hello(role: Role) -> Hello:
@@ -69,15 +73,24 @@ async def fabric() -> AsyncIterator[Fabric]:
         random=random.Random(1).random,
         events=lambda event: late[0].heard(event),  # noqa: PLW0108 - `late` is filled below
     )
-    running = MeshNode.running(
-        NodeKey.generate(),
-        hello(Role.CORTEX),
-        {"memory": (network.open_transport, BIND)},
-        Links(neurons),
-    )
-    async with running as mesh:
-        late.append(Fabric(network, mesh, neurons))
-        yield late[0]
+    with TemporaryDirectory() as home:
+        settings = CortexSettings(
+            home=Path(home),
+            mesh_socket=BIND.bind,
+            mesh=MeshSettings(lan=False, neurons="open"),
+        )
+        running = opened(
+            settings,
+            NodeKey.generate(),
+            neurons,
+            policy=FixedPolicy(settings.federation),
+            roles=(),
+            lends=False,
+            open_transports={"memory": network.open_transport},
+        )
+        async with running as place:
+            late.append(Fabric(network, place.node, neurons))
+            yield late[0]
 
 
 class Scripted:

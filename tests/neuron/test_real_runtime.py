@@ -63,7 +63,7 @@ async def neuron(
 ) -> AsyncIterator[tuple[Neuron, Pool]]:
     usual = settings(tmp_path, folder, slots=2, context_tokens=8192)
     wanted = msgspec.structs.replace(usual, models=served or {})
-    opened = running(wanted, open_transport=MemoryNetwork().open_transport)
+    opened = running(wanted, open_transports={"iroh": MemoryNetwork().open_transport})
     async with opened as live, api(live) as pool:
         yield live, pool
 

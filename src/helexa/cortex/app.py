@@ -23,13 +23,11 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import helexa
 from helexa.cortex.accounts.keyring import Keyring, keyring
-from helexa.cortex.orchestrator import place as mesh_place
 from helexa.cortex.orchestrator import policies
-from helexa.cortex.orchestrator.fabric import Fabric
 from helexa.cortex.orchestrator.fleet import Presence
 from helexa.cortex.orchestrator.live_policy import FixedPolicy, LivePolicy
 from helexa.cortex.orchestrator.neurons import Neurons
-from helexa.cortex.orchestrator.place import Place
+from helexa.cortex.orchestrator.place.opening import Place, opened
 from helexa.cortex.orchestrator.reception import Timing
 from helexa.cortex.settings import CortexSettings
 from helexa.mesh.identity import NodeKey
@@ -67,7 +65,7 @@ class Cortex:
     neurons: Neurons
     keyring: Keyring
     place: Place
-    fabric: Fabric
+    roles: tuple[str, ...]
 
 
 @asynccontextmanager
@@ -110,7 +108,7 @@ async def running(
         )
         roles = tuple(role for role in ROLES if role in sockets.by_role)
         place = await stack.enter_async_context(
-            mesh_place.opened(
+            opened(
                 settings,
                 key,
                 neurons,
@@ -126,7 +124,7 @@ async def running(
 
         cortex = Cortex(
             node_id=key.node_id,
-            ticket=place.ticket(None),
+            ticket=str(place.node.ticket()),
             mesh_addr=str(next(iter(place.node.transports.values())).bound),
             admin_token_path=token_path,
             gateway_url=gateway_url,
@@ -135,7 +133,7 @@ async def running(
             neurons=neurons,
             keyring=keys,
             place=place,
-            fabric=place.fabric(),
+            roles=roles,
         )
         if sockets.by_role:
             apps = _apps(settings, cortex, admin_token, started_s)
@@ -149,7 +147,9 @@ async def _lend(stack: AsyncExitStack, settings: CortexSettings, cortex: Cortex)
     from helexa.cortex.gateway.peer_door import lending  # The gateway's way of a request.
 
     await stack.enter_async_context(
-        lending(settings, fabric=cortex.fabric, peers=cortex.place.others, monotonic=time.monotonic)
+        lending(
+            settings, fabric=cortex.place.fabric, peers=cortex.place.peers, monotonic=time.monotonic
+        )
     )
 
 
@@ -202,20 +202,19 @@ def _apps(
     settings: CortexSettings, cortex: Cortex, admin_token: str, started_s: float
 ) -> Mapping[str, MakeApp]:
     """By role, what makes its app; each brings its own imports."""
-    from helexa.util.metrics import Metrics  # Prometheus; only a served socket has numbers.
-
     from helexa.cortex.gateway.observe import FederationCounts
+    from helexa.util.metrics import Metrics  # Prometheus; only a served socket has numbers.
 
     metrics = Metrics()
     _fleet_metrics(metrics, cortex.neurons)
-    cortex.fabric.count = FederationCounts(metrics)
+    cortex.place.fabric.count = FederationCounts(metrics)
 
     def status() -> Mapping[str, Any]:
         return {
             "node_id": cortex.node_id,
             "name": settings.name,
             "version": helexa.__version__,
-            "roles": cortex.place.roles,
+            "roles": cortex.roles,
             "uptime_s": round(time.monotonic() - started_s, 3),
             "ticket": cortex.ticket,
             "mesh_addr": cortex.mesh_addr,
@@ -239,7 +238,7 @@ def _apps(
                 version=helexa.__version__,
                 node=str(cortex.node_id),
                 base_url=f"http://{host}:{port}/v1" if port else "",
-                roles=cortex.place.roles,
+                roles=cortex.roles,
                 models=model_rows(view),
                 neurons=neuron_rows(view, cortex.neurons.now_s()),
             )
@@ -252,13 +251,13 @@ def _apps(
 
         api = ControlApi(neurons=cortex.neurons, keys=cortex.keyring.opened, status=status)
         health = health_routes(why_not_ready=lambda: "", metrics=metrics)
-        return application(api, admin_token=admin_token, health=health, mesh=cortex.place)
+        return application(api, admin_token=admin_token, health=health, mesh=cortex.place.control)
 
     async def gateway() -> App:
         from helexa.cortex.gateway.app import gateway as gateway_app  # Starlette.
 
         keys = await cortex.keyring.opened()
-        return gateway_app(settings, keys=keys, fleet=cortex.fabric, metrics=metrics)
+        return gateway_app(settings, keys=keys, fleet=cortex.place.fabric, metrics=metrics)
 
     return {"gateway": gateway, "orchestrator": orchestrator, "portal": portal}
 

@@ -32,7 +32,7 @@ from helexa.mesh.session import Inbound, Session
 from helexa.mesh.sticky import sticky_port
 from helexa.mesh.ticket import Ticket
 from helexa.mesh.transport import OpenTransport, Stream, TransportSettings
-from helexa.mesh.transports import load_all
+from helexa.mesh.transports import load_all, worth_opening
 from helexa.neuron import budget, hardware
 from helexa.neuron.allegiance import Allegiance
 from helexa.neuron.announce import Announcer, Told
@@ -95,8 +95,10 @@ async def running(  # noqa: PLR0915 - the one composition, read from top to bott
     """
     started_s = time.monotonic()
     if open_transports is None:
-        by_name = settings.transports != TRANSPORTS
-        open_transports = load_all(settings.transports, each=by_name)
+        by_name, names = settings.transports != TRANSPORTS, tuple(settings.transports)
+        if not by_name:
+            names = tuple(worth_opening(names, settings.control_socket))
+        open_transports = load_all(names, each=by_name)
     tickets = [Ticket.parse(text) for text in settings.cortexes]
     async with AsyncExitStack() as stack:
         stack.enter_context(claimed(settings.home))

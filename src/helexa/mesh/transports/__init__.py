@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Final, cast
 if TYPE_CHECKING:
     # The settings' catalogue asks for `names` at every command; it needs no keys and links.
     from helexa.mesh.transport import OpenTransport
+    from helexa.util.sockets import Address
 
-__all__ = ["TransportUnusable", "load", "load_all", "names"]
+__all__ = ["TransportUnusable", "load", "load_all", "names", "worth_opening"]
 
 log = logging.getLogger(__name__)
 
@@ -35,6 +36,15 @@ def names() -> Sequence[str]:
     return sorted(
         name for name in found if not name.startswith("_") and name not in _WITHIN_A_PROCESS
     )
+
+
+def worth_opening(wanted: Sequence[str], bind: Address) -> Sequence[str]:
+    """Of a list of defaults, what a node needs that listens on `bind`.
+
+    On loopback the first alone: every peer is on this machine, and hole punching
+    and relays, which cost 16 MB here, are for those that are not.
+    """
+    return wanted[:1] if bind.is_loopback else wanted
 
 
 def load(name: str) -> OpenTransport:
