@@ -9,6 +9,8 @@ import pytest
 from tests.cortex.federated import Member, member, model, pair, world
 from tests.gateway.parts import refusal
 
+from helexa.cortex.orchestrator.federation import lanes, peers
+from helexa.cortex.orchestrator.fleet import NeuronLeft
 from helexa.mesh.session import Session
 from helexa.mesh.trust import Trust
 
@@ -286,6 +288,76 @@ async def test_one_that_cannot_be_reached_is_named_and_not_tried_by_each_request
         a.record_of(b, "m", sequence=2)
         assert (await a.ask("m")).status == 503
         assert len(tried) == 2
+
+
+async def test_a_link_that_does_not_come_is_waited_for_once_and_not_for_long(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(lanes, "CONNECT_S", 0.1)
+    async with world() as mesh, member(mesh, "a", connects=True) as a:
+        async with member(mesh, "b") as b:
+            a.record_of(b, "m")
+        tried = []
+
+        async def never(other: Member) -> Session:
+            tried.append(other)
+            await anyio.sleep_forever()
+            raise AssertionError
+
+        a.link = never  # type: ignore[method-assign]
+        messages = []
+
+        async def ask() -> None:
+            messages.append((await a.ask("m")).error["message"])
+
+        async with anyio.create_task_group() as tasks:
+            for _ in range(3):
+                tasks.start_soon(ask)
+        assert all("no session within 0.1 s" in message for message in messages)
+        assert len(tried) == 1
+
+
+async def test_what_a_forgotten_peer_was_asked_by_is_gone_with_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(peers, "GONE_MAX", 0)
+    async with pair() as (a, b, _):
+        assert (await a.ask("m")).status == 200
+        assert list(a.peers._lanes._lanes) == [b.node]
+        session = a.mesh.session_with(b.node)
+        assert session is not None
+        await session.close(reason="a test")
+        await a.until(lambda: b.node not in a.peers._peers)
+        assert not a.peers._lanes._lanes
+        await a.link(b)
+        await a.until_offered("m", by=b)
+        assert (await a.ask("m")).status == 200
+
+
+async def test_a_refusal_names_own_neurons_and_peers_together() -> None:
+    async with pair(borrow_models=("!m",)) as (a, _, _):
+        neuron = await a.neuron(model("m"))
+        a.neurons.post(NeuronLeft(node=neuron.node, reason="unplugged", now_s=0))
+        message = (await a.ask("m")).error["message"]
+        assert "neuron a-neuron is gone for" in message
+        assert "unplugged; cortex b is not asked for m (borrow_models)." in message
+
+
+async def test_what_was_tried_and_what_was_ruled_out_are_told_together() -> None:
+    async with pair() as (a, b, _), member(a.world, "c") as c:
+        a.record_of(c, "m")
+        other = await a.neuron(model("m"))
+        other.status, other.refusal = 503, refusal(503, "draining").partition(b"\r\n\r\n")[2]
+        message = (await a.ask("m", policy="not=b; order=fastest")).error["message"]
+        # Only own neurons were tried: their own words, as without any peer.
+        assert message == "said draining"
+        a.world.trust[a.node, c.node] = Trust.KNOWN
+        a.peers.reconsider(lambda node: a.world.stands(a.node, node))
+        a.world.network.vanish(b.mesh.transports["memory"])
+        message = (await a.ask("m")).error["message"]
+        assert message.startswith("Nobody could serve 'm': neuron a-neuron said: said draining; ")
+        assert "cortex b is gone for 0 s: link lost" in message
+        assert "cortex c is known here" in message
 
 
 async def test_a_cortex_without_a_door_says_so_and_serves_nobody() -> None:

@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.cortex.fleets import fleet, node
 
+from helexa.cortex.orchestrator.federation import limits as limits_module
 from helexa.cortex.orchestrator.federation.limits import Limits
 from helexa.cortex.orchestrator.federation.offers import (
     OFFERS_BYTES_MAX,
@@ -478,3 +479,15 @@ def test_requests_at_once_are_counted_by_operator() -> None:
     limits.leave(ann)
     limits.leave(ben)
     assert limits.under_way == 0
+
+
+def test_the_operator_that_asked_longest_ago_is_forgotten_first(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(limits_module, "OPERATORS_MAX", 2)
+    limits = Limits(lambda: 0.0)
+    for name in ("a", "b", "a", "c"):
+        limits.take(OperatorId(name), 2)
+    with pytest.raises(RateLimited):
+        limits.take(OperatorId("a"), 2)
+    assert len(limits._buckets) == 2

@@ -100,10 +100,6 @@ class Terms:
             hops_max=settings.hops_max,
         )
 
-    @property
-    def borrows_at_all(self) -> bool:
-        return self.borrow_from is not None and self.hops_max > 0
-
 
 def lends_to(terms: Terms, asker: Standing) -> str:
     """Why nothing at all is lent to this cortex; empty when something may be."""
