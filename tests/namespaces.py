@@ -13,17 +13,20 @@ is `off`: then it is left out, and the summary names it.
 
 from __future__ import annotations
 
+import ctypes
 import itertools
 import os
 import secrets
 import subprocess
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from typing import Any
+from pathlib import Path
+from typing import IO, Any
 
 import pytest
 
 SWITCH = "OFF"
+CLONE_NEWNET = 0x40000000
 COMMAND_S = 20
 GRACE_S = 5
 
@@ -48,6 +51,19 @@ class Host:
         process = subprocess.Popen(self.within(argv), **options)
         self.processes.append(process)
         return process
+
+    @contextmanager
+    def entered(self) -> Iterator[None]:
+        """Inside the block this thread, and no other, makes its sockets on that host."""
+        with (
+            Path("/proc/thread-self/ns/net").open("rb") as outside,
+            Path("/run/netns", self.namespace).open("rb") as inside,
+        ):
+            _move_to(inside)
+            try:
+                yield
+            finally:
+                _move_to(outside)
 
     def address(self, interface: str, *addresses: str) -> None:
         """Give the interface `IP/BITS` and put it up; IPv6 is usable at once."""
@@ -153,6 +169,13 @@ def _require() -> None:
     finally:
         with suppress(OSError, RuntimeError):
             _run("ip", "netns", "del", name)
+
+
+def _move_to(namespace: IO[bytes]) -> None:
+    # Python's own `os.setns` came with 3.12.
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.setns(namespace.fileno(), CLONE_NEWNET) != 0:
+        raise OSError(ctypes.get_errno(), f"cannot enter {namespace.name}")
 
 
 def _run(*argv: str) -> str:

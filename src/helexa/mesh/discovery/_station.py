@@ -35,6 +35,8 @@ CACHED_MAX: Final = 512
 """Records of whatever kind. One may hold 9 KB, so this is what bounds the memory."""
 PARTIAL_MAX: Final = 64
 """Instances that were named and whose other records have not come yet."""
+PARTIAL_LOOKS: Final = 16
+"""Packets after which such an instance is given up until it is named again."""
 KNOWN_MAX: Final = 24
 """Answers named in a question so that they are not given again; they fit one packet."""
 CLOSE_S: Final = 2.0
@@ -62,9 +64,9 @@ class Station:
     ) -> AsyncIterator[Station]:
         """Hear adverts of `service` inside the block, one's own included.
 
-        `on_noise` is told how many instances each packet named, before they are
-        read: who counts can close the block. Raises OSError when no socket can
-        be had.
+        `on_noise` is told how many records each packet held, of whatever
+        service, before they are read: who counts can close the block. Raises
+        OSError when no socket can be had.
         """
         both = AsyncZeroconf(interfaces=_choice(some))
         zeroconf = both.zeroconf
@@ -121,7 +123,8 @@ class _Ear(RecordUpdateListener):
         self._cached = 0
         self._named: dict[str, bool] = {}
         """Instance: whether the last word on it was a goodbye."""
-        self._partial: set[str] = set()
+        self._partial: dict[str, int] = {}
+        """Instance: how many more packets it is looked for in."""
 
     def async_update_records(self, _zc: Zeroconf, now: float, records: list[RecordUpdate]) -> None:
         """Note which instances the packet is about; `_zc` is the one that was given."""
@@ -136,19 +139,22 @@ class _Ear(RecordUpdateListener):
                 and not record.is_expired(now)
             ):
                 self._named.setdefault(record.name, False)
-        if self._named:
-            self._on_noise(len(self._named))
+        self._on_noise(len(records))
 
     def async_update_records_complete(self) -> None:
         """Tell of those instances on whom everything is known now."""
         named, self._named = self._named, {}
-        for name, gone in (*named.items(), *((name, False) for name in self._partial)):
+        for name in named:
+            if name in self._partial or len(self._partial) < PARTIAL_MAX:
+                self._partial[name] = PARTIAL_LOOKS
+        for name, looks in (*self._partial.items(),):
+            gone = named.get(name, False)
             heard = Heard(self._instance(name), gone=True) if gone else self._heard(name)
+            self._partial[name] = looks - 1
+            if heard is not None or looks <= 1:
+                del self._partial[name]
             if heard is not None:
-                self._partial.discard(name)
                 self._on_heard(heard)
-            elif len(self._partial) < PARTIAL_MAX:
-                self._partial.add(name)
         if self._cached > CACHED_MAX:
             self._flush()
 

@@ -36,8 +36,8 @@ log = logging.getLogger(__name__)
 
 FOUND_MAX: Final = 256
 """Remembered. A node needs a handful to begin with; the mesh tells it of the others."""
-FLOOD: Final = 1_024
-"""Adverts within FLOOD_S that are no LAN any more: as many cortexes would answer at once."""
+FLOOD: Final = 8_192
+"""Records within FLOOD_S that are no LAN any more: a thousand cortexes that answer at once."""
 FLOOD_S: Final = 10.0
 DEAF_S: Final = 30.0
 """After a flood, and before the network is tried again where it failed."""
@@ -139,7 +139,7 @@ class Lan:
             else:
                 if self._deafened.is_set():
                     self._deafened = anyio.Event()
-                    self._fail(f"more than {FLOOD} adverts in {FLOOD_S:g} s: deaf for a while")
+                    self._fail(f"more than {FLOOD} records in {FLOOD_S:g} s: deaf for a while")
                     await anyio.sleep(self._deaf_s)
 
     async def _on_air(self, here: Sequence[Interface], among: Interfaces) -> None:
@@ -191,8 +191,8 @@ class Lan:
 
     # --- called by zeroconf between the tasks: quick, and nothing may leave
 
-    def _count(self, named: int) -> None:
-        if not self._deafened.is_set() and self._flood.is_one(named, time.monotonic()):
+    def _count(self, records: int) -> None:
+        if not self._deafened.is_set() and self._flood.is_one(records, time.monotonic()):
             self.floods += 1
             self._deafened.set()
 
