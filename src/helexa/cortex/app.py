@@ -249,7 +249,12 @@ def _apps(
         from helexa.cortex.orchestrator.api import ControlApi, application  # Starlette.
         from helexa.util.health import health_routes
 
-        api = ControlApi(neurons=cortex.neurons, keys=cortex.keyring.opened, status=status)
+        api = ControlApi(
+            neurons=cortex.neurons,
+            keys=cortex.keyring.opened,
+            status=status,
+            decide=cortex.place.fabric.decide,
+        )
         health = health_routes(why_not_ready=lambda: "", metrics=metrics)
         return application(api, admin_token=admin_token, health=health, mesh=cortex.place.control)
 

@@ -33,7 +33,7 @@ from helexa.protocol.errors import (
     envelope,
 )
 from helexa.protocol.ids import ModelId, NodeId
-from helexa.protocol.routing import RouteHints
+from helexa.protocol.routing import RouteHints, RoutingDecision
 from helexa.protocol.work import WorkloadClass
 
 if TYPE_CHECKING:
@@ -47,6 +47,12 @@ class Status(Protocol):
     """What the composition root knows of this node, as a JSON object."""
 
     def __call__(self) -> Mapping[str, Any]: ...
+
+
+class Decide(Protocol):
+    def __call__(
+        self, workload: WorkloadClass, model: ModelId, hints: RouteHints
+    ) -> RoutingDecision: ...
 
 
 class CreateKey(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -71,6 +77,8 @@ class ControlApi:
     keys: Callable[[], Awaitable[Keys]]
     """Opens the database when first awaited."""
     status: Status
+    decide: Decide | None = None
+    """Where a request would go, other cortexes included; None asks the neurons alone."""
 
     async def show_status(self, _request: Request) -> Response:
         return answer(self.status())
@@ -100,9 +108,10 @@ class ControlApi:
         except ValueError:
             classes = ", ".join(one.value for one in WorkloadClass)
             raise RequestRejected(f"`workload` is one of: {classes}.", "workload") from None
-        if model not in self.neurons.view.holders:
+        decision = (self.decide or self.neurons.decide)(workload, model, RouteHints())
+        if not decision.targets and not decision.excluded:
             raise ModelUnknown(str(model))
-        return answer(self.neurons.decide(workload, model, RouteHints()))
+        return answer(decision)
 
     async def list_keys(self, _request: Request) -> Response:
         return answer({"keys": (await self.keys()).all()})

@@ -14,7 +14,7 @@ import msgspec
 import helexa
 from helexa.cortex.orchestrator.place.parts import Parts
 from helexa.mesh.records import RecordRejected, fitted
-from helexa.protocol.records import Offer, Record
+from helexa.protocol.records import Record
 from helexa.protocol.version import VERSION, VERSION_MIN
 from helexa.util.sockets import Address
 
@@ -65,7 +65,7 @@ class Speaker:
             lowest=VERSION_MIN,
             highest=VERSION,
             addresses=_public(parts.node.ticket().addresses),
-            offers=tuple(_coarse(offer) for offer in offers),
+            offers=offers,
             load=_quarters(1 - free / slots) if slots else 0.0,
             certificate=parts.credentials.certificate_blob,
             revocations=parts.book.newest(parts.credentials.operator),
@@ -75,14 +75,6 @@ class Speaker:
 def _but_load(record: Record) -> Record:
     offers = tuple(msgspec.structs.replace(offer, free=0) for offer in record.offers)
     return msgspec.structs.replace(record, load=0.0, offers=offers)
-
-
-def _coarse(offer: Offer) -> Offer:
-    """Free slots in quarters: a record for every request would tell nobody anything."""
-    if not offer.slots:
-        return offer
-    free = int(_quarters(offer.free / offer.slots) * offer.slots)
-    return msgspec.structs.replace(offer, free=free)
 
 
 def _quarters(share: float) -> float:
