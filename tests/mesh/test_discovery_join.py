@@ -355,6 +355,28 @@ async def test_a_cortex_that_closes_at_once_is_reported_with_its_reason(reason, 
 
 
 @pytest.mark.parametrize(
+    ("code", "outcome", "advice"),
+    [
+        (CloseCode.DENIED, Outcome.DENIED, "a ticket with an invite"),
+        (CloseCode.PENDING, Outcome.PENDING, f"helexa mesh approve {ME.node_id}"),
+    ],
+)
+@pytest.mark.parametrize("when", ["first", "waiting", "syncing"])
+async def test_a_door_that_is_shut_says_so_at_whatever_step(when, code, outcome, advice):
+    async def close(link):
+        await link.close(code, "not let in")
+
+    verdict = LinkClosed("not let in", int(code))
+    options = {"waiting": {"reply": verdict}, "syncing": {"members": verdict}}.get(when, {})
+    treat = close if when == "first" else None
+    async with cortex("tls", treat=treat) as ticket, joiner("tls", **options) as me:
+        step = ends(await me.join(str(ticket)))
+    assert step.name == ("learn who is there" if when == "syncing" else "be admitted")
+    assert (step.outcome, step.detail) == (outcome, "not let in")
+    assert advice in step.advice
+
+
+@pytest.mark.parametrize(
     ("reply", "outcome", "advice"),
     [
         (Reply(Outcome.DENIED), Outcome.DENIED, "a ticket with an invite"),

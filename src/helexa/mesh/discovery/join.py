@@ -13,7 +13,7 @@ gone, silent, hostile, another node - ends as a step that failed, in time.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Final, Protocol, TypeVar
 
@@ -23,7 +23,7 @@ from helexa.mesh.asks import AnswerTimeout, PeerRefused, PeerUnsupported
 from helexa.mesh.discovery import advice
 from helexa.mesh.discovery._reach import Dial, Race, within
 from helexa.mesh.discovery.join_report import JoinReport, Outcome, Step, as_json, step_of
-from helexa.mesh.handshake import HandshakeFailed, VersionMismatch
+from helexa.mesh.handshake import CloseCode, HandshakeFailed, VersionMismatch
 from helexa.mesh.ticket import Ticket, TicketMalformed
 from helexa.mesh.transport import DialFailed, LinkClosed
 from helexa.protocol.ids import NodeId
@@ -34,6 +34,11 @@ ADMIT_S: Final = 8.0
 SYNC_S: Final = 10.0
 TRIES_MAX: Final = 16
 """Addresses of one ticket that are dialled; the best come first in it."""
+
+_VERDICTS: Final[Mapping[int | None, Outcome]] = {
+    int(CloseCode.DENIED): Outcome.DENIED,
+    int(CloseCode.PENDING): Outcome.PENDING,
+}
 
 T = TypeVar("T")
 
@@ -186,8 +191,11 @@ class _Joining:
             # Whoever says nothing gets another advice than who says what no node says.
             silent = "within" in str(error)
             self._failed(name, str(error), advice.SILENT if silent else advice.on_close(""))
-        except (DialFailed, LinkClosed) as error:
+        except DialFailed as error:
             self._failed(name, str(error), advice.on_close(str(error)))
+        except LinkClosed as closed:
+            # A door may be shut before the first word.
+            self._closed("be admitted" if closed.code in _VERDICTS else name, closed)
         except TimeoutError:
             self._failed(name, f"not done within {limit_s:g} s", advice.SILENT)
         else:
@@ -200,12 +208,7 @@ class _Joining:
         reply = await self._ask(name, limit_s, admitted(ticket.node), advice.SILENT)
         if reply is None:
             return False
-        fixes = {
-            Outcome.OK: "",
-            Outcome.DENIED: advice.on_denied(),
-            Outcome.PENDING: advice.on_pending(self._own),
-        }
-        fix = fixes.get(reply.outcome, advice.on_close(reply.detail))
+        fix = self._fix(reply.outcome, reply.detail)
         if reply.clock_ahead_s is not None:
             fix = advice.on_clock(reply.clock_ahead_s)
         self._end(name, reply.outcome, reply.detail, fix)
@@ -224,9 +227,26 @@ class _Joining:
             return await within(limit_s, answer)
         except (TimeoutError, AnswerTimeout):
             self._failed(name, f"no answer within {limit_s:g} s", silent)
-        except (LinkClosed, PeerRefused, PeerUnsupported) as error:
+        except LinkClosed as closed:
+            self._closed(name, closed)
+        except (PeerRefused, PeerUnsupported) as error:
             self._failed(name, str(error), advice.on_close(str(error)))
         return None
+
+    def _closed(self, name: str, closed: LinkClosed) -> None:
+        outcome = _VERDICTS.get(closed.code, Outcome.FAILED)
+        self._end(name, outcome, closed.reason, self._fix(outcome, closed.reason))
+
+    def _fix(self, outcome: Outcome, detail: str) -> str:
+        match outcome:
+            case Outcome.OK:
+                return ""
+            case Outcome.DENIED:
+                return advice.on_denied()
+            case Outcome.PENDING:
+                return advice.on_pending(self._own)
+            case _:
+                return advice.on_close(detail)
 
     def _failed(self, name: str, detail: str, fix: str) -> None:
         self._end(name, Outcome.FAILED, detail, fix)
