@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from benchmarks import chain, instruments, machine, report
+from benchmarks import chain, instruments, machine, report, transports
 from benchmarks.measure import FULL, QUICK, measure_hops
 from benchmarks.targets import ROOT, TARGETS, install
 
@@ -14,13 +14,23 @@ from benchmarks.targets import ROOT, TARGETS, install
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="short; for a look, not the record")
-    parser.add_argument("--only", nargs="*", default=[], help="measure these targets alone")
+    parser.add_argument(
+        "--only",
+        nargs="*",
+        default=[],
+        help="measure these alone: targets of the gateway's table, or `transports`",
+    )
     parser.add_argument("--no-chain", action="store_true", help="leave `helexa up` out")
     parser.add_argument("--install", action="store_true", help="make the peers' environments first")
     parser.add_argument("--out", type=Path, help="folder; docs/benchmarks, or none with --quick")
     args = parser.parse_args()
     plan = QUICK if args.quick else FULL
     facts = machine.describe()
+    out = args.out or (None if args.quick else ROOT / "docs/benchmarks")
+    if not args.only or "transports" in args.only:
+        _transports(facts, out, quick=args.quick)
+        if args.only == ["transports"]:
+            return 0
     try:
         instruments.build()
     except instruments.Missing as missing:
@@ -37,7 +47,6 @@ def main() -> int:
     measured = None if args.no_chain else chain.measure(quick=args.quick)
     page = report.markdown(figures, facts, plan, chain.lines(measured) if measured else ())
     print(page)
-    out = args.out or (None if args.quick else ROOT / "docs/benchmarks")
     if out is not None:
         more = {"chain": measured.as_dict()} if measured else {}
         report.write(
@@ -49,6 +58,16 @@ def main() -> int:
             },
         )
     return 0
+
+
+def _transports(facts: list[tuple[str, str]], out: Path | None, *, quick: bool) -> None:
+    plan = transports.QUICK if quick else transports.FULL
+    figures = transports.measure(plan, say=lambda text: print(text, file=sys.stderr))
+    page = transports.markdown(figures, facts, plan)
+    print(page)
+    if out is not None:
+        raw = report.raw(figures, facts, {})
+        report.write(out, {"transports.md": page, "transports.json": raw})
 
 
 if __name__ == "__main__":
