@@ -7,7 +7,6 @@ peers that work is borrowed of, the cache of tickets, the operator.
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Collection
 from typing import Final, assert_never
 
@@ -156,7 +155,7 @@ class Acquaintances:
         record = member.signed.record
         self._parts.peers.gossiped(member.node, standing, record)
         self._parts.cache.remember(
-            Ticket(node=member.node, addresses=record.addresses), time.time()
+            Ticket(node=member.node, addresses=record.addresses), self._parts.unix()
         )
 
     def _tell(self, member: Member, state: str, reason: str = "") -> None:

@@ -143,7 +143,7 @@ class Control:
             sealed = issue_invite(
                 self._parts.key.sign,
                 self._own.node,
-                now_s=time.time(),
+                now_s=self._parts.unix(),
                 expires_in_s=invite.expires_s,
                 uses=invite.uses,
                 role=Role(invite.role) if invite.role else None,
@@ -181,7 +181,7 @@ class Control:
 
     def pending(self) -> Sequence[PendingRow]:
         """See `MeshControl.pending`."""
-        now_s = time.time()
+        now_s = self._parts.unix()
         return [
             PendingRow(
                 node=row.node,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -56,7 +55,7 @@ class Entry:
         except (DialFailed, HandshakeFailed, LinkClosed, NotIntroduced) as error:
             log.info("not_joined", extra={"node": ticket.node, "by": source, "why": str(error)})
             return False
-        self._parts.cache.remember(ticket, time.time())
+        self._parts.cache.remember(ticket, self._parts.unix())
         return True
 
     # --- on the operator's word
@@ -76,7 +75,7 @@ class Entry:
             on_step=lambda step: on_step(as_json(step)),
         )
         if report.joined:
-            self._parts.cache.remember(Ticket.parse(ticket), time.time())
+            self._parts.cache.remember(Ticket.parse(ticket), self._parts.unix())
         return report.as_json()
 
     async def leave(self) -> None:

@@ -78,15 +78,17 @@ async def opened(
     lends: bool,
     emit: Emit = lambda _event: None,
     open_transports: Mapping[str, OpenTransport] | None = None,
+    unix: Callable[[], float] = time.time,
 ) -> AsyncIterator[Place]:
     """Take a place in the mesh inside the block.
 
-    `lends` is whether this cortex serves other cortexes at all. Raises
+    `lends` is whether this cortex serves other cortexes at all; `unix` gives seconds
+    since 1970. Raises
     HomeUnusable, AddressTaken, TransportUnusable and ValueError (a word of
     `[mesh]`), each with the words for an operator.
     """
     transports = _transports(settings, open_transports)
-    credentials = load_credentials(settings.home, key, time.time(), role=Role.CORTEX)
+    credentials = load_credentials(settings.home, key, unix(), role=Role.CORTEX)
     # Certificates and lists are the same in one record after another.
     verify = Remembered(identity.verify)
     book = RevocationBook(verify=verify, pinned=credentials.identities)
@@ -101,7 +103,7 @@ async def opened(
         settings.home / ADMISSION_FILE,
         _rules(settings, credentials),
         key.node_id,
-        time.time,
+        unix,
         known=known,
     )
     peers = Peers(
@@ -118,13 +120,14 @@ async def opened(
             credentials=credentials,
             gatekeeper=gatekeeper,
             book=book,
-            links=Links(neurons, Door(gatekeeper, book, key.node_id, unix=time.time), peers),
+            links=Links(neurons, Door(gatekeeper, book, key.node_id, unix=unix), peers),
             peers=peers,
             cache=PeerCache(settings.home / PEERS_FILE),
             policy=policy,
             roles=roles,
             lends=lends,
             emit=emit,
+            unix=unix,
         )
         acquaintances = Acquaintances(parts)
 
@@ -147,7 +150,7 @@ async def opened(
             Overlay.running(
                 parts.node,
                 make_core,
-                now=lambda: Moment(time.monotonic(), time.time()),
+                now=lambda: Moment(time.monotonic(), unix()),
                 jitter=random.random,
                 observe=acquaintances.observe,
                 partners=acquaintances.partners,

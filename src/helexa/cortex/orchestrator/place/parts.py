@@ -39,6 +39,8 @@ class Parts:
     lends: bool
     """Whether this cortex serves other cortexes at all."""
     emit: Emit
+    unix: Callable[[], float]
+    """Seconds since 1970 by this machine's clock."""
     node: MeshNode = field(init=False)
     overlay: Overlay = field(init=False)
 
