@@ -114,14 +114,14 @@ def _up(home: Path) -> Iterator[tuple[dict[str, Any], subprocess.Popen[str]]]:
             process.wait()
 
 
-def _ready(process: subprocess.Popen[str], log: Path) -> dict[str, Any]:
+def _ready(process: subprocess.Popen[str], log: Path, role: str = "up") -> dict[str, Any]:
     assert process.stdout is not None
     for line in process.stdout:
         with contextlib.suppress(ValueError):
             event: dict[str, Any] = json.loads(line)
-            if event.get("event") == "ready" and event.get("role", "up") == "up":
+            if event.get("event") == "ready" and event.get("role", "up") == role:
                 return event
-    raise RuntimeError(f"`helexa up` ended:\n{log.read_text()[-3000:]}")
+    raise RuntimeError(f"`helexa {role}` ended:\n{log.read_text()[-3000:]}")
 
 
 def _runtime_socket(pid: int) -> str:
