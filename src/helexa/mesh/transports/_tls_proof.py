@@ -19,7 +19,6 @@ domain keeps a signature made for anything else from being one of these.
 
 from __future__ import annotations
 
-import datetime as dt
 import os
 import ssl
 import tempfile
@@ -28,21 +27,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
-from cryptography.x509.oid import NameOID
-
 from helexa.mesh.identity import NodeKey, verify
+from helexa.mesh.transports._tls_certificate import node_of, pem
 from helexa.protocol.ids import NodeId
 
 ALPN: Final = "helexa/1"
 _DOMAIN: Final = b"helexa tls client 1\0"
 _ID_BYTES: Final = 32
-# Nobody looks at the dates; wide, so that a clock that is off refuses nobody.
-_FROM: Final = dt.datetime(2000, 1, 1, tzinfo=dt.UTC)
-_UNTIL: Final = dt.datetime(2999, 1, 1, tzinfo=dt.UTC)
 
 
 def server_context(key: NodeKey) -> ssl.SSLContext:
@@ -50,7 +41,7 @@ def server_context(key: NodeKey) -> ssl.SSLContext:
     context = _only_tls_1_3(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER))
     # A link is one connection that stays: tickets to resume it would go unused.
     context.num_tickets = 0
-    with _pem_file(_certificate(key)) as path:
+    with _pem_file(pem(key)) as path:
         context.load_cert_chain(path)
     return context
 
@@ -70,13 +61,7 @@ def speaks_helexa(tls: ssl.SSLObject) -> bool:
 def server_id(tls: ssl.SSLObject) -> NodeId | None:
     """The node id that the server's certificate is for, None when it is for none."""
     certificate = tls.getpeercert(binary_form=True)
-    if certificate is None:
-        return None
-    try:
-        key = x509.load_der_x509_certificate(certificate).public_key()
-    except (ValueError, TypeError, UnsupportedAlgorithm):
-        return None
-    return NodeId(key.public_bytes_raw().hex()) if isinstance(key, Ed25519PublicKey) else None
+    return node_of(certificate) if certificate is not None else None
 
 
 def prove(key: NodeKey, server: NodeId, nonce: bytes) -> bytes:
@@ -109,27 +94,6 @@ def _only_tls_1_3(context: ssl.SSLContext) -> ssl.SSLContext:
     context.minimum_version = context.maximum_version = ssl.TLSVersion.TLSv1_3
     context.set_alpn_protocols([ALPN])
     return context
-
-
-def _certificate(key: NodeKey) -> bytes:
-    """Private key and certificate as PEM, which is all that `ssl` reads."""
-    private = Ed25519PrivateKey.from_private_bytes(key.secret_bytes)
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "helexa")])
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(private.public_key())
-        .serial_number(1)
-        .not_valid_before(_FROM)
-        .not_valid_after(_UNTIL)
-        .sign(private, None)
-    )
-    return private.private_bytes(
-        serialization.Encoding.PEM,
-        serialization.PrivateFormat.PKCS8,
-        serialization.NoEncryption(),
-    ) + certificate.public_bytes(serialization.Encoding.PEM)
 
 
 @contextmanager
