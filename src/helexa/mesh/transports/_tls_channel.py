@@ -108,6 +108,10 @@ class Channel(asyncio.BufferedProtocol):
         self.sink.on_data(stream, piece)
 
     def on_frame(self, kind: int, stream: int, body: bytes) -> None:
+        if self._cut is not None and kind == CLOSE:
+            # Both said farewell at once, and each would wait for the other to hang up.
+            self.abort()
+            return
         self.sink.on_frame(kind, stream, body)
 
     # --- frames out
