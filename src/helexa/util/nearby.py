@@ -5,13 +5,13 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Iterable
 
-import psutil
-
 from helexa.util.sockets import Address
 
 
 def networks() -> tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...]:
     """Of this machine's interfaces, those with private or link-local addresses."""
+    import psutil  # A megabyte that a node on loopback alone need not hold.
+
     found = []
     for addresses in psutil.net_if_addrs().values():
         for one in addresses:

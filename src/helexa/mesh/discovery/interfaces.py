@@ -13,8 +13,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
-import psutil
-
 Host: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
 Inside: TypeAlias = ipaddress.IPv4Interface | ipaddress.IPv6Interface
 
@@ -36,6 +34,8 @@ class Interface:
 
 def interfaces(*, loopback: bool = False) -> tuple[Interface, ...]:
     """Those with an address, without loopback unless it is asked for or there is nothing else."""
+    import psutil  # A megabyte that a node off the LAN need not hold.
+
     stats = psutil.net_if_stats()
     found = []
     for name, entries in psutil.net_if_addrs().items():

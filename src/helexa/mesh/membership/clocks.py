@@ -5,7 +5,6 @@ member at all, and its operator has to be told why.
 from __future__ import annotations
 
 from collections import OrderedDict
-from statistics import median
 from typing import Final
 
 from helexa.mesh.membership.desk import Desk
@@ -38,7 +37,7 @@ class Clocks:
         others = max(1, self._desk.directory.present - 1)
         if len(self._ahead) < min(NODES_ENOUGH, others):
             return
-        ahead_s = median(self._ahead.values())
+        ahead_s = sorted(self._ahead.values())[len(self._ahead) // 2]
         now_s = self._desk.now_s
         due = self._said_s is None or now_s - self._said_s >= SAID_EVERY_S
         if abs(ahead_s) > OFF_S and due:

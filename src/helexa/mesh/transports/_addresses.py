@@ -7,7 +7,6 @@ import socket
 from collections.abc import Iterable
 
 import anyio
-import psutil
 
 from helexa.util.sockets import Address, AddressTaken
 
@@ -43,6 +42,8 @@ def _behind(bound: Address) -> list[Address]:
     """Link-local addresses stay out: they need a zone that no ticket can carry."""
     if not is_wildcard(bound):
         return [bound]
+    import psutil  # A megabyte that a node bound to one address need not hold.
+
     family = socket.AF_INET6 if ":" in bound.host else socket.AF_INET
     return [
         Address(entry.address, bound.port)
