@@ -214,6 +214,42 @@ async def test_what_a_link_holds_for_streams_that_nobody_reads_is_bounded():
         await here.close()
 
 
+async def test_a_token_does_not_wait_for_the_end_of_a_big_transfer():
+    """Both wait for a slow network; the connection takes from each in turn."""
+    big, plenty = 16 << 20, (1 << 30).to_bytes(4, "big")
+    async with one_node() as (there, node_id), raw_link(there, node_id) as (link, reader, writer):
+        bulk, small = await link.open_stream(), await link.open_stream()
+        await bulk.write(b"x")
+        await small.write(b"x")
+        writer.transport.pause_reading()
+        for stream in (bulk, small):
+            writer.write(frame(_tls_wire.CREDIT, stream.number, plenty))
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(bulk.write, bytes(big))
+            await until(lambda: link.paused)
+            tasks.start_soon(small.write, b"token")
+            await anyio.wait_all_tasks_blocked()
+            writer.transport.resume_reading()
+            heard, decoder = Tally(), Decoder()
+            while heard.bytes.get(small.number, 0) < len(b"xtoken"):
+                decoder.feed(memoryview(await reader.read(1 << 16)), heard)
+            assert heard.bytes[bulk.number] < big
+            tasks.cancel_scope.cancel()
+
+
+class Tally:
+    """How many bytes came of each stream."""
+
+    def __init__(self):
+        self.bytes = {}
+
+    def on_data(self, stream, piece):
+        self.bytes[stream] = self.bytes.get(stream, 0) + len(piece)
+
+    def on_frame(self, kind, stream, body):
+        pass
+
+
 async def test_datagrams_are_dropped_while_the_connection_is_full():
     async with one_node() as (there, node_id), raw_link(there, node_id) as (link, _, writer):
         writer.transport.pause_reading()

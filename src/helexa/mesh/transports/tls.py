@@ -53,23 +53,30 @@ class TlsTransport:
 
     @property
     def bound(self) -> Address:
+        """What was asked for, with the real port; a wildcard listens in the other family too."""
         return self._bound[0]
 
     @property
     def addresses(self) -> Sequence[str]:
+        """`IP:PORT` of each interface behind what it listens on, loopback last."""
         return tuple(dialable(self._bound))
 
     @property
     def refused(self) -> int:
-        """Inbound handshakes that were refused since the transport was opened."""
+        """Inbound handshakes that were refused since the transport was opened, a count."""
         return self.door.refused
 
     async def dial(self, peer: NodeId, addresses: Sequence[str], *, timeout_s: float) -> Link:
+        """A link with `peer` at the first of `addresses` (IPs, 16 at most) where its key answers.
+
+        Raises DialFailed within `timeout_s`, with the reason of each address.
+        """
         if self._stopped:
             raise DialFailed("this node stopped")
         return await self._dialler.dial(peer, addresses, timeout_s=timeout_s)
 
     async def accept(self) -> Link:
+        """The next link whose client has proven its id. Raises LinkClosed when the node stops."""
         try:
             return await self._accepted.receive()
         except (anyio.EndOfStream, anyio.ClosedResourceError):
@@ -113,7 +120,10 @@ class TlsTransport:
 
 @asynccontextmanager
 async def open_transport(key: NodeKey, settings: TransportSettings) -> AsyncIterator[Transport]:
-    """See `helexa.mesh.transport.OpenTransport`. Knows no relays: their setting is for others."""
+    """See `helexa.mesh.transport.OpenTransport`; relays are for others and left alone here.
+
+    Raises AddressTaken. On leaving, every link's peer is told, for a second at most.
+    """
     bind = await numeric(settings.bind, socket.SOCK_STREAM)
     with ExitStack() as listening:
         listeners = [listening.enter_context(each) for each in _listen(bind)]
