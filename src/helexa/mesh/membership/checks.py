@@ -89,11 +89,13 @@ class Checks:
             return
         if sender == check.target:
             self._succeed(check)
+            self._partners.reached(check.target, directly=True)
         elif sender in check.helpers:
             if not ack.reached:
                 check.nacks += 1
             elif self._is_proof(check, ack.proof):
                 self._succeed(check)
+                self._partners.reached(check.target, directly=False)
 
     def _succeed(self, check: Check) -> None:
         self.stop(check.target)

@@ -34,6 +34,8 @@ class Directory:
         self.entries: dict[Short, Entry] = {}
         self.gone: dict[Short, Gone] = {}
         self.sums = Sums()
+        self.stood: dict[Short, float] = {}
+        """Who objected to a suspicion, and when last, on the monotonic clock."""
         self._members_max = members_max
         self._pulses: dict[Short, tuple[int, bytes]] = {}
         self._known: set[Short] = set()
@@ -81,12 +83,14 @@ class Directory:
 
     def bury(self, short: Short, gone: Gone) -> None:
         self._uncount(short)
+        self.stood.pop(short, None)
         self.gone[short] = gone
 
     def drop(self, short: Short) -> None:
         self._uncount(short)
         self.gone.pop(short, None)
         self._pulses.pop(short, None)
+        self.stood.pop(short, None)
         self._known.discard(short)
         del self.entries[short]
 

@@ -26,6 +26,9 @@ CHOOSER_S: Final = 60.0
 """A neighbour's probes come every few seconds; without any for this long it chose another."""
 
 SHUN_S: Final = 600.0
+DETOURS_MAX: Final = 3
+"""In a row, until one that only others reach is not worth being a neighbour. Not the first: at 10%
+loss, one probe in seventy is answered to a helper sooner."""
 SHUNNED_MAX: Final = 64
 
 
@@ -49,6 +52,7 @@ class Partners:
         self._view = View(salt, preset.chosen, preset.of_one_operator)
         self._choosers: dict[NodeId, float] = {}
         self._shunned: dict[Short, None] = {}
+        self._detours: dict[NodeId, int] = {}
         self._partners: dict[NodeId, Partner] = {}
         self._round: list[NodeId] = []
         self._heads_timed = self._statements_timed = False
@@ -90,6 +94,20 @@ class Partners:
         """Not to be picked for a while: this node cannot reach it, though others can."""
         if self._shun(entry):
             self._desk.after(SHUN_S, lambda: self._forgive(entry.short))
+
+    def reached(self, node: NodeId, *, directly: bool) -> None:
+        """It answered: this node itself, or helpers alone."""
+        if directly:
+            self._detours.pop(node, None)
+            return
+        detours = self._detours.get(node, 0) + 1
+        if node in self.neighbours and detours < DETOURS_MAX:
+            self._detours[node] = detours
+            return
+        self._detours.pop(node, None)
+        entry = self._desk.directory.find(node)
+        if entry is not None and (node in self.neighbours or node in self._view.trials):
+            self.shun(entry)
 
     def _shun(self, entry: Entry) -> bool:
         if entry.short in self._shunned or len(self._shunned) >= SHUNNED_MAX:
@@ -153,6 +171,7 @@ class Partners:
     def _arrange(self) -> None:
         wanted = {entry.node: entry for entry in self._view.chosen}
         self.neighbours = frozenset(wanted)
+        self._detours = {node: n for node, n in self._detours.items() if node in wanted}
         for node in self._choosers:
             entry = self._desk.directory.find(node)
             if entry is not None:
