@@ -60,6 +60,10 @@ class MemoryNetwork:
         self._nodes.pop(str(transport.bound), None)
         transport.vanish(self.silence_s)
 
+    def hide(self, transport: Transport) -> None:
+        """As if behind a router that lets nobody in: it dials and is called back, no more."""
+        self._nodes.pop(str(transport.bound), None)
+
     def node_at(self, address: str) -> MemoryTransport | None:
         return self._nodes.get(address)
 
