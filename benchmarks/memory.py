@@ -36,7 +36,7 @@ ROLES = {
 PARTS = {
     "asyncio, uvloop, anyio, msgspec": "asyncio uvloop anyio msgspec",
     "command line and settings": "helexa.cli.entry helexa.cli.verbs.cortex",
-    "keys (cryptography)": "helexa.mesh.identity",
+    "keys (libsodium)": "helexa.mesh.identity",
     "sessions, fleet, policies": "helexa.cortex.app helexa.cortex.orchestrator.policies",
     "iroh's bindings": "helexa.mesh.transports.iroh",
     "the HTTP server (uvicorn)": "helexa.util.http_server",

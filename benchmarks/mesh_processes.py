@@ -23,6 +23,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from benchmarks.memory import Memory
 from benchmarks.processes import rss_mb
 
 START_WITHIN_S = 60.0
@@ -35,7 +36,6 @@ class Cortex:
         self.name = name
         self.node = ""
         self.ticket = ""
-        self.admin: tuple[str, Path] = ("", home)
         self.states: dict[str, str] = {}
         self.told: list[tuple[float, str, str]] = []
         self._changed = changed
@@ -44,7 +44,7 @@ class Cortex:
             [
                 *(sys.executable, "-m", "helexa", "cortex", "--json"),
                 *("--home", str(home), "--name", name),
-                *("--mesh-socket", "127.0.0.1:0", "--orchestrator-socket", "127.0.0.1:0"),
+                *("--mesh-socket", "127.0.0.1:0"),
                 *arguments,
             ],
             stdin=subprocess.DEVNULL,
@@ -117,6 +117,7 @@ def measure(nodes: int, idle_s: float, preset: str, folder: Path) -> dict[str, o
         )
         time.sleep(10)
         memory = sorted(rss_mb(one.process.pid) for one in cortexes)
+        share = sum(Memory.of(one.process.pid).pss_mb for one in cortexes) / nodes
         quiet_from = time.monotonic()
         time.sleep(idle_s)
         alarms = [
@@ -150,6 +151,7 @@ def measure(nodes: int, idle_s: float, preset: str, folder: Path) -> dict[str, o
             "false_alarms": len(alarms),
             "rss_mb_median": round(memory[len(memory) // 2], 1),
             "rss_mb_most": round(memory[-1], 1),
+            "pss_mb_mean": round(share, 1),
             "cpu_of_all_idle_cores": round(cpu_share, 3),
         }
     finally:

@@ -97,7 +97,7 @@ def test_the_overview_names_every_verb_and_needs_no_node() -> None:
             sys.executable,
             "-c",
             "import sys\nfrom helexa.cli import entry\nentry.enter(['--help'])\n"
-            "heavy = {'sqlalchemy', 'iroh', 'uvloop', 'starlette', 'uvicorn', 'cryptography'}\n"
+            "heavy = {'sqlalchemy', 'iroh', 'uvloop', 'starlette', 'uvicorn', 'nacl'}\n"
             "found = heavy & sys.modules.keys()\n"
             "sys.exit(f'imported: {found}' if found else 0)",
         ],

@@ -255,7 +255,7 @@ class Ticket:
     words: str = "a ticket, the word that a cortex prints when it is ready"
 
     def from_text(self, text: str, base: Path) -> str:
-        from helexa.mesh import ticket  # Brings cryptography; most commands read no ticket.
+        from helexa.mesh import ticket  # Brings keys; most commands read no ticket.
 
         try:
             ticket.Ticket.parse(text)

@@ -8,11 +8,18 @@ nothing here ever overwrites one.
 
 from __future__ import annotations
 
+import secrets
 from pathlib import Path
 from typing import Final
 
-from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from nacl.bindings import (
+    crypto_sign,
+    crypto_sign_BYTES,
+    crypto_sign_open,
+    crypto_sign_seed_keypair,
+    crypto_sign_SEEDBYTES,
+)
+from nacl.exceptions import CryptoError
 
 from helexa.mesh.key_file import KeyKind, KeyUnusable, create_secret, read_secret
 from helexa.protocol.ids import NodeId, is_node_id
@@ -29,19 +36,22 @@ _KIND: Final = KeyKind(
 class NodeKey:
     """An Ed25519 key pair. Made by `generate`, `from_secret` or `load_or_create`."""
 
-    def __init__(self, private: Ed25519PrivateKey) -> None:
-        self._private = private
-        self.node_id = NodeId(private.public_key().public_bytes_raw().hex())
+    def __init__(self, seed: bytes) -> None:
+        if len(seed) != crypto_sign_SEEDBYTES:
+            raise ValueError(f"{len(seed)} bytes; a key is {crypto_sign_SEEDBYTES}")
+        public, self._private = crypto_sign_seed_keypair(seed)
+        self._seed = seed
+        self.node_id = NodeId(public.hex())
 
     @classmethod
     def generate(cls) -> NodeKey:
         """A new random key that is kept nowhere."""
-        return cls(Ed25519PrivateKey.generate())
+        return cls(secrets.token_bytes(crypto_sign_SEEDBYTES))
 
     @classmethod
     def from_secret(cls, secret: bytes) -> NodeKey:
         """Raises ValueError unless `secret` is 32 bytes."""
-        return cls(Ed25519PrivateKey.from_private_bytes(secret))
+        return cls(secret)
 
     @classmethod
     def load_or_create(cls, path: Path) -> NodeKey:
@@ -56,11 +66,11 @@ class NodeKey:
     @property
     def secret_bytes(self) -> bytes:
         """The 32 bytes that are the key: for a transport that has to hold it too."""
-        return self._private.private_bytes_raw()
+        return self._seed
 
     def sign(self, message: bytes) -> bytes:
         """The 64-byte signature of exactly `message`."""
-        return self._private.sign(message)
+        return crypto_sign(message, self._private)[:crypto_sign_BYTES]
 
     def __repr__(self) -> str:
         # The default would be harmless; this one makes it a promise: no secret in logs.
@@ -68,28 +78,16 @@ class NodeKey:
 
 
 def verify(node_id: NodeId, message: bytes, signature: bytes) -> bool:
-    """Whether the holder of `node_id`'s key signed exactly `message`."""
-    if not is_node_id(node_id) or node_id in _NOBODYS:
+    """Whether the holder of `node_id`'s key signed exactly `message`.
+
+    Strict, as libsodium is: there is one spelling of a signature, and public keys
+    of low order, under which anybody can write down a signature that holds for
+    every message, have signed nothing.
+    """
+    if not is_node_id(node_id) or len(signature) != crypto_sign_BYTES:
         return False
     try:
-        Ed25519PublicKey.from_public_bytes(bytes.fromhex(node_id)).verify(signature, message)
-    except (InvalidSignature, ValueError):
+        crypto_sign_open(signature + message, bytes.fromhex(node_id))
+    except (CryptoError, ValueError):
         return False
     return True
-
-
-def _nobodys() -> frozenset[str]:
-    prime = (1 << 255) - 19
-    eighth = int.from_bytes(
-        bytes.fromhex("26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc05"), "little"
-    )
-    heights = (0, 1, prime - 1, prime, prime + 1, eighth, prime - eighth)
-    return frozenset(
-        (height | sign << 255).to_bytes(32, "little").hex() for height in heights for sign in (0, 1)
-    )
-
-
-_NOBODYS: Final = _nobodys()
-"""The public keys of low order, in every spelling. One signature that anybody can write down holds
-for every message under them (and the library checks no more than the equation), so as a name each
-belongs to whoever likes to use it."""
