@@ -29,7 +29,7 @@ from helexa.mesh.handshake import CloseCode
 from helexa.mesh.identity import NodeKey
 from helexa.mesh.node import MeshNode
 from helexa.mesh.session import Inbound, Session
-from helexa.mesh.sticky import sticky_port
+from helexa.mesh.sticky import note_shared_port, sticky_port
 from helexa.mesh.ticket import Ticket
 from helexa.mesh.transport import OpenTransport, Stream, TransportSettings
 from helexa.mesh.transports import load_all, worth_opening
@@ -60,6 +60,7 @@ from helexa.util.sockets import Address, listen_tcp, listen_unix
 
 TOKEN_FILE: Final = "api.token"  # noqa: S105 - the file's name
 KEY_FILE: Final = "node.key"
+PORT_FILE: Final = "control.port"
 DIGESTS_FILE: Final = "digests.json"
 
 Emit: TypeAlias = Callable[[Mapping[str, Any]], None]
@@ -302,9 +303,11 @@ def _mesh(
         name=settings.name or platform.node(),
     )
     transport = TransportSettings(bind=settings.control_socket, relays=settings.relays)
+    note = settings.home / PORT_FILE
+    if len(open_transports) > 1:
+        note_shared_port(note, settings.control_socket)
     transports = {
-        name: (sticky_port(opener, settings.home / "control.port"), transport)
-        for name, opener in open_transports.items()
+        name: (sticky_port(opener, note), transport) for name, opener in open_transports.items()
     }
     return MeshNode.running(key, hello, transports, host)
 

@@ -40,7 +40,7 @@ from helexa.mesh.node import MeshNode
 from helexa.mesh.overlay import Overlay
 from helexa.mesh.revocation import RevocationBook
 from helexa.mesh.sealed import Remembered
-from helexa.mesh.sticky import sticky_port
+from helexa.mesh.sticky import note_shared_port, sticky_port
 from helexa.mesh.ticket import Ticket
 from helexa.mesh.transport import OpenTransport, TransportSettings
 from helexa.mesh.transports import load_all, worth_opening
@@ -224,9 +224,11 @@ def _transports(
             names = worth_opening(names, settings.mesh_socket)
         open_transports = load_all(names, each=by_name)
     transport = TransportSettings(bind=settings.mesh_socket, relays=settings.relays)
+    note = settings.home / PORT_FILE
+    if len(open_transports) > 1:
+        note_shared_port(note, settings.mesh_socket)
     return {
-        name: (sticky_port(opener, settings.home / PORT_FILE), transport)
-        for name, opener in open_transports.items()
+        name: (sticky_port(opener, note), transport) for name, opener in open_transports.items()
     }
 
 
