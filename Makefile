@@ -1,6 +1,6 @@
 # Short names for commands that work without it; `make help` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help up test check fmt bench bench-quick docs lock demo-models clean run-setup dev-setup
+.PHONY: help up test check fmt bench bench-quick sim sim-figures docs lock demo-models clean run-setup dev-setup
 bin := .venv/bin
 
 help:  ## list the targets
@@ -28,6 +28,12 @@ bench: dev-setup  ## measure against peers; writes docs/benchmarks/
 
 bench-quick: dev-setup  ## the same, short: for a look, not for the record
 	$(bin)/python -m benchmarks --quick $(ARGS)
+
+sim: dev-setup  ## a simulated mesh in every trouble we know (SEED=n shows a failure again)
+	$(bin)/python -m helexa.testing.simulation --seed $(or $(SEED),1) $(ARGS)
+
+sim-figures: dev-setup  ## measure the simulated mesh; writes docs/benchmarks/mesh.* (ten minutes)
+	$(bin)/python -m helexa.testing.simulation --seed $(or $(SEED),1) --figures docs/benchmarks
 
 docs: dev-setup  ## write the generated pages, then check every link, heading and table
 	$(bin)/helexa config reference > docs/settings.md

@@ -45,9 +45,9 @@ from helexa.protocol.records import Record
 SWEEP_S: Final = 60.0
 PAGE_HEADS: Final = 512
 """In one answer to sums that differ."""
-NEWCOMERS_TELLING: Final = 3
-"""Unknown to this node in one answer: it is new, or a crowd is, and comparing soon again pays.
-From there the time between comparisons doubles up to the preset's."""
+NEWS_TELLING: Final = 3
+"""So many newcomers, or suspects, in one message: this node is new or was out of touch, and
+comparing soon again pays. From there the time between comparisons doubles up to the preset's."""
 DOORS_MAX: Final = 4
 """Peers that this node began with, for while it knows nobody else."""
 
@@ -250,7 +250,11 @@ class Membership:
         if heads:
             self._learning.consider(sender, heads)
         if statements:
+            doubts = len(self._doubts.since)
             self._hearsay.hear(sender, statements)
+            if len(self._doubts.since) - doubts >= NEWS_TELLING:
+                # Much happened while this node was out of touch.
+                self._sync_s = self._desk.preset.period_s
 
     def _probe(self, sender: NodeId, probe: Probe) -> None:
         if probe.chosen:
@@ -313,7 +317,7 @@ class Membership:
         ]
         if offers:
             self._desk.send(sender, News(heads=b"".join(offers[:HEADS_MAX])))
-        if sum(short not in self._directory.entries for short in theirs) >= NEWCOMERS_TELLING:
+        if sum(short not in self._directory.entries for short in theirs) >= NEWS_TELLING:
             self._sync_s = self._desk.preset.period_s
         self._learning.consider(sender, bucket.heads)
         if any(self._exchange.is_wanted(short) for short in theirs):
@@ -342,9 +346,11 @@ class Membership:
         desk.now, desk.out = now, Out()
         if not self._has_begun:
             self._has_begun = True
+            self._learning.begin()
             desk.after(desk.jittered(desk.preset.probe_every_s), self._probe_next)
             desk.after(desk.jittered(self._sync_s), self._sync)
             desk.after(desk.jittered(desk.preset.retry_gone_s), self._retry_gone)
+            desk.after(desk.jittered(desk.preset.stroll_every_s), self._stroll)
             desk.after(desk.jittered(SWEEP_S), self._sweep)
         late_s = now.monotonic_s - desk.timers.next_s
         if late_s > desk.preset.stall_s:
@@ -393,6 +399,12 @@ class Membership:
                 return short
         dead = [short for short, each in gone.items() if each.state is State.DEAD]
         return self._desk.random.choice(dead) if dead else None
+
+    def _stroll(self) -> None:
+        self._desk.after(self._desk.jittered(self._desk.preset.stroll_every_s), self._stroll)
+        node = self._learning.anybody()
+        if node is not None and not self._members.is_suspect(node):
+            self._checks.start(node)
 
     def _sweep(self) -> None:
         self._desk.after(self._desk.jittered(SWEEP_S), self._sweep)

@@ -29,9 +29,9 @@ class Credit:
     def __init__(self, now_s: float) -> None:
         # A signature takes 0.3 ms to check: 3% of a core, and a joiner's first thousand at once.
         self.proofs = Allowance(2_000, 100, now_s)
-        # A joiner learns everybody from a few; made-up ids come from a few as well. A thousand at
-        # once, and ten a second after that, serves the first and bores the second.
-        self.newcomers = Allowance(1_024, 10, now_s)
+        # Records of unknown nodes that are asked for. A joiner learns everybody from a few, and
+        # made-up ids come from a few as well.
+        self.newcomers = Allowance(1_024, 2, now_s)
         # Each looks at the whole directory; a joiner needs one for every 500 members.
         self.comparisons = Allowance(64, 1, now_s)
         # Each may cost a dial.
@@ -47,6 +47,8 @@ class Counters:
     sent: Counter[str] = field(default_factory=Counter)
     """Messages by tag."""
     received: Counter[str] = field(default_factory=Counter)
+    suspicions: int = 0
+    """Made public by this node."""
 
 
 class Desk:

@@ -17,8 +17,8 @@ from helexa.mesh.membership.limits import Allowance, Recent
 from helexa.mesh.membership.notary import Entry
 from helexa.protocol.ids import NodeId
 
-ACCUSERS_MAX: Final = 4
-"""Of one target: enough to be sure, and the fifth is not passed on."""
+ACCUSERS_MAX: Final = 3
+"""Of one target: enough to be sure, and the fourth is not passed on."""
 NODES_ENOUGH: Final = 3
 OPERATORS_ENOUGH: Final = 2
 ACCUSATION_BURST: Final = 10
@@ -80,6 +80,14 @@ class Doubts:
         now_s = self._desk.now_s
         return voice.marks.left(now_s) >= 1 and voice.accusations.take(now_s)
 
+    def is_heard(self, accuser: NodeId) -> bool:
+        """Whether that voice has not worn out here."""
+        return self._voices.of(accuser).marks.left(self._desk.now_s) >= 1
+
+    def mark(self, accuser: NodeId) -> None:
+        """It accused somebody who turned out to live."""
+        self._voices.of(accuser).marks.take(self._desk.now_s)
+
     def open(self, entry: Entry) -> Doubt:
         """The doubt about that member, begun now where there is none."""
         doubt = self._doubts.get(entry.short)
@@ -110,7 +118,7 @@ class Doubts:
         doubt = self._end(short)
         if doubt is not None:
             for accuser in doubt.accusers:
-                self._voices.of(accuser).marks.take(self._desk.now_s)
+                self.mark(accuser)
             self._cleared(doubt)
 
     def drop(self, short: Short) -> None:

@@ -19,6 +19,9 @@ from helexa.protocol.gossip import Alive, Leaving, News, Suspicion
 from helexa.protocol.ids import NodeId
 
 ID_BYTES: Final = 32
+STOOD_S: Final = 1_800.0
+"""Who objected this recently lives behind something that lets strangers' dials not through: that
+one more did not reach it says nothing. Those linked with it watch it."""
 
 
 class Hearsay:
@@ -89,9 +92,13 @@ class Hearsay:
             self._checks.start(target.node)
 
     def _accused(self, sender: NodeId, blob: bytes, said: Suspicion) -> None:
-        version = (said.sequence, said.pulse)
-        if version == self._own.version:
+        version, accuser = (said.sequence, said.pulse), NodeId(said.accuser.hex())
+        if not self._doubts.is_heard(accuser):
+            # Nor by the others, who have seen as many of its lies answered.
+            self._desk.reject("voice", sender)
+        elif version == self._own.version:
             if self._desk.is_proven(blob, said, sender):
+                self._doubts.mark(accuser)
                 self._own.object(sender)
         elif version > self._own.version and self._desk.is_proven(blob, said, sender):
             # The accuser holds a record of this key that this run did not sign.
@@ -107,17 +114,25 @@ class Hearsay:
             return
         doubt = self._doubts.about(target.short)
         is_first = doubt is None
+        if is_first and node not in self._partners and self._stood(target):
+            self._partners.shun(target)
+            return
         doubt = doubt or self._doubts.open(target)
         doubt.by_me, doubt.heard = True, False
         if len(doubt.accusers) < ACCUSERS_MAX and self._doubts.may_accuse(desk.me):
             blob = self._accusation(target)
             self._doubts.accuse(doubt, desk.me, blob)
+            desk.counters.suspicions += 1
             self._partners.tell(blob)
             # It may be this node's way there that is broken, and not its way here.
             desk.send(node, News(statements=(blob,)))
         self._doubts.pace(doubt)
         if is_first:
             desk.emit(Suspected(self._members.of(target), desk.me))
+
+    def _stood(self, target: Entry) -> bool:
+        stood_s = self._desk.directory.stood.get(target.short)
+        return stood_s is not None and self._desk.now_s - stood_s < STOOD_S
 
     def heard_from(self, entry: Entry) -> None:
         """It spoke to this node itself."""
@@ -169,6 +184,7 @@ class Hearsay:
         if not desk.is_proven(blob, said, sender):
             return
         desk.directory.object(entry.short, said.pulse, blob)
+        desk.directory.stood[entry.short] = desk.now_s
         self._learning.retry_first.pop(entry.short, None)
         if gone is not None:
             self._partners.add(entry)

@@ -25,8 +25,15 @@ from helexa.protocol.ids import NodeId, is_node_id
 REFUSED_MAX: Final = 4_096
 REFUSED_S: Final = 300.0
 """A record that was refused is not asked for again this soon: clocks get set, operators relent."""
-EVIDENCE_AT_ONCE: Final = 4
+EVIDENCE_AT_ONCE: Final = 16
+"""Of the gone, for one who holds them for present: at most 48 statements, 7 KB."""
 RETRY_FIRST_MAX: Final = 1_024
+CROWD: Final = 200
+CROWD_RATE: Final = 0.1
+"""Strangers that this node takes in, at once and a second. Each costs everybody about 3 KB, and
+twice that again if nothing is behind it; who is known by name does not wait in this queue."""
+YOUNG_S: Final = 120.0
+"""A node that just began takes in whomever it hears of."""
 GRAVE_S: Final = 86_400.0
 """How long the dead are remembered, and tried again: a day without a cable is survivable."""
 CLOCK_SLACK_S: Final = 120.0
@@ -61,8 +68,15 @@ class Learning:
         self._admit = admit
         self._refused: Recent[Short, list[float]] = Recent(lambda: [0.0, 0.0], REFUSED_MAX)
         self._paces: Recent[Short, Allowance] = Recent(self._pace, REFUSED_MAX)
+        self._crowd = Allowance(CROWD, CROWD_RATE, 0.0)
+        self._young_until_s = 0.0
+        self._turns: list[Short] = []
         # Of a crowd that arrives, each present member looks at a few.
         self._visits = Allowance(8, 1, 0.0)
+
+    def begin(self) -> None:
+        """The node's first moment."""
+        self._young_until_s = self._desk.now_s + YOUNG_S
 
     # --- heads
 
@@ -75,7 +89,9 @@ class Learning:
             if gone and doubted < EVIDENCE_AT_ONCE:
                 doubted += 1
                 evidence += gone
-        if evidence and self._desk.credit(sender).served_bytes.take(self._desk.now_s, 1_024):
+        if evidence and self._desk.credit(sender).served_bytes.take(
+            self._desk.now_s, sum(map(len, evidence))
+        ):
             self._desk.send(sender, News(statements=tuple(evidence)))
 
     def _consider(self, sender: NodeId, head: Head) -> tuple[bytes, ...]:
@@ -105,6 +121,10 @@ class Learning:
             return True
         self._desk.counters.rejected["crowd"] += 1
         return False
+
+    def _may_come(self, trust: Trust) -> bool:
+        now_s = self._desk.now_s
+        return trust > Trust.STRANGER or now_s < self._young_until_s or self._crowd.take(now_s)
 
     def _is_refused(self, head: Head) -> bool:
         refused = self._refused.get(head.short)
@@ -164,6 +184,9 @@ class Learning:
         if not trust:
             desk.reject(Reason.DENIED.value, sender)
             self._refuse(short, sequence)
+        elif held is None and not self._may_come(trust):
+            desk.reject("crowd", sender)
+            self._refuse(short, sequence)
         elif held is None and not self._make_room(trust):
             desk.reject("full", sender)
             self._refuse(short, sequence)
@@ -210,6 +233,17 @@ class Learning:
         if short:
             self.forget(short, "room")
         return short is not None
+
+    def anybody(self) -> NodeId | None:
+        """Each present member in turn, in an order of this node's own; None for nobody."""
+        directory = self._desk.directory
+        while self._turns:
+            short = self._turns.pop()
+            if short in directory.entries and short not in directory.gone:
+                return directory.entries[short].node
+        self._turns = [short for short in directory.entries if short != self._desk.my_short]
+        self._desk.random.shuffle(self._turns)
+        return None
 
     # --- letting go
 

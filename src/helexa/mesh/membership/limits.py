@@ -35,11 +35,12 @@ class Allowance:
         return self._tokens
 
     def wait_s(self, now_s: float) -> float:
-        """Until one token is there."""
-        return max(0.0, (1.0 - self.left(now_s)) / self._rate)
+        """Until one token is there, and a little more: a clock's steps are coarser than floats."""
+        return max(0.0, (1.0 - self.left(now_s)) / self._rate) + 0.001
 
     def repace(self, rate: float, now_s: float) -> None:
-        """Refill at another rate from now on."""
+        """Refill at another rate from now on; a lower one counts for the time since as well."""
+        self._rate = min(self._rate, rate)
         self.left(now_s)
         self._rate = rate
 

@@ -114,7 +114,9 @@ class Own:
             self._issue(self._draft)
             return
         self._timed = True
-        desk.after(self._allowance.wait_s(desk.now_s), self._try_again)
+        # Later by up to a half, so that a mesh that was switched on at once does not speak at once.
+        wait_s = self._allowance.wait_s(desk.now_s) * (1 + desk.random.random() / 2)
+        desk.after(wait_s, self._try_again)
 
     def _try_again(self) -> None:
         self._timed = False

@@ -185,7 +185,8 @@ class Partners:
 
     def tell_head(self, short: Short, *, besides: NodeId | None = None) -> None:
         for partner in self._partners.values():
-            if partner.node != besides and partner.short != short:
+            # Whom it is about as well: that is how it notices a double.
+            if partner.node != besides:
                 if len(partner.heads) >= HEADS_WAITING_MAX:
                     del partner.heads[next(iter(partner.heads))]
                 partner.heads[short] = None

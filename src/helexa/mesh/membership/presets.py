@@ -45,6 +45,9 @@ class Preset:
     retry_gone_s: float = 10.0
     """One dead member is tried again this often: two halves of 500 that met a partition find
     each other within a minute, and a node pays one dial in ten seconds at most."""
+    stroll_every_s: float = 30.0
+    """Anybody at all is probed this often. Members are watched by their partners; this finds those
+    whose partners vanished with them, at one dial in half a minute."""
     want_s: float = 2.0
     """Until another is asked for a record that was announced."""
     chosen: int = 4
@@ -79,6 +82,7 @@ LAN: Final = replace(
     suspicion_max_s=5.0,
     sync_every_s=15.0,
     retry_gone_s=5.0,
+    stroll_every_s=15.0,
     want_s=1.0,
     publish_min_s=2.0,
     # A switched network carries this without noticing.
@@ -96,6 +100,7 @@ LOOPBACK: Final = replace(
     stall_s=0.5,
     sync_every_s=5.0,
     retry_gone_s=2.0,
+    stroll_every_s=5.0,
     publish_min_s=0.5,
 )
 

@@ -54,6 +54,10 @@ class Register:
     def keep(self, entry: Entry) -> Entry:
         return self._entries.setdefault(entry.signed.blob, entry)
 
+    def entry_of(self, blob: bytes) -> Entry:
+        """Of a record that somebody in this world took in. KeyError for others."""
+        return self._entries[blob]
+
     def peek(self, blob: bytes) -> tuple[NodeId, int]:
         entry = self._entries.get(blob)
         return (entry.node, entry.sequence) if entry is not None else peek(blob)

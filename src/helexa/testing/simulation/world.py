@@ -125,6 +125,7 @@ class World:
         """When, who concluded it, about whom: both were well and could reach each other."""
         self.messages = 0
         self._by_id: dict[NodeId, Node] = {}
+        self._twins: dict[NodeId, list[Node]] = {}
         self._members_max = members_max
         self._admit = admit
         self._heap: list[tuple[float, int, Callable[..., None], tuple[object, ...]]] = []
@@ -143,6 +144,13 @@ class World:
             self._by_id[node.id] = node
             added.append(node)
         return added
+
+    def add_twin(self, node: Node) -> Node:
+        """Another machine with that node's key. Messages to the key reach either, by chance."""
+        twin = Node(len(self.nodes), node.id, node.operator)
+        self.nodes.append(twin)
+        self._twins.setdefault(node.id, [node]).append(twin)
+        return twin
 
     def node(self, node: NodeId) -> Node | None:
         return self._by_id.get(node)
@@ -181,11 +189,21 @@ class World:
         for node in others:
             self.at(self.random.random() * over_s, self.start, node, by=first)
 
-    def prime(self, nodes: Iterable[Node] | None = None) -> None:
-        """Start all of them knowing one another: a mesh that has stood for a while."""
+    def prime(
+        self, nodes: Iterable[Node] | None = None, *, records: int = 1, age_s: float = 0.0
+    ) -> None:
+        """Start all of them knowing one another: a mesh that has stood for a while.
+
+        Each began up to `age_s` ago, and has published `records` times since.
+        """
         mesh = self.nodes if nodes is None else list(nodes)
+        present_s = self.now_s
         for node in mesh:
+            self.now_s = present_s - age_s * self.random.random()
             self.start(node)
+            for _ in range(records - 1):
+                self.publish(node)
+        self.now_s = present_s
         entries: list[Entry] = []
         for node in mesh:
             assert node.membership.own is not None
@@ -341,6 +359,8 @@ class World:
         other = self._by_id.get(target)
         if other is None:
             return
+        if target in self._twins:
+            other = self.random.choice(self._twins[target])
         extra_s = 0.0
         used_s = node.links.get(other.number)
         if used_s is None or used_s < self.now_s:
@@ -348,8 +368,7 @@ class World:
             self._dial(node, other)
             extra_s = 3 * self.network.delay_s(self.random)
         if node.links.get(other.number) != math.inf:
-            node.links[other.number] = self.now_s + LINK_IDLE_S
-            other.links.setdefault(node.number, self.now_s + LINK_IDLE_S)
+            node.links[other.number] = other.links[node.number] = self.now_s + LINK_IDLE_S
         for delay_s in self.network.fates_s(self.random, node.number, other.number):
             other.bytes_received += size
             self.at(extra_s + delay_s, self._deliver, other, node.number, message)
