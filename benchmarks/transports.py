@@ -302,7 +302,10 @@ def markdown(figures: Mapping[str, Figures], machine: Sequence[tuple[str, str]],
         ("rtt_p99_us", f"round trip of {PING_BYTES} B, p99 us"),
         ("mb_s", "64 KiB chunks echoed, MB/s each way"),
         ("fresh_us", "a fresh connection (bare) or stream, to its first answer, p50 us"),
-        ("beside_us", "round trip beside one of chunks on the same link, p50 us"),
+        (
+            "beside_us",
+            "round trip beside chunks on the same link (bare: another connection), p50 us",
+        ),
     )
     lines = [
         "# Mesh transports",
