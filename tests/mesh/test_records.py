@@ -16,7 +16,6 @@ from helexa.mesh.records import (
     Reason,
     RecordRejected,
     fitted,
-    next_sequence,
     open_record,
     peek,
     sign_record,
@@ -405,42 +404,3 @@ def test_a_record_that_has_room_is_left_as_it_is():
     assert fitted(record()) == record()
     many = tuple(Offer(model=f"m{number}") for number in range(OFFERS_PER_RECORD_MAX + 5))
     assert len(fitted(record(offers=many)).offers) == OFFERS_PER_RECORD_MAX
-
-
-def test_sequences_rise_over_restarts_even_when_the_clock_went_back(tmp_path):
-    path = tmp_path / "sequence"
-    given = [next_sequence(path, now_s) for now_s in (NOW, NOW + 5, NOW - DAY, 0.0)]
-    assert given == sorted(set(given))
-    assert given[0] == NOW * 1_000
-
-
-def test_a_lost_file_falls_back_to_the_clock_which_is_above_what_was_given_out(tmp_path):
-    path = tmp_path / "sequence"
-    for published in range(5):
-        last = next_sequence(path, NOW + published)
-    path.unlink()
-    assert next_sequence(path, NOW + 5) > last
-
-
-@pytest.mark.parametrize(
-    "content", [b"", b"\xff", b"many", b"9" * 5_000, b"-5", b"%d" % SEQUENCE_MAX]
-)
-def test_a_file_that_holds_no_sequence_counts_as_lost(tmp_path, content):
-    path = tmp_path / "sequence"
-    path.write_bytes(content)
-    assert next_sequence(path, NOW) == NOW * 1_000
-
-
-def test_what_others_hold_already_is_overtaken(tmp_path):
-    path = tmp_path / "sequence"
-    ahead = (NOW + DAY) * 1_000
-    assert next_sequence(path, NOW, at_least=ahead) == ahead
-    assert next_sequence(path, NOW) == ahead + 1
-
-
-def test_a_sequence_is_kept_privately_and_whole(tmp_path):
-    path = tmp_path / "home" / "sequence"
-    sequence = next_sequence(path, NOW)
-    assert path.read_text() == f"{sequence}\n"
-    assert path.stat().st_mode & 0o777 == 0o600
-    assert [entry.name for entry in path.parent.iterdir()] == ["sequence"]

@@ -9,7 +9,6 @@ before anything else.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final, NamedTuple, TypeVar
 
 import msgspec
@@ -24,7 +23,6 @@ from helexa.mesh.operator import (
     identities,
     read_certificate,
 )
-from helexa.mesh.private_files import replace_private
 from helexa.mesh.record_form import NUMBER_MAX, Reason, RecordRejected, check_form
 from helexa.mesh.revocation import RevocationBook
 from helexa.mesh.sealed import (
@@ -50,7 +48,6 @@ __all__ = [
     "SignedRecord",
     "check_times",
     "fitted",
-    "next_sequence",
     "open_record",
     "peek",
     "sign_record",
@@ -206,28 +203,6 @@ def fitted(record: Record) -> Record:
     if kept == len(record.offers):
         return record
     return msgspec.structs.replace(record, offers=record.offers[:kept])
-
-
-def next_sequence(path: Path, now_s: float, at_least: int = 0) -> int:
-    """A sequence above every one that `path` gave out, and no lower than `at_least`.
-
-    It begins at the clock's milliseconds, which a node that publishes less than
-    a thousand times a second never overtakes: where the file was lost, the clock
-    is above what was given out. Raises OSError when the file cannot be written.
-    """
-    given = _given(path)
-    sequence = int(now_s * 1_000) if given is None else given + 1
-    sequence = min(max(sequence, at_least), SEQUENCE_MAX)
-    replace_private(path, b"%d\n" % sequence)
-    return sequence
-
-
-def _given(path: Path) -> int | None:
-    try:
-        given = int(path.read_text(encoding="ascii")[:32])
-    except (FileNotFoundError, ValueError):
-        return None
-    return given if 0 <= given < SEQUENCE_MAX else None
 
 
 def _identify(record: Record, now_s: float, book: RevocationBook, verify: Verify) -> Identity:

@@ -22,7 +22,7 @@ import msgspec
 
 from helexa.protocol.base import Message
 from helexa.protocol.gossip import Gossip
-from helexa.protocol.ids import ModelId, NodeId, OperatorId, RequestId
+from helexa.protocol.ids import ModelId, OperatorId, RequestId
 from helexa.protocol.records import Offer
 from helexa.protocol.work import (
     DataPath,
@@ -194,15 +194,6 @@ class RequestHealth(Message, frozen=True, kw_only=True, tag="health.request"):
 
 
 # --- cortex <-> cortex
-
-
-class CortexDescriptor(msgspec.Struct, frozen=True, kw_only=True):
-    node: NodeId
-    operator: OperatorId
-    version: str
-    roles: tuple[str, ...] = ()
-    region: str = ""
-    name: str = ""
 
 
 class Withheld(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
