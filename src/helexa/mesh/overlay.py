@@ -38,6 +38,7 @@ REACHING_MAX: Final = 32
 """Dials at once: beyond that what waits is dropped, as gossip may be."""
 WAITING_PER_PEER_MAX: Final = 16
 PARTNERS_MAX: Final = 64
+LEAVING: Final = "this cortex leaves the mesh"
 IDLE_S: Final = 60.0
 """A link that this node dialled to say one thing is closed after this long without use."""
 ANSWER_S: Final = 5.0
@@ -248,9 +249,11 @@ class Overlay:
     async def leave(self) -> None:
         """Say goodbye to the mesh and stay out of it, until `come_back`."""
         self._say_goodbye()
-        for peer in list(self._peers.values()):
-            for session in list(peer.sessions):
-                await session.close(reason="this cortex leaves the mesh")
+        # Closing a link outright would lose the goodbye that was just said on it.
+        async with anyio.create_task_group() as tasks:
+            for peer in self._peers.values():
+                for session in peer.sessions:
+                    tasks.start_soon(session.part, CloseCode.NORMAL, LEAVING)
 
     def come_back(self) -> None:
         """Take part again, knowing nobody."""

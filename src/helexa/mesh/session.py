@@ -213,6 +213,11 @@ class Session:
         """End the link at once, for both sides; what was not yet read is lost."""
         await self.link.close(code, reason)
 
+    async def part(self, code: CloseCode = CloseCode.NORMAL, reason: str = "") -> None:
+        """End the link once the peer has read what was told: within LEAVE_S in any case."""
+        await self._leave()
+        await self.close(code, reason)
+
     async def wait_closed(self) -> LinkClosed:
         """Return why the link ended, also when the peer just fell silent."""
         await self._over.wait()
