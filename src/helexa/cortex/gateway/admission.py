@@ -1,28 +1,13 @@
-"""The door for clients: the key, and a bound on what is under way for one model.
-
-A `Ticket` is the permission for one request. It is given back exactly once,
-however the request ends.
-"""
+"""The door for clients: the key, and a bound on what is under way for one model."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from helexa.cortex.gateway.ingress import Ingress
-from helexa.cortex.gateway.seams import KeyGrant, Keys, Visit
+from helexa.cortex.gateway.seams import KeyGrant, Keys, Ticket, Visit
 from helexa.protocol.errors import QueueFull
-from helexa.protocol.ids import ModelId, RequestId
+from helexa.protocol.ids import ModelId
 from helexa.protocol.work import WorkloadClass
 from helexa.util.asgi import Scope
-
-
-@dataclass(slots=True)
-class Ticket:
-    request_id: RequestId
-    grant: KeyGrant
-    model: ModelId
-    workload: WorkloadClass
-    began_s: float
 
 
 class Admission:

@@ -13,10 +13,9 @@ from typing import Final, Self
 
 import msgspec
 
-from helexa.cortex.gateway.admission import Ticket
 from helexa.cortex.gateway.answer import Answer
 from helexa.cortex.gateway.envelope import PassedOn
-from helexa.cortex.gateway.seams import Fleet, Way
+from helexa.cortex.gateway.seams import Fleet, Ticket, Way
 from helexa.cortex.gateway.usage import UsageTap
 from helexa.cortex.settings import CortexSettings
 from helexa.protocol.errors import (

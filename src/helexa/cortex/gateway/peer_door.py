@@ -14,13 +14,12 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Final
 
-from helexa.cortex.gateway.admission import Ticket
 from helexa.cortex.gateway.answer import Answer
 from helexa.cortex.gateway.app import work_endpoints
 from helexa.cortex.gateway.dispatch import Dispatch, Patience
 from helexa.cortex.gateway.ingress import Ingress
 from helexa.cortex.gateway.observe import PeerObserver
-from helexa.cortex.gateway.seams import Visit
+from helexa.cortex.gateway.seams import Ticket, Visit
 from helexa.cortex.gateway.work import Bench, work_app
 from helexa.cortex.orchestrator.fabric import HOPS_HEADER, PATH_HEADER, Fabric
 from helexa.cortex.orchestrator.federation.limits import Limits

@@ -8,17 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from helexa.cortex.gateway.ingress import Ingress
-from helexa.protocol.ids import ModelId, NodeId
+from helexa.protocol.ids import ModelId, NodeId, RequestId
 from helexa.protocol.routing import RouteHints, RoutingDecision, Target
 from helexa.protocol.work import ModelCapability, WorkloadClass
 from helexa.util.asgi import Scope
 from helexa.util.upstream import Headers, Response
-
-if TYPE_CHECKING:
-    from helexa.cortex.gateway.admission import Ticket
 
 
 class KeyGrant(Protocol):
@@ -44,6 +41,17 @@ class Visit:
     hops_left: int | None = None
     shows_usage: bool = False
     """Whether a stream shows usage whatever its body asks for."""
+
+
+@dataclass(slots=True)
+class Ticket:
+    """The permission for one request. Given back exactly once, however the request ends."""
+
+    request_id: RequestId
+    grant: KeyGrant
+    model: ModelId
+    workload: WorkloadClass
+    began_s: float
 
 
 class Door(Protocol):

@@ -17,12 +17,11 @@ from typing import Final, Generic, TypeVar
 
 import msgspec
 
-from helexa.cortex.gateway.admission import Ticket
 from helexa.cortex.gateway.answer import Answer
 from helexa.cortex.gateway.dispatch import Dispatch, Job
 from helexa.cortex.gateway.ingress import Ingress
 from helexa.cortex.gateway.observe import Observes
-from helexa.cortex.gateway.seams import Door, Fleet
+from helexa.cortex.gateway.seams import Door, Fleet, Ticket
 from helexa.protocol.errors import (
     BodyTooLarge,
     Draining,
