@@ -137,6 +137,16 @@ def test_waiting_for_peers_and_what_they_offer_ends_when_they_are_there(helexa) 
     assert helexa("peers", "--wait", "1", "--wait-offers", "ben-chat").status == 0
 
 
+def test_a_model_that_is_kept_back_stands_in_brackets_and_can_be_waited_for(
+    helexa, mesh: ScriptedMesh
+) -> None:
+    ben, cas = mesh.peer_rows
+    mesh.peer_rows = [msgspec.structs.replace(ben, withheld=("ben-secret",)), cas]
+    assert helexa("peers").out.splitlines()[1].endswith("ben-chat, ben-embed, (ben-secret)")
+    assert helexa("peers", "--wait-has", "ben-secret").status == 0
+    assert helexa("peers", "--wait-has", "ben-chat").status == 0
+
+
 def test_waiting_for_what_never_comes_ends_in_words(
     helexa, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -146,6 +156,8 @@ def test_waiting_for_what_never_comes_ends_in_words(
     assert said.err == (
         "helexa: fewer than 1 peers alive, one of them offering cas-chat after 0 s\n"
     )
+    said = helexa("peers", "--wait-has", "cas-chat")
+    assert said.err == "helexa: fewer than 1 peers alive, one of them with cas-chat after 0 s\n"
 
 
 def test_a_step_of_a_join_is_told_when_it_ends_with_what_to_try(helexa, mesh: ScriptedMesh) -> None:
@@ -342,6 +354,8 @@ def test_only_the_living_count() -> None:
     assert mesh_wait.is_there(rows, at_least=1, offering="a")
     assert not mesh_wait.is_there(rows, at_least=1, offering="b")
     assert not mesh_wait.is_there(rows, at_least=2, offering="")
+    assert mesh_wait.is_there(rows, at_least=0, having="a")
+    assert not mesh_wait.is_there(rows, at_least=0, having="b")
 
 
 def rows(*some: PeerRow) -> list[dict]:

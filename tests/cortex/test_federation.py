@@ -93,11 +93,13 @@ async def test_whoever_is_not_trusted_enough_learns_the_level_and_no_models() ->
         assert a.peers.offered_by(b.node) == ()
         assert (await a.ask("m")).status == 503  # No neuron, and nobody who offers anything.
         a.record_of(b, "m")
+        assert (a.peers.offered_by(b.node), a.peers.withheld_by(b.node)) == ((), ("m",))
         answer = await a.ask("m")
         assert "cortex b lends to trusted or own, not to known (lend_to)" in answer.error["message"]
         mesh.trust[b.node, a.node] = Trust.TRUSTED
         b.peers.reconsider(lambda node: mesh.stands(b.node, node))
         await a.until_offered("m", by=b)
+        assert a.peers.withheld_by(b.node) == ()
         assert (await a.ask("m")).status == 200
 
 

@@ -22,6 +22,7 @@ from helexa.cortex.orchestrator.fleet import HealthReported, NeuronLeft
 from helexa.cortex.orchestrator.neurons import Neurons
 from helexa.cortex.orchestrator.reception import Timing
 from helexa.cortex.settings import FederationSettings
+from helexa.mesh.handshake import CloseCode
 from helexa.mesh.session import PeerRefused
 from helexa.mesh.trust import Standing, Trust
 from helexa.protocol.errors import PeerLost
@@ -109,6 +110,19 @@ def test_the_dead_are_named_for_a_while_and_then_forgotten() -> None:
     assert bare.why("m") == {"p2": "is gone for 0 s: left"}
     bare.gossip(2, "m", sequence=2)
     assert bare.why("m") == {"p2": ""}
+
+
+def test_one_that_could_not_be_reached_offers_nothing_until_it_speaks_again() -> None:
+    bare = Bare(connect=lambda _node: None)
+    bare.gossip(1, "m")
+    bare.peers._lost_lane(bare.peers._peers[node(1)], "refused")
+    assert bare.peers.offered_by(node(1)) == ()
+    bare.now_s += 3
+    # Worth a try, and not a promise.
+    assert bare.why("m") == {"p1": ""}
+    assert bare.peers.offered_by(node(1)) == ()
+    bare.gossip(1, "m", sequence=2)
+    assert bare.peers.offered_by(node(1)) == ("m",)
 
 
 def test_no_more_of_the_dead_are_kept_than_fit(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -217,6 +231,22 @@ async def test_a_goodbye_is_the_reason() -> None:
         await back.close(reason="now")
         await a.until_lost(b)
         assert "cortex b is gone for 0 s: moving house" in (await a.ask("m")).error["message"]
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    ("code", "left"), [(CloseCode.NORMAL, ("m",)), (CloseCode.SILENT, ())], ids=["idle", "broken"]
+)
+async def test_a_link_that_broke_takes_the_offers_with_it_and_one_put_away_does_not(
+    code: CloseCode, left: tuple[str, ...]
+) -> None:
+    async with pair() as (a, b, _):
+        a.record_of(b, "m")
+        session = a.mesh.session_with(b.node)
+        assert session is not None
+        await session.close(code, "over")
+        await a.until(lambda: a.peers._peers[b.node].session is None)
+        await a.until(lambda: a.peers.offered_by(b.node) == left)
 
 
 @pytest.mark.anyio

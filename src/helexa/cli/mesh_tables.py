@@ -55,7 +55,7 @@ def peers(rows: Sequence[Row]) -> str:
                 row.get("link", ""),
                 _ms(row.get("rtt_ms")),
                 row.get("region", ""),
-                _few(row.get("offers", ())),
+                _few((*row.get("offers", ()), *map("({})".format, row.get("withheld", ())))),
             )
             for row in rows
         ],

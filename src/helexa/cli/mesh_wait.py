@@ -46,11 +46,16 @@ def until(
         pause(LOOK_EVERY_S)
 
 
-def is_there(peers: Sequence[dict[str, Any]], *, at_least: int, offering: str) -> bool:
-    """Whether so many peers live, and one of them (where named) offers the model."""
+def is_there(
+    peers: Sequence[dict[str, Any]], *, at_least: int, offering: str = "", having: str = ""
+) -> bool:
+    """Whether so many peers live, and some of them offer the one model and have the other."""
     alive = [one for one in peers if one.get("state") == "alive"]
-    offers = not offering or any(offering in one.get("offers", ()) for one in alive)
-    return len(alive) >= at_least and offers
+    offered = {model for one in alive for model in one.get("offers", ())}
+    withheld = {model for one in alive for model in one.get("withheld", ())}
+    offers = not offering or offering in offered
+    has = not having or having in offered | withheld
+    return len(alive) >= at_least and offers and has
 
 
 def watched(look: Peers, pause: Pause = time.sleep) -> Iterator[str]:

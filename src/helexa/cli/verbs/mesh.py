@@ -37,6 +37,7 @@ def configure(parser: ArgumentParser) -> None:
         help="status: until the cortex answers, N seconds at most; peers: until N are alive",
     )
     parser.add_argument("--wait-offers", metavar="MODEL", help="peers: until one offers it")
+    parser.add_argument("--wait-has", metavar="MODEL", help="peers: the same, if only to others")
     parser.add_argument("--watch", action="store_true", help="peers: then tell every change")
     parser.add_argument("--invite", action="store_true", help="ticket: its holder is let in")
     parser.add_argument("--uses", type=int, metavar="N", help="invite: for so many nodes [1]")
@@ -72,12 +73,15 @@ def _peers(args: Namespace) -> int:
     def look() -> list[dict[str, Any]]:
         return list(remote.client(args, "cortex").get(f"{ROOT}/peers")["peers"])
 
-    at_least, offering = args.wait or 0, args.wait_offers or ""
-    if at_least or offering:
+    at_least, offering, having = args.wait or 0, args.wait_offers or "", args.wait_has or ""
+    if at_least or offering or having:
         offers = f", one of them offering {offering}" if offering else ""
+        offers += f", one of them with {having}" if having else ""
         rows = mesh_wait.until(
             look,
-            lambda found: mesh_wait.is_there(found, at_least=at_least, offering=offering),
+            lambda found: mesh_wait.is_there(
+                found, at_least=at_least, offering=offering, having=having
+            ),
             within_s=mesh_wait.WAIT_S,
             missing=f"fewer than {max(at_least, 1)} peers alive{offers}",
         )

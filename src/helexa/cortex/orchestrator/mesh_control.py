@@ -88,6 +88,8 @@ class PeerRow(msgspec.Struct, frozen=True, kw_only=True):
     rtt_ms: float | None = None
     offers: Sequence[str] = ()
     """Models that it would serve for this cortex."""
+    withheld: Sequence[str] = ()
+    """Models that it has and would not serve for this cortex; `note` may say why."""
     agent: str = ""
     sequence: int = 0
     address: str = ""

@@ -60,6 +60,8 @@ class Peer:
     reason: str = ""
     failures: int = 0
     retry_at_s: float = 0.0
+    is_unheard: bool = False
+    """Its last link broke, or none could be made, and it has said nothing since."""
     indexed: tuple[Trust, frozenset[ModelId]] = (Trust.DENIED, frozenset())
 
     @property

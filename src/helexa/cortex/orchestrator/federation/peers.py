@@ -23,6 +23,7 @@ from helexa.cortex.orchestrator.federation.offers import offers_for, public_offe
 from helexa.cortex.orchestrator.federation.peer import Peer, Told, by_model, told_by
 from helexa.cortex.orchestrator.federation.terms import Terms
 from helexa.cortex.orchestrator.neurons import Neurons
+from helexa.mesh.handshake import CloseCode
 from helexa.mesh.session import Inbound, Session
 from helexa.mesh.transport import LinkClosed, Stream
 from helexa.mesh.trust import Standing
@@ -176,7 +177,7 @@ class Peers:
             peer = self._peers[node] = Peer(standing)
         if record.sequence > peer.sequence:
             # It speaks, so it is worth a try; and it is newer than what a lost link said.
-            peer.failures, peer.retry_at_s = 0, 0.0
+            peer.failures, peer.retry_at_s, peer.is_unheard = 0, 0.0, False
             if peer.session is None:
                 peer.told = None
             if peer.is_gone:
@@ -287,11 +288,18 @@ class Peers:
         return str(node)[:10] if peer is None else peer.called
 
     def offered_by(self, node: NodeId) -> tuple[ModelId, ...]:
-        """Models that it would serve for this cortex, by its own word."""
+        """Models that it would serve for this cortex, by its own word, as far as that is good."""
         peer = self._peers.get(node)
-        if peer is None:
+        if peer is None or peer.is_unheard:
             return ()
         return tuple(sorted(peer.recorded if peer.told is None else peer.told.offers))
+
+    def withheld_by(self, node: NodeId) -> tuple[ModelId, ...]:
+        """Models that it has, by its own word, and would not serve for this cortex."""
+        peer = self._peers.get(node)
+        if peer is None or peer.told is None or peer.is_unheard:
+            return ()
+        return tuple(sorted(peer.names().difference(peer.told.offers)))
 
     def note(self, node: NodeId) -> str:
         """What an operator should know about asking it; empty when there is nothing to say."""
@@ -318,7 +326,7 @@ class Peers:
         peer.sessions.append(session)
         peer.goodbye = peer.reason = ""
         peer.since_s = None
-        peer.failures, peer.retry_at_s = 0, 0.0
+        peer.failures, peer.retry_at_s, peer.is_unheard = 0, 0.0, False
         self._gone.pop(node, None)
         self._holders.put(peer)
         attended, self._attended = self._attended, anyio.Event()
@@ -333,6 +341,7 @@ class Peers:
         peer.sessions.remove(session)
         if peer.session is not None:
             return
+        peer.is_unheard = session.ended is None or session.ended.code != CloseCode.NORMAL
         self._lose(peer, reason)
         name = peer.standing.name
         self._events(
@@ -363,6 +372,7 @@ class Peers:
         """No session could be made: not tried again at once, nor by every request."""
         now_s = self._monotonic()
         peer.failures += 1
+        peer.is_unheard = True
         peer.retry_at_s = now_s + min(2.0**peer.failures, 30.0)
         if peer.since_s is None:
             peer.since_s = now_s

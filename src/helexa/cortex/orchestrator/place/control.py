@@ -128,6 +128,7 @@ class Control:
             link=session.transport if session is not None else "",
             rtt_ms=round(rtt_s * 1000, 3) if rtt_s is not None else None,
             offers=self._parts.peers.offered_by(member.node),
+            withheld=self._parts.peers.withheld_by(member.node),
             agent=record.agent,
             sequence=record.sequence,
             address=session.link.remote_address if session is not None else "".join(addresses[:1]),
