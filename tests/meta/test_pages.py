@@ -138,6 +138,10 @@ def test_every_endpoint_has_its_place_in_the_http_page() -> None:
     assert not missing, f"docs/http-api.md does not name {missing}"
 
 
+COUNTERS = ("counter", "read_counter")
+GAUGES = ("gauge", "histogram", "read_gauge")
+
+
 def metric_names() -> set[str]:
     found = set()
     for _, _, tree in modules():
@@ -145,12 +149,12 @@ def metric_names() -> set[str]:
             if (
                 isinstance(node, ast.Call)
                 and isinstance(node.func, ast.Attribute)
-                and node.func.attr in ("counter", "gauge", "histogram")
+                and node.func.attr in COUNTERS + GAUGES
                 and "metrics" in dotted(node.func.value)
                 and node.args
                 and isinstance(node.args[0], ast.Constant)
             ):
-                suffix = "_total" if node.func.attr == "counter" else ""
+                suffix = "_total" if node.func.attr in COUNTERS else ""
                 name = str(node.args[0].value)
                 found.add(f"helexa_{name.removesuffix('_total')}{suffix}")
     return found

@@ -63,3 +63,15 @@ def test_the_librarys_own_kinds_are_in_the_same_registry() -> None:
     assert found[("helexa_gauge",)] == 4
     assert found["helexa_counter_total", "x"] == 2
     assert found[("helexa_histogram_count",)] == 1
+
+
+def test_numbers_that_others_keep_are_read_when_they_are_asked_for() -> None:
+    metrics = Metrics()
+    kept = {("a",): 1.0}
+    metrics.read_gauge("level", "Text.", ["kind"], lambda: kept)
+    metrics.read_counter("events", "Text.", ["kind"], lambda: kept)
+    kept[("b",)] = 2.0
+    found = samples(metrics)
+    assert found["helexa_level", "b"] == found["helexa_events_total", "b"] == 2
+    kept.clear()
+    assert ("helexa_level", "a") not in samples(metrics)

@@ -14,6 +14,7 @@ from __future__ import annotations
 import random
 import socket
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -31,6 +32,7 @@ from helexa.cortex.orchestrator.place.opening import Place, opened
 from helexa.cortex.orchestrator.reception import Timing
 from helexa.cortex.settings import CortexSettings
 from helexa.mesh.identity import NodeKey
+from helexa.mesh.membership.events import State
 from helexa.mesh.transport import OpenTransport
 from helexa.protocol.errors import http_refusal
 from helexa.protocol.ids import NodeId
@@ -207,6 +209,7 @@ def _apps(
 
     metrics = Metrics()
     _fleet_metrics(metrics, cortex.neurons)
+    _mesh_metrics(metrics, cortex.place)
     cortex.place.fabric.count = FederationCounts(metrics)
 
     def status() -> Mapping[str, Any]:
@@ -278,6 +281,36 @@ def _fleet_metrics(metrics: Metrics, neurons: Neurons) -> None:
     metrics.gauge("models", "Models that some neuron lists.").set_function(
         lambda: float(len(neurons.view.holders))
     )
+
+
+def _mesh_metrics(metrics: Metrics, place: Place) -> None:
+    node = place.node
+
+    def members() -> Mapping[tuple[str, ...], float]:
+        found = Counter(member.state for member in place.overlay.core.members.values())
+        return {(state.value,): found[state] for state in State}
+
+    def rejected() -> Mapping[tuple[str, ...], float]:
+        by_reason = place.overlay.core.counters.rejected.items()
+        frames = node.frames_rejected + sum(one.frames_rejected for one in node.sessions)
+        return {("frame",): frames, **{(reason,): count for reason, count in by_reason}}
+
+    def sent_and_received() -> Mapping[tuple[str, ...], float]:
+        sent, received = place.overlay.traffic()
+        return {("sent",): sent, ("received",): received}
+
+    def links() -> Mapping[tuple[str, ...], float]:
+        found = Counter(session.transport for session in node.sessions)
+        return {(name,): found[name] for name in node.transports}
+
+    def refused() -> Mapping[tuple[str, ...], float]:
+        return {(name,): count for name, count in node.refused().items()}
+
+    metrics.read_gauge("mesh_members", "Other cortexes by state.", ["state"], members)
+    metrics.read_gauge("mesh_links", "Sessions that stand.", ["transport"], links)
+    metrics.read_counter("mesh_rejected", "What peers said wrong.", ["reason"], rejected)
+    metrics.read_counter("mesh_refused", "Links that came to nothing.", ["transport"], refused)
+    metrics.read_counter("mesh_bytes", "Of control messages.", ["direction"], sent_and_received)
 
 
 def _run_facts(cortex: Cortex) -> dict[str, Any]:

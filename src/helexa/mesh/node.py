@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import random
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
@@ -126,6 +127,9 @@ class MeshNode:
         self.sessions: set[Session] = set()
         self.dials: list[Dial] = []
         self.dialler = Dialler(transports)
+        self.frames_rejected = 0
+        """Of sessions that ended."""
+        self._refused: Counter[str] = Counter()
         self._hello = hello
         self._host = host
         self._silence_max_s = silence_max_s
@@ -175,6 +179,13 @@ class MeshNode:
                 for name, transport in live.items():
                     tasks.start_soon(node._accept, name, transport, tasks)
                 yield node
+
+    def refused(self) -> dict[str, int]:
+        """By transport: inbound handshakes and links that did not become a session."""
+        return {
+            name: self._refused[name] + getattr(transport, "refused", 0)
+            for name, transport in self.transports.items()
+        }
 
     def ticket(self) -> Ticket:
         addresses = {name: tuple(each.addresses) for name, each in self.transports.items()}
@@ -264,6 +275,7 @@ class MeshNode:
                 link = await transport.accept()
                 full = self._inbound >= self._links_max or self._greeting >= GREETING_MAX
                 if full or len(self._by_peer.get(link.peer, ())) >= LINKS_PER_PEER_MAX:
+                    self._refused[name] += 1
                     await link.close(CloseCode.BUSY, "this node has as many links as it takes")
                     continue
                 self._inbound += 1
@@ -278,6 +290,7 @@ class MeshNode:
                 greeting = 0
                 await self._attend(session, self._host)
         except (HandshakeFailed, LinkClosed) as error:
+            self._refused[name] += greeting
             log.debug("a link did not become a session: %s", error, extra={"peer": link.peer})
         finally:
             self._greeting -= greeting
@@ -304,6 +317,7 @@ class MeshNode:
                 yield session
             finally:
                 self.sessions.discard(session)
+                self.frames_rejected += session.frames_rejected
                 beside.remove(session)
                 if not beside:
                     self._by_peer.pop(session.peer, None)

@@ -8,12 +8,17 @@ from __future__ import annotations
 
 import itertools
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Sequence
-from typing import Final, Generic, TypeVar
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Final, Generic, TypeAlias, TypeVar
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
-from prometheus_client.metrics_core import CounterMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.metrics_core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    Metric,
+)
 from prometheus_client.registry import Collector
 
 SECONDS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
@@ -80,6 +85,10 @@ class Children(dict[tuple[str, ...], _Child], Generic[_Child]):
         return child
 
 
+Read: TypeAlias = Callable[[], Mapping[tuple[str, ...], float]]
+"""Numbers that somebody else keeps, by label values; read when they are asked for."""
+
+
 class Metrics:
     """One node's registry.
 
@@ -123,6 +132,18 @@ class Metrics:
         self.registry.register(_Spreads(f"{self._prefix}_{name}", text, children))
         return children
 
+    def read_gauge(self, name: str, text: str, labels: Sequence[str], read: Read) -> None:
+        """Show what `read` says now."""
+        self.registry.register(
+            _Readings(GaugeMetricFamily, f"{self._prefix}_{name}", text, labels, read)
+        )
+
+    def read_counter(self, name: str, text: str, labels: Sequence[str], read: Read) -> None:
+        """As `read_gauge`, for numbers that only go up."""
+        self.registry.register(
+            _Readings(CounterMetricFamily, f"{self._prefix}_{name}", text, labels, read)
+        )
+
     def render(self) -> bytes:
         return generate_latest(self.registry)
 
@@ -136,6 +157,30 @@ class _Tallies(Collector):
         family = CounterMetricFamily(self._name, self._text, labels=self._children.labels)
         for values, tally in self._children.items():
             family.add_metric(values, tally.value)
+        yield family
+
+
+class _Readings(Collector):
+    def __init__(
+        self,
+        family: type[GaugeMetricFamily | CounterMetricFamily],
+        name: str,
+        text: str,
+        labels: Sequence[str],
+        read: Read,
+    ) -> None:
+        self._family, self._name, self._text = family, name, text
+        self._labels = labels
+        self._read = read
+
+    def describe(self) -> Iterable[Metric]:
+        # Else the registry reads once to learn the name, before anything is there to be read.
+        return [self._family(self._name, self._text, labels=self._labels)]
+
+    def collect(self) -> Iterable[Metric]:
+        family = self._family(self._name, self._text, labels=self._labels)
+        for values, number in self._read().items():
+            family.add_metric(values, number)
         yield family
 
 
