@@ -75,7 +75,7 @@ def test_figures_of_a_small_mesh_fill_the_page(tmp_path):
         "overhead": 110,
         "news": figures.news(3, 30),
         "traffic": [figures.traffic(3, size) for size in (10, 30)],
-        "deaths": figures.deaths(3, 60),
+        "deaths": figures.deaths(3, 60, count=3),
         "false_deaths": {
             "nodes": 60,
             "loss": 0.1,

@@ -16,18 +16,20 @@ from helexa.protocol.ids import NodeId
 
 PENDING_MAX: Final = 8_192
 SOURCES_MAX: Final = 4
+TRIES_MAX: Final = 6
 PAGE_BYTES: Final = 128 << 10
 """Of one message: an eighth of what a frame holds, so that urgent news does not wait behind it."""
 
 
 class Wanted:
-    __slots__ = ("asked", "sources", "version")
+    __slots__ = ("asked", "sources", "tries", "version")
 
     def __init__(self, version: Version, asked: NodeId) -> None:
         self.version = version
         self.asked = asked
         self.sources: list[NodeId] = []
         """Others who have it, for when the first does not answer."""
+        self.tries = 1
 
 
 class Exchange:
@@ -74,11 +76,14 @@ class Exchange:
                 wanted = self._pending.get(short)
                 if wanted is None or wanted.asked != source:
                     continue
-                del self._pending[short]
-                if wanted.sources:
-                    self.want(short, wanted.version, wanted.sources.pop(0))
-                    if short in self._pending:
-                        self._pending[short].sources = wanted.sources
+                if wanted.tries == TRIES_MAX:
+                    del self._pending[short]
+                    continue
+                # Each in turn, and the first again: who announced it does so only once.
+                wanted.tries += 1
+                wanted.sources.append(wanted.asked)
+                wanted.asked = wanted.sources.pop(0)
+                self._asking.setdefault(wanted.asked, []).append(short)
 
         self._desk.after(self._desk.preset.want_s, over)
 

@@ -18,7 +18,6 @@ from helexa.protocol.records import Record
 HEADS_OF_ONE_RECORD_BYTES = 250
 """What a record costs a node besides its own bytes: heads from and to eight partners, a want."""
 LIFETIME_IN_REFRESHES = 4
-EARLIER_RUN_S = 5.0
 
 
 def publish_every_s(desk: Desk, record_bytes: int) -> float:
@@ -37,7 +36,6 @@ class Own:
         self._allowance: Allowance | None = None
         self._sequence = 0
         self._timed = False
-        self._began_s: float | None = None
         self._issues = 0
         self._surpassed = False
         # Each answers an accusation; a liar that is heard can have one in two seconds.
@@ -54,8 +52,6 @@ class Own:
     def publish(self, draft: Record) -> None:
         """Sign now if that is fair to the others, else as soon as it is. The newest draft holds."""
         self._draft = draft
-        if self._began_s is None:
-            self._began_s = self._desk.now.unix_s
         self._issue_when_fair()
 
     def surpass(self, sequence: int) -> None:
@@ -66,11 +62,9 @@ class Own:
     def is_doubled_by(self, other: Entry) -> None:
         """A record of this key that this run did not sign: of an earlier run, or of a double."""
         record = other.signed.record
-        began_s = self._began_s if self._began_s is not None else self._desk.now.unix_s
         other_run = self.entry is None or record.instance != self.entry.signed.record.instance
-        # An earlier run of this machine wrote its dates by this machine's clock.
-        is_later = record.issued_s > began_s + EARLIER_RUN_S
-        if other_run and (is_later or self._surpassed):
+        # An earlier run can be ahead once, by a clock that was set back since; it cannot go on.
+        if other_run and self._surpassed:
             self._desk.emit(Doubled(record.instance, record.sequence))
         self._surpassed = True
         self.surpass(record.sequence)

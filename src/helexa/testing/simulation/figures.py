@@ -79,7 +79,7 @@ def news(seed: int, size: int = 1_000, loss: float = 0.05) -> dict[str, Any]:
     }
 
 
-def deaths(seed: int, size: int = 1_000, loss: float = 0.05) -> dict[str, Any]:
+def deaths(seed: int, size: int = 1_000, loss: float = 0.05, count: int = DEATHS) -> dict[str, Any]:
     """How long until 99 of 100 living nodes hold a killed one for dead; its links stay silent."""
     world = busy_mesh(seed, size, loss)
     knowing: dict[str, list[float]] = {}
@@ -90,7 +90,7 @@ def deaths(seed: int, size: int = 1_000, loss: float = 0.05) -> dict[str, Any]:
 
     world.on_event = note
     first_s, most_s = [], []
-    for victim in world.random.sample(world.nodes, DEATHS):
+    for victim in world.random.sample(world.nodes, count):
         killed_s = world.now_s
         world.kill(victim)
         world.run(20.0)
@@ -103,7 +103,7 @@ def deaths(seed: int, size: int = 1_000, loss: float = 0.05) -> dict[str, Any]:
     return {
         "nodes": size,
         "loss": loss,
-        "deaths": DEATHS,
+        "deaths": count,
         "first_median_s": statistics.median(first_s),
         "median_s": statistics.median(most_s),
         "most_s": max(most_s),

@@ -61,7 +61,7 @@ def some_leave(seed: int) -> World:
 
 
 def one_comes_back(seed: int) -> World:
-    """A node that was dead for ten minutes starts again, knows everyone and is known, with one door."""
+    """A node that was dead for ten minutes starts again by one door and is back with everyone."""
     world = _standing(seed, 40, Network(loss=0.05))
     node = world.nodes[11]
     world.kill(node)
