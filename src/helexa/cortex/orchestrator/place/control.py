@@ -221,7 +221,9 @@ class Control:
             raise RequestRejected(f"{error}.", "who") from error
         said = self._parts.gatekeeper.decided(who)
         closed = sum(not self._parts.links.may_stay(session) for session in before)
-        return Decision(who=who, trust=said.word if said else "by the settings", closed=closed)
+        return Decision(
+            who=who, trust="by the settings" if said is None else said.word, closed=closed
+        )
 
     def policy(self) -> Mapping[str, Mapping[str, Any]]:
         """See `MeshControl.policy`."""

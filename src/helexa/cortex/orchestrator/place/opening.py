@@ -97,7 +97,10 @@ async def opened(
 
     def known() -> list[str]:
         members = parts.overlay.core.members.values()
-        return [name for one in members for name in (one.node, one.signed.operator)]
+        guests = [guest.identity for _, guest in parts.links.guests()]
+        names = [(one.node, one.signed.operator) for one in members]
+        names += [(one.node, one.operator) for one in guests]
+        return [name for each in names for name in each]
 
     gatekeeper = Gatekeeper(
         settings.home / ADMISSION_FILE,
