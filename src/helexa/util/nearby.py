@@ -9,7 +9,7 @@ from helexa.util.sockets import Address
 
 
 def networks() -> tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...]:
-    """Of this machine's interfaces, those with private or link-local addresses."""
+    """Of this machine: private and link-local networks whole, of others its own address."""
     import psutil  # A megabyte that a node on loopback alone need not hold.
 
     found = []
@@ -24,8 +24,9 @@ def networks() -> tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...]:
             except ValueError:
                 continue
             # A provider's public subnet is full of strangers' machines.
-            if host.is_private or host.is_link_local:
-                found.append(ipaddress.ip_network((host, bits), strict=False))
+            if not (host.is_private or host.is_link_local):
+                bits = host.max_prefixlen
+            found.append(ipaddress.ip_network((host, bits), strict=False))
     return tuple(found)
 
 
