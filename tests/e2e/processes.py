@@ -9,14 +9,18 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import psutil
 
+T = TypeVar("T")
+
 READY_WITHIN_S = 60.0
+LOOK_EVERY_S = 0.1
 ANY_PORTS = (
     *("--gateway-socket", "127.0.0.1:0"),
     *("--portal-socket", "127.0.0.1:0"),
@@ -105,6 +109,36 @@ class Node:
         if self.process.stdout is not None:
             self.process.stdout.close()
         self._log.close()
+
+
+def helexa(*arguments: str, home: Path, timeout_s: float = 60.0) -> Any:
+    """What a command answers about the nodes of that home, as JSON. A command that fails, fails."""
+    done = subprocess.run(
+        [sys.executable, "-m", "helexa", *arguments, "--home", str(home), "--json"],
+        capture_output=True,
+        timeout=timeout_s,
+        check=False,
+    )
+    assert done.returncode == 0, f"{arguments}: {done.stderr.decode(errors='replace')}"
+    return json.loads(done.stdout)
+
+
+def until(
+    look: Callable[[], T],
+    enough: Callable[[T], bool] = bool,
+    *,
+    within_s: float = 30.0,
+    missing: Callable[[], str] = str,
+) -> T:
+    """What `look` finds once it is `enough`; for what has no event to wait for.
+
+    Fails with what it found last, and with what `missing` says.
+    """
+    deadline_s = time.monotonic() + within_s
+    while not enough(found := look()):
+        assert time.monotonic() < deadline_s, f"after {within_s:g} s: {found}\n{missing()}"
+        time.sleep(LOOK_EVERY_S)
+    return found
 
 
 def with_suppress_kill(process: psutil.Process) -> None:
