@@ -438,6 +438,46 @@ def test_another_machine_with_this_key_is_noticed_and_surpassed_without_a_frenzy
     assert len(doubled) <= 3
 
 
+def test_an_accuser_that_claims_a_far_sequence_does_not_move_this_nodes_own():
+    """Whoever believed it would have no valid number left for its next record."""
+    hall = Hall(3)
+    one, two, _ = hall.introduce_all()
+    lie = two.notary.seal(Suspicion(raw(two), raw(one), 2**62, 0))
+    one.do(one.core.receive, two.id, News(statements=(lie,)))
+    one.publish(load=0.3)
+    hall.advance(20.0)
+    assert one.core.own.sequence < 2**53
+    assert two.core.members[one.id].signed.record.load == 0.3
+
+
+def test_a_draft_that_had_to_wait_and_proves_wrong_breaks_nothing():
+    hall = Hall(2)
+    one, two = hall.introduce_all()
+    for step in range(5):
+        one.publish(load=step / 10)
+    before = one.core.own.sequence
+    one.publish(name="a\nb")
+    hall.advance(60.0)
+    assert one.core.own.sequence == before
+    assert one.rejected("bad_text") == 1
+    assert two.knows(one)
+
+
+def test_a_node_that_starts_again_and_again_is_back_each_time_without_waiting():
+    hall = Hall(3)
+    _, two, three = hall.introduce_all()
+    for number in range(9):
+        hall.absent.add(KEYS[0].node_id)
+        hall.advance(15.0)
+        hall.absent.clear()
+        again = hall.enter(KEYS[0], instance=f"run-{number}")
+        again.do(again.core.link_up, two.id)
+        hall.advance(6.0)
+        for other in (two, three):
+            assert other.core.members[again.id].signed.record.instance == again.instance
+            assert other.state_of(again) is State.ALIVE
+
+
 def test_a_record_of_an_earlier_run_is_surpassed_and_no_double():
     hall = Hall(2)
     _, two = hall.introduce_all()

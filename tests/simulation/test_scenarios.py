@@ -45,9 +45,8 @@ def test_another_seed_gives_another_run():
 
 def test_another_process_with_other_hashes_gives_the_same_run():
     """Iterating a set anywhere would show here."""
-    code = (
-        f"from tests.simulation.test_scenarios import a_troubled_run; print(a_troubled_run({SEED}))"
-    )
+    where = "tests.simulation.test_scenarios"
+    code = f"from {where} import a_troubled_run; print(a_troubled_run({SEED}))"
     runs = {
         subprocess.run(
             [sys.executable, "-c", code],
@@ -69,6 +68,7 @@ def test_a_failure_names_the_seed_that_shows_it_again(monkeypatch, capsys):
 
     monkeypatch.setitem(program.SCENARIOS, "some_die", fails)
     monkeypatch.setattr(sys, "argv", ["simulation", "--seed", "41", "--only", "some_die"])
+    monkeypatch.setattr(program.gc, "disable", lambda: None)
     assert program.main() == 1
     said = capsys.readouterr()
     assert "make sim SEED=41" in said.out

@@ -3,6 +3,6 @@
 `presets.py` has the numbers and their reasons, `events.py` what goes in and
 comes out. Inside, from the outside in: `partners.py` (whom news is exchanged
 with), `checks.py` (looking whether somebody is there), `doubts.py` (from
-suspicion to death), `learning.py` and `exchange.py` (records), `own.py` (this
-node's own), `hearsay.py` (signed statements).
+suspicion to death), `hearsay.py` (signed statements), `learning.py`,
+`exchange.py` and `comparing.py` (records), `own.py` (this node's own).
 """

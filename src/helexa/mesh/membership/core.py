@@ -13,12 +13,13 @@ from typing import Final, assert_never
 
 from helexa.mesh.membership.checks import Checks
 from helexa.mesh.membership.clocks import Clocks
+from helexa.mesh.membership.comparing import TELLING, Comparing
 from helexa.mesh.membership.desk import Counters, Desk, tag_of
 from helexa.mesh.membership.directory import Directory, Members
 from helexa.mesh.membership.doubts import Doubt, Doubts
 from helexa.mesh.membership.events import Member, Moment, Out, State
 from helexa.mesh.membership.exchange import Exchange
-from helexa.mesh.membership.heads import Short, unpack
+from helexa.mesh.membership.heads import Short
 from helexa.mesh.membership.hearsay import Hearsay
 from helexa.mesh.membership.learning import Learning
 from helexa.mesh.membership.notary import Entry, Notary
@@ -28,7 +29,6 @@ from helexa.mesh.membership.presets import Preset
 from helexa.mesh.records import SignedRecord
 from helexa.mesh.trust import Trust
 from helexa.protocol.gossip import (
-    HEADS_MAX,
     Ack,
     Bucket,
     Digest,
@@ -43,13 +43,6 @@ from helexa.protocol.ids import NodeId
 from helexa.protocol.records import Record
 
 SWEEP_S: Final = 60.0
-PAGE_HEADS: Final = 512
-"""In one answer to sums that differ."""
-NEWS_TELLING: Final = 3
-"""So many newcomers, or suspects, in one message: this node is new or was out of touch, and
-comparing soon again pays. From there the time between comparisons doubles up to the preset's."""
-DOORS_MAX: Final = 4
-"""Peers that this node began with, for while it knows nobody else."""
 
 
 class Membership:
@@ -105,10 +98,14 @@ class Membership:
             learning=self._learning,
         )
         self._has_begun = False
-        self._has_compared = False
-        self._paging: NodeId | None = None
-        self._doors: dict[NodeId, None] = {}
-        self._sync_s = preset.period_s
+        self._comparing = Comparing(
+            desk,
+            partners=self._partners,
+            exchange=self._exchange,
+            learning=self._learning,
+            introduce=self._introduce,
+        )
+        self._has_entered = False
 
     # --- what is known
 
@@ -187,12 +184,9 @@ class Membership:
         self._enter(now)
         entry = self._directory.find(peer)
         is_strange = entry is None or entry.short in self._directory.gone
-        if (is_strange or not self._has_compared) and not self._own.has_left:
-            self._has_compared = True
-            self._doors[peer] = None
-            if len(self._doors) > DOORS_MAX:
-                del self._doors[next(iter(self._doors))]
-            self._introduce(peer)
+        if (is_strange or not self._has_entered) and not self._own.has_left:
+            self._has_entered = True
+            self._comparing.enter(peer)
         return self._exit()
 
     def link_down(self, now: Moment, peer: NodeId) -> Out:
@@ -234,15 +228,15 @@ class Membership:
             case News():
                 self._hear(sender, message.heads, message.statements)
             case Digest():
-                self._compare(sender, message)
+                self._comparing.answer(sender, message)
             case Bucket():
-                self._settle(sender, message)
+                self._comparing.settle(sender, message)
             case Want():
                 self._exchange.serve(sender, message.shorts)
             case Records():
                 self._learning.take(sender, message.records)
                 self._hearsay.hear(sender, message.statements)
-                self._turn_page(sender)
+                self._comparing.turn_page(sender)
             case _:
                 assert_never(message)
 
@@ -252,9 +246,8 @@ class Membership:
         if statements:
             doubts = len(self._doubts.since)
             self._hearsay.hear(sender, statements)
-            if len(self._doubts.since) - doubts >= NEWS_TELLING:
-                # Much happened while this node was out of touch.
-                self._sync_s = self._desk.preset.period_s
+            if len(self._doubts.since) - doubts >= TELLING:
+                self._comparing.hurry()
 
     def _probe(self, sender: NodeId, probe: Probe) -> None:
         if probe.chosen:
@@ -286,47 +279,10 @@ class Membership:
     def _introduce(self, peer: NodeId) -> None:
         self._own.show(peer)
         self._desk.send(peer, self._knock(self._directory.find(peer)))
-        self._desk.send(peer, Digest(sums=self._directory.sums.packed()))
 
     def _knock(self, entry: Entry | None) -> Probe:
         charges = self._charges(entry.node) if entry is not None else ()
         return Probe(nonce=self._desk.random.getrandbits(62), statements=charges)
-
-    # --- comparing directories
-
-    def _compare(self, sender: NodeId, digest: Digest) -> None:
-        differing = self._directory.sums.differing(digest.sums)
-        if not differing or not self._desk.credit(sender).comparisons.take(self._desk.now_s):
-            return
-        self._desk.random.shuffle(differing)
-        # About as many buckets as fill a page, by their average; the next comparison sees the rest.
-        each = max(1.0, self._directory.present / 256)
-        numbers = differing[: max(1, int(PAGE_HEADS / each))]
-        heads = list(self._directory.heads_in(frozenset(numbers)).values())[:HEADS_MAX]
-        self._desk.send(sender, Bucket(numbers=bytes(numbers), heads=b"".join(heads)))
-
-    def _settle(self, sender: NodeId, bucket: Bucket) -> None:
-        if not self._desk.credit(sender).comparisons.take(self._desk.now_s):
-            return
-        theirs = {head.short: head.version for head in unpack(bucket.heads)}
-        own = self._directory.heads_in(frozenset(bucket.numbers))
-        offers = [
-            head
-            for short, head in own.items()
-            if theirs.get(short, (-1, 0)) < self._directory.version(short)
-        ]
-        if offers:
-            self._desk.send(sender, News(heads=b"".join(offers[:HEADS_MAX])))
-        if sum(short not in self._directory.entries for short in theirs) >= NEWS_TELLING:
-            self._sync_s = self._desk.preset.period_s
-        self._learning.consider(sender, bucket.heads)
-        if any(self._exchange.is_wanted(short) for short in theirs):
-            self._paging = sender
-
-    def _turn_page(self, sender: NodeId) -> None:
-        if self._paging == sender and not self._exchange.pending_of(sender):
-            self._paging = None
-            self._desk.send(sender, Digest(sums=self._directory.sums.packed()))
 
     # --- what the parts conclude, named here because they are made before who acts on it
 
@@ -348,7 +304,7 @@ class Membership:
             self._has_begun = True
             self._learning.begin()
             desk.after(desk.jittered(desk.preset.probe_every_s), self._probe_next)
-            desk.after(desk.jittered(self._sync_s), self._sync)
+            self._comparing.begin()
             desk.after(desk.jittered(desk.preset.retry_gone_s), self._retry_gone)
             desk.after(desk.jittered(desk.preset.stroll_every_s), self._stroll)
             desk.after(desk.jittered(SWEEP_S), self._sweep)
@@ -372,16 +328,6 @@ class Membership:
             # One that this node failed to reach is being decided about already.
             if not self._members.is_suspect(each):
                 self._checks.start(each)
-
-    def _sync(self) -> None:
-        self._desk.after(self._desk.jittered(self._sync_s), self._sync)
-        self._sync_s = min(2 * self._sync_s, self._desk.preset.sync_every_s)
-        for node in self._partners.some(1, besides=()):
-            self._desk.send(node, Digest(sums=self._directory.sums.packed()))
-        if not self._partners:
-            # What was said at the door may have been lost.
-            for node in self._doors:
-                self._introduce(node)
 
     def _retry_gone(self) -> None:
         self._desk.after(self._desk.jittered(self._desk.preset.retry_gone_s), self._retry_gone)

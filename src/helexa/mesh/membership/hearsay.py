@@ -100,9 +100,9 @@ class Hearsay:
             if self._desk.is_proven(blob, said, sender):
                 self._doubts.mark(accuser)
                 self._own.object(sender)
-        elif version > self._own.version and self._desk.is_proven(blob, said, sender):
-            # The accuser holds a record of this key that this run did not sign.
-            self._own.surpass(said.sequence)
+        elif version > self._own.version:
+            # It says that this key signed a record that this run did not: to be seen, not believed.
+            self._learning.want_own(sender, version)
         elif sender not in self._partners:
             self._own.show(sender)
 

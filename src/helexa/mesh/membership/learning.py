@@ -12,7 +12,7 @@ from helexa.mesh.membership.directory import Members
 from helexa.mesh.membership.doubts import Doubts
 from helexa.mesh.membership.events import Changed, Forgotten, Joined, State
 from helexa.mesh.membership.exchange import Exchange
-from helexa.mesh.membership.heads import Head, Short, short_of, unpack
+from helexa.mesh.membership.heads import Head, Short, Version, short_of, unpack
 from helexa.mesh.membership.limits import Allowance, Recent
 from helexa.mesh.membership.notary import Entry
 from helexa.mesh.membership.own import Own, publish_every_s
@@ -106,7 +106,7 @@ class Learning:
         version = directory.version(short)
         if head.version > version:
             if head.version[0] == version[0] or (
-                not self._is_refused(head) and self._paces.of(short).left(self._desk.now_s) >= 1
+                not self._is_refused(head) and not self._is_paced(short)
             ):
                 self._exchange.want(short, head.version, sender)
         elif head.version == version and short in directory.gone:
@@ -115,6 +115,17 @@ class Learning:
                 self.retry_first[short] = None
             return gone.evidence
         return ()
+
+    def want_own(self, sender: NodeId, version: Version) -> None:
+        """Ask for a record of this node's key that `sender` claims to have seen."""
+        if self._may_introduce(sender):
+            self._exchange.want(self._desk.my_short, version, sender)
+
+    def _is_paced(self, short: Short) -> bool:
+        """Whether that node published too often. One that was gone comes back without waiting."""
+        if short in self._desk.directory.gone:
+            return False
+        return self._paces.of(short).left(self._desk.now_s) < 1
 
     def _may_introduce(self, sender: NodeId) -> bool:
         if self._desk.credit(sender).newcomers.take(self._desk.now_s):
@@ -190,9 +201,10 @@ class Learning:
         elif held is None and not self._make_room(trust):
             desk.reject("full", sender)
             self._refuse(short, sequence)
-        elif held is not None and not self._paces.of(short).take(desk.now_s):
+        elif held is not None and self._is_paced(short):
             desk.reject("pace", sender)
         else:
+            self._paces.of(short).take(desk.now_s)
             self._accept(sender, entry, trust)
 
     def _accept(self, sender: NodeId, entry: Entry, trust: Trust) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 import msgspec
 
 from helexa.mesh.membership.desk import Desk
@@ -10,21 +12,24 @@ from helexa.mesh.membership.heads import PULSE_MAX, Version
 from helexa.mesh.membership.limits import Allowance
 from helexa.mesh.membership.notary import Entry
 from helexa.mesh.membership.partners import Partners
+from helexa.mesh.records import SEQUENCE_MAX, RecordRejected
 from helexa.mesh.trust import Trust
 from helexa.protocol.gossip import Alive, Leaving, News, Records
 from helexa.protocol.ids import NodeId
 from helexa.protocol.records import Record
 
-HEADS_OF_ONE_RECORD_BYTES = 250
+HEADS_OF_ONE_RECORD_BYTES: Final = 250
 """What a record costs a node besides its own bytes: heads from and to eight partners, a want."""
-LIFETIME_IN_REFRESHES = 4
+LIFETIME_IN_REFRESHES: Final = 4
+PUBLISH_S_MAX: Final = 86_400.0
+"""However large the mesh: four of these are within what a record may live."""
 
 
 def publish_every_s(desk: Desk, record_bytes: int) -> float:
     """Between two records of one node so that those of all stay within what they may cost."""
     each_bytes = record_bytes + HEADS_OF_ONE_RECORD_BYTES
     fair_s = desk.directory.present * each_bytes / desk.preset.spread_bytes_per_s
-    return max(desk.preset.publish_min_s, fair_s)
+    return min(PUBLISH_S_MAX, max(desk.preset.publish_min_s, fair_s))
 
 
 class Own:
@@ -54,11 +59,6 @@ class Own:
         self._draft = draft
         self._issue_when_fair()
 
-    def surpass(self, sequence: int) -> None:
-        """Somebody holds a record of ours that is newer than ours."""
-        self._sequence = max(self._sequence, sequence)
-        self._issue_when_fair()
-
     def is_doubled_by(self, other: Entry) -> None:
         """A record of this key that this run did not sign: of an earlier run, or of a double."""
         record = other.signed.record
@@ -67,7 +67,8 @@ class Own:
         if other_run and self._surpassed:
             self._desk.emit(Doubled(record.instance, record.sequence))
         self._surpassed = True
-        self.surpass(record.sequence)
+        self._sequence = max(self._sequence, record.sequence)
+        self._try_again()
 
     def object(self, sender: NodeId) -> None:
         """Say that this node lives, to everyone, and to `sender` at once."""
@@ -76,7 +77,7 @@ class Own:
             return
         sequence, pulse = self.version
         if pulse >= PULSE_MAX:
-            self._issue_when_fair()
+            self._try_again()
             return
         blob = self._desk.notary.seal(Alive(bytes.fromhex(self._desk.me), sequence, pulse + 1))
         self._desk.directory.object(entry.short, pulse + 1, blob)
@@ -110,18 +111,28 @@ class Own:
         self._timed = True
         # Later by up to a half, so that a mesh that was switched on at once does not speak at once.
         wait_s = self._allowance.wait_s(desk.now_s) * (1 + desk.random.random() / 2)
-        desk.after(wait_s, self._try_again)
+        desk.after(wait_s, self._wait_is_over)
+
+    def _wait_is_over(self) -> None:
+        self._timed = False
+        self._try_again()
 
     def _try_again(self) -> None:
-        self._timed = False
-        self._issue_when_fair()
+        try:
+            self._issue_when_fair()
+        except RecordRejected as rejected:
+            # Found late, because this draft had to wait: what was published before stands.
+            self._draft = None
+            self._desk.reject(rejected.reason.value, self._desk.me)
 
     def _issue(self, draft: Record) -> None:
         desk = self._desk
         unix_s = int(desk.now.unix_s)
         record_bytes = len(self.entry.signed.blob) if self.entry else 0
         refresh_s = max(desk.preset.refresh_s, publish_every_s(desk, record_bytes))
-        self._sequence = max(self._sequence + 1, int(desk.now.unix_s * 1_000))
+        sequence = max(self._sequence + 1, int(desk.now.unix_s * 1_000))
+        # A double may have spent all numbers; what is signed here stays valid.
+        self._sequence = min(sequence, SEQUENCE_MAX)
         entry = desk.notary.sign(
             msgspec.structs.replace(
                 draft,
@@ -138,6 +149,6 @@ class Own:
 
         def refresh() -> None:
             if self._issues == issue:
-                self._issue_when_fair()
+                self._try_again()
 
         desk.after(desk.jittered(refresh_s), refresh)

@@ -21,13 +21,13 @@ Say: TypeAlias = Callable[[str], None]
 
 SIZES: Final = (100, 300, 1_000, 2_000, 5_000)
 CHANGE_EVERY_S: Final = 60.0
-WARM_S: Final = 120.0
-MEASURED_S: Final = 120.0
+WARM_S: Final = 60.0
+MEASURED_S: Final = 60.0
 USUAL_RECORD_BYTES: Final = 1_500
-NEWS_S: Final = 300.0
+NEWS_S: Final = 120.0
 LATEST_S: Final = 60.0
-DEATHS: Final = 30
-NODE_DAYS: Final = 20.0
+DEATHS: Final = 20
+NODE_DAYS: Final = 10.0
 DAY_S: Final = 86_400.0
 
 
@@ -93,11 +93,11 @@ def deaths(seed: int, size: int = 1_000, loss: float = 0.05, count: int = DEATHS
     for victim in world.random.sample(world.nodes, count):
         killed_s = world.now_s
         world.kill(victim)
-        world.run(20.0)
+        world.run(15.0)
         living = sum(node.is_up for node in world.nodes)
         times = knowing[victim.id]
         enough = -(-99 * living // 100)
-        assert len(times) >= enough, f"{len(times)} of {living} know after 20 s"
+        assert len(times) >= enough, f"{len(times)} of {living} know after 15 s"
         first_s.append(times[0] - killed_s)
         most_s.append(times[enough - 1] - killed_s)
     return {
