@@ -76,6 +76,15 @@ class Node:
             if event.get("event") == name:
                 return event
 
+    def told(self, name: str) -> list[dict[str, Any]]:
+        """Every event of that name until now."""
+        while not self._queue.empty():
+            event = self._queue.get()
+            if event is None:
+                break
+            self.events.append(event)
+        return [event for event in self.events if event.get("event") == name]
+
     @property
     def ready(self) -> dict[str, Any]:
         return self.wait_event("ready")

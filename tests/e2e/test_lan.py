@@ -114,6 +114,7 @@ def test_a_neuron_waits_for_its_approval_and_can_be_shown_out_again(lan: Lan) ->
 
 def test_a_neuron_that_nobody_was_asked_about_can_be_shown_out_too(lan: Lan) -> None:
     with lan.cortex() as cortex, lan.neuron() as neuron:
+        assert cortex.ready
         node = cortex.wait_event("neuron_registered")["node_id"]
         assert lan.mesh("deny", node[:12]) == {"who": node, "trust": "denied", "closed": 1}
         cortex.wait_event("neuron_left")
