@@ -43,6 +43,11 @@ class Ranking:
     def __contains__(self, short: Short) -> bool:
         return short in self._entries
 
+    @property
+    def is_low(self) -> bool:
+        """Few are left, and there are others."""
+        return len(self._ranks) < BEST_MIN and not self.is_everybody
+
     def best_first(self) -> Iterator[tuple[int, Entry]]:
         return ((score, self._entries[short]) for score, short in reversed(self._ranks))
 
@@ -96,7 +101,7 @@ class View:
         """Somebody went; `others` are all who are left. Whether the choice changed."""
         if self._met.remove(short) is None and self._unmet.remove(short) is None:
             return False
-        if len(self._unmet) < BEST_MIN and not self._unmet.is_everybody:
+        if self._met.is_low or self._unmet.is_low:
             self._look_at_all(others)
         return self._choose()
 
@@ -107,6 +112,8 @@ class View:
         for score, short in best:
             self._unmet.add(score, unmet[short])
         self._unmet.is_everybody = len(best) == len(unmet)
+        # Whoever was dropped from the met is among the unmet again.
+        self._met.is_everybody = True
 
     def _choose(self) -> bool:
         before = [entry.short for entry in self.chosen]
