@@ -169,7 +169,7 @@ class Overlay:
         peer = self._peer(session.peer)
         peer.heard.set()
         peer.used_s = self._now().monotonic_s
-        self._perform(self.core.receive(self._now(), session.peer, message))
+        self._perform(self.core.receive(self._now(), session.peer, message), asked=session)
 
     # --- for this node
 
@@ -281,9 +281,9 @@ class Overlay:
             if not self.is_out:
                 self._look_at_links()
 
-    def _perform(self, out: Out) -> None:
+    def _perform(self, out: Out, asked: Session | None = None) -> None:
         for node, message in out.sends:
-            self._send(node, message)
+            self._send(node, message, asked)
         for event in out.events:
             if not isinstance(event, Rejected):
                 self._observe(event)
@@ -299,8 +299,11 @@ class Overlay:
         if self.core.wake_s < self._sleeps_until_s:
             self._poked.set()
 
-    def _send(self, node: NodeId, message: Gossip) -> None:
-        session = self.session_with(node)
+    def _send(self, node: NodeId, message: Gossip, asked: Session | None) -> None:
+        # An answer goes back the way the question came: two machines with one key both have
+        # a link here, and each has to learn of the other.
+        is_answer = asked is not None and asked.peer == node and asked.ended is None
+        session = asked if is_answer else self.session_with(node)
         if session is not None:
             session.tell_or_drop(message)
             return

@@ -92,6 +92,8 @@ class Acquaintances:
         peers = self._parts.peers
         match event:
             case Joined(member):
+                # Its record was taken, so it is of about this moment by the clock here.
+                self.clock_off_s = 0.0
                 self._learn(member)
                 self._tell(member, "alive")
             case Changed(member):

@@ -63,6 +63,11 @@ class Entry:
     async def join(self, ticket: str, on_step: OnStep) -> Mapping[str, Any]:
         """See `MeshControl.join`."""
         (self._parts.settings.home / LEFT_FILE).unlink(missing_ok=True)
+        if self._acquaintances.clock_off_s:
+            # The clock may have been set right since. What was signed and refused by the wrong
+            # one would stand in the way for minutes.
+            self._acquaintances.clock_off_s = 0.0
+            await self._parts.overlay.leave()
         self._parts.overlay.come_back()
         report = await join(
             ticket,

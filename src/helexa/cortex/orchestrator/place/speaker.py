@@ -19,6 +19,8 @@ from helexa.protocol.version import VERSION, VERSION_MIN
 from helexa.util.sockets import Address
 
 SAY_EVERY_S: Final = 1.0
+CLOCK_SET_S: Final = 30.0
+"""A clock that moved this far against the monotonic one was set, and records carry dates."""
 LOAD_EVERY_S: Final = 30.0
 """Between records that differ from the last in nothing but how busy this cortex is."""
 
@@ -33,9 +35,14 @@ class Speaker:
     async def keep_saying(self) -> None:
         """Publish what changed, until cancelled."""
         said, said_s = None, 0.0
+        began_s = self._parts.unix() - time.monotonic()
         while True:
             draft = self.draft()
             now_s = time.monotonic()
+            if abs(self._parts.unix() - now_s - began_s) > CLOCK_SET_S:
+                log.info("the clock was set: this cortex says anew what it is")
+                said, began_s = None, self._parts.unix() - now_s
+                self._parts.overlay.reconsider()
             changed = said is None or _but_load(draft) != _but_load(said)
             if changed or (draft != said and now_s - said_s >= LOAD_EVERY_S):
                 said, said_s = draft, now_s
