@@ -6,9 +6,10 @@
         child = a.start([sys.executable, "-c", "..."])
 
 Whatever was made inside the block is gone after it: processes by their ids,
-then the namespaces, and with them every interface. It needs root and `ip`.
-Where those are missing a test fails and says so, unless `HELEXA_TEST_NAMESPACES`
-is `off`: then it is left out, and the summary names it.
+then the namespaces, and with them every interface. It needs root and `ip`, and
+`nft` where packets are changed or dropped. Where those are missing a test fails
+and says so, unless `HELEXA_TEST_NAMESPACES` is `off`: then it is left out, and
+the summary names it.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import ctypes
 import itertools
 import os
 import secrets
+import shutil
 import subprocess
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -26,6 +28,10 @@ from typing import IO, Any
 import pytest
 
 SWITCH = "OFF"
+REMEDY = (
+    "Run the tests as root with iproute2 and nftables installed, or leave these out with "
+    "HELEXA_TEST_NAMESPACES=off"
+)
 CLONE_NEWNET = 0x40000000
 COMMAND_S = 20
 GRACE_S = 5
@@ -105,7 +111,8 @@ class Network:
     def router(self, name: str) -> Host:
         """A host that passes packets on."""
         host = self.host(name)
-        host.run("sysctl", "-qw", "net.ipv4.ip_forward=1")
+        with host.entered():
+            Path("/proc/sys/net/ipv4/ip_forward").write_text("1")
         return host
 
     def cable(self, one: tuple[Host, str], other: tuple[Host, str]) -> tuple[str, str]:
@@ -144,28 +151,28 @@ class Network:
 
 
 @contextmanager
-def network() -> Iterator[Network]:
+def network(*tools: str) -> Iterator[Network]:
+    """`tools` are commands that the test runs on its hosts."""
     if os.environ.get("HELEXA_TEST_NAMESPACES", "").upper() == SWITCH:
         pytest.skip("network namespaces are turned off by HELEXA_TEST_NAMESPACES=off")
     net = Network()
     try:
-        _require()
+        _require(tools)
         yield net
     finally:
         net.end()
 
 
-def _require() -> None:
+def _require(tools: Sequence[str]) -> None:
     """One namespace, made and removed: whether that works is what counts."""
+    if missing := [tool for tool in tools if shutil.which(tool) is None]:
+        pytest.fail(f"network namespaces are tested with {', '.join(missing)}. {REMEDY}")
     name = f"hx{secrets.token_hex(4)}"
     try:
         _run("ip", "netns", "add", name)
         _run("ip", "netns", "exec", name, "true")
     except (OSError, RuntimeError) as error:
-        pytest.fail(
-            f"network namespaces cannot be made here: {error}. Run the tests as root with "
-            "iproute2 installed, or leave these out with HELEXA_TEST_NAMESPACES=off"
-        )
+        pytest.fail(f"network namespaces cannot be made here: {error}. {REMEDY}")
     finally:
         with suppress(OSError, RuntimeError):
             _run("ip", "netns", "del", name)

@@ -117,7 +117,7 @@ class Federation:
     """
 
     def __init__(self, stack: ExitStack, folder: Path) -> None:
-        net = stack.enter_context(network())
+        net = stack.enter_context(network("nft"))
         hosts = net.host("ann"), net.host("ben"), net.router("router"), net.host("home")
         self.hosts = hosts
         ann, ben, router, home = hosts
