@@ -75,14 +75,17 @@ def one_comes_back(seed: int) -> World:
 def halves_part_and_meet(seed: int) -> World:
     """Two halves that gave each other up come together by themselves."""
     world = _standing(seed, 60, Network(loss=0.02))
-    half = world.nodes[:30]
+    half, rest = world.nodes[:30], world.nodes[30:]
     world.split(half)
-    world.run(60.0)
-    for side, other in ((half, world.nodes[30:]), (world.nodes[30:], half)):
+
+    def have_parted() -> bool:
+        beyond = ((node, other) for node in half for other in rest)
+        return not any(_believes(one, two) or _believes(two, one) for one, two in beyond)
+
+    # Half of everybody's partners are gone at once; who lost all of them learns it by comparing.
+    world.run_until(have_parted, at_most_s=120, look_s=5.0)
+    for side in (half, rest):
         assert not world.disagreements(of=side), world.disagreements(of=side)
-        for node in side:
-            left = [each for each in other if node.membership.members[each.id].is_present]
-            assert not left, f"{node.number} still believes in {len(left)} beyond the partition"
     world.publish(half[0])
     world.heal()
     world.run_until(world.agrees, at_most_s=240)
@@ -216,6 +219,10 @@ def _standing(seed: int, count: int, network: Network) -> World:
     world.run(15.0)
     assert world.agrees(), world.disagreements()
     return world
+
+
+def _believes(node: Node, other: Node) -> bool:
+    return node.membership.members[other.id].is_present
 
 
 def _bytes_per_s(world: World, nodes: list[Node], span_s: float) -> float:
