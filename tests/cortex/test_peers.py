@@ -298,3 +298,5 @@ async def test_a_new_neuron_is_offered_and_one_that_left_is_not() -> None:
         event = NeuronLeft(node=other.node, reason="off", now_s=0)
         b.neurons.post(event)
         await a.until(lambda: a.peers.offered_by(b.node) == ("m",))
+        rule = "cortex b has no neuron that could serve it now"
+        assert (await a.ask("n")).error["message"] == f"Nobody can serve 'n' now: {rule}."

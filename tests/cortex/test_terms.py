@@ -30,7 +30,7 @@ from helexa.cortex.orchestrator.federation.terms import (
     wish_forbids,
 )
 from helexa.cortex.orchestrator.federation.wish import HEADER, onward, parse
-from helexa.cortex.orchestrator.fleet import HealthReported, NeuronLeft, apply
+from helexa.cortex.orchestrator.fleet import FleetEvent, HealthReported, NeuronLeft, apply
 from helexa.cortex.settings import FederationSettings
 from helexa.mesh.trust import Standing, Trust
 from helexa.protocol.errors import RateLimited, RequestRejected
@@ -304,10 +304,28 @@ def test_a_digest_is_told_only_where_all_copies_have_it() -> None:
     assert offer.digest == ""
 
 
-def test_a_draining_neuron_offers_nothing() -> None:
-    view = fleet((1, (capability(),)))
-    event = HealthReported(node=node(1), load=Load(sequence=1, draining=True), now_s=1)
-    assert offers_for(terms(), PEER, apply(view, event), {}) == ReportOffers()
+@pytest.mark.parametrize(
+    "event",
+    [
+        HealthReported(node=node(1), load=Load(sequence=1, draining=True), now_s=1),
+        NeuronLeft(node=node(1), reason="off", now_s=1),
+    ],
+    ids=["drains", "left"],
+)
+def test_a_model_whose_neuron_cannot_now_is_not_offered_and_not_unknown(event: FleetEvent) -> None:
+    view = apply(fleet((1, (capability("m"), capability("secret")))), event)
+    rules = terms(lend_models=("!secret",))
+    assert offers_for(rules, PEER, view, {}) == ReportOffers(
+        withheld=(
+            Withheld(reason="has no neuron that could serve it now", models=(ModelId("m"),)),
+            Withheld(
+                reason="does not lend this model to other operators (lend_models)",
+                models=(ModelId("secret"),),
+            ),
+        )
+    )
+    nothing = offers_for(rules, replace(PEER, trust=Trust.KNOWN), view, {})
+    assert [(row.models, row.classes) for row in nothing.withheld] == [((), ())]
 
 
 def test_what_is_kept_back_is_told_with_its_rule_to_whom_something_is_lent() -> None:

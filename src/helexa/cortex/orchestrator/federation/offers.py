@@ -32,6 +32,7 @@ from helexa.util.logs import every
 
 OFFERS_BYTES_MAX: Final = RECORD_BYTES_MAX * 3 // 4
 """Of a record; the rest is for certificates, revocations and addresses."""
+UNSERVED: Final = "has no neuron that could serve it now"
 NUMBER_MAX: Final = 2**53
 """What a float holds exactly: nobody has more slots or tokens, or asks for more credits."""
 
@@ -62,6 +63,10 @@ def offers_for(terms: Terms, asker: Standing, view: FleetView, in_flight: InFlig
     for model, copies in _models(view):
         if reason := lends_model(terms, asker, model):
             withheld.setdefault((reason, ()), []).append(model)
+            continue
+        if not copies:
+            # A model that is away for a moment is not one that nobody knows.
+            withheld.setdefault((UNSERVED, ()), []).append(model)
             continue
         offer = _offer(model, copies, in_flight)
         lent = []
@@ -126,7 +131,7 @@ _Copy: TypeAlias = tuple[NeuronView, ModelCapability]
 
 
 def _models(view: FleetView) -> Iterator[tuple[ModelId, list[_Copy]]]:
-    """Each model with the copies of it that could take a request now."""
+    """Each model with the copies of it that could take a request now, which may be none."""
     for model in sorted(view.holders):
         copies = []
         for node in view.holders[model]:
@@ -135,8 +140,7 @@ def _models(view: FleetView) -> Iterator[tuple[ModelId, list[_Copy]]]:
                 capability = neuron.capabilities[model]
                 if capability.state in _SERVING:
                     copies.append((neuron, capability))
-        if copies:
-            yield model, copies
+        yield model, copies
 
 
 def _offer(model: ModelId, copies: Sequence[_Copy], in_flight: InFlight) -> Offer:
