@@ -12,7 +12,9 @@ from tests.gateway.parts import refusal
 from helexa.cortex.orchestrator.federation import lanes, peers
 from helexa.cortex.orchestrator.fleet import NeuronLeft
 from helexa.mesh.session import Session
+from helexa.mesh.transport import Stream
 from helexa.mesh.trust import Trust
+from helexa.protocol.ids import NodeId
 
 pytestmark = pytest.mark.anyio
 
@@ -204,6 +206,17 @@ async def test_a_peer_lost_before_the_first_byte_is_named_as_gone() -> None:
         answer = await a.ask("m")
         assert answer.error["code"] == "no_capacity"
         assert "Nobody can serve 'm' now: cortex b is gone for 0 s" in answer.error["message"]
+
+
+async def test_a_peer_that_lost_a_request_and_is_there_is_not_quoted() -> None:
+    async with pair() as (a, b, _):
+
+        async def drop(_stream: Stream, _asker: NodeId) -> None:
+            return
+
+        b.peers.open_door(drop)
+        answer = await a.ask("m")
+        assert answer.error["message"] == "Nobody could serve 'm': cortex b was lost."
 
 
 async def test_a_peer_that_comes_back_serves_again() -> None:

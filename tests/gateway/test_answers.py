@@ -150,6 +150,15 @@ async def test_when_no_neuron_can_the_last_ones_words_are_passed_on(status: int,
         assert answer.headers["retry-after"] == "7"
 
 
+async def test_a_neuron_that_let_go_of_this_cortex_is_lost_and_says_nothing_of_keys() -> None:
+    said = refusal(401, "invalid_api_key")
+    async with gateway_to(answering(said), answering(whole())) as gateway:
+        assert (await gateway.post(CHAT)).status == 200
+    async with gateway_to(answering(said)) as gateway:
+        answer = await gateway.post(CHAT)
+        assert (answer.status, answer.error["code"]) == (503, "peer_lost")
+
+
 async def test_a_clients_mistake_is_not_tried_twice() -> None:
     async with gateway_to(
         answering(refusal(400, "context_length_exceeded")), answering(whole())

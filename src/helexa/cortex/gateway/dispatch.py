@@ -46,6 +46,9 @@ ANSWER_BYTES_MAX: Final = 64 * 1024 * 1024
 REFUSAL_BYTES_MAX: Final = 64 * 1024
 ELSEWHERE: Final = frozenset((429, 502, 503, 507))
 """A neuron's refusals that say nothing about what another neuron would answer."""
+STRANGE_HERE: Final = 401
+"""A neuron's: it let go of this cortex' link a moment before that was seen here. No client's key
+ever reaches a neuron, so nothing is said about one."""
 CLIENTS_FAULT: Final = frozenset((400, 413, 422))
 """The only refusals of a peer that hold everywhere: what it lends and knows is its own matter."""
 REASONS_MAX: Final = 5
@@ -153,9 +156,11 @@ class Dispatch:
     def _sentence(self, target: Target, error: HelexaError) -> str:
         kind = "neuron" if target.via is None else "cortex"
         called = self._fleet.called(target)
-        if isinstance(error, PeerLost) and (known := self._fleet.why_lost(target)):
-            return f"{kind} {called} {known}"
-        return f"{kind} {called} said: {error.message[:SAID_CHARS_MAX].rstrip('.')}"
+        if isinstance(error, PeerLost):
+            # Nothing is known where it is back already.
+            return f"{kind} {called} {self._fleet.why_lost(target) or 'was lost'}"
+        verb = " said" if isinstance(error, PassedOn) else ""
+        return f"{kind} {called}{verb}: {error.message[:SAID_CHARS_MAX].rstrip('.')}"
 
     async def _attempt(self, job: Job, target: Target, way: Way, answer: Answer) -> Usage | None:
         patience = self._patience
@@ -206,6 +211,8 @@ class Dispatch:
         body = await response.read(REFUSAL_BYTES_MAX)
         status = response.status
         error: HelexaError
+        if target.via is None and status == STRANGE_HERE:
+            raise _Elsewhere(PeerLost("The node that should serve this request was lost."))
         try:
             said = _refusal.decode(body).error
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
