@@ -34,12 +34,23 @@ class Clocks:
             self._judge()
 
     def _judge(self) -> None:
-        others = max(1, self._desk.directory.present - 1)
-        if len(self._ahead) < min(NODES_ENOUGH, others):
+        others = self._desk.directory.present - 1
+        # Whose record was taken is a witness. A stranger is one only for a node that knows nobody:
+        # else one visitor with a wrong clock would make others doubt theirs.
+        witnesses = sorted(
+            ahead_s for node, ahead_s in self._ahead.items() if others < 1 or self._is_present(node)
+        )
+        if len(witnesses) < min(NODES_ENOUGH, max(1, others)):
             return
-        ahead_s = sorted(self._ahead.values())[len(self._ahead) // 2]
+        # Of two in the middle the one that this clock agrees with better.
+        middle = witnesses[(len(witnesses) - 1) // 2 : len(witnesses) // 2 + 1]
+        ahead_s = min(middle, key=abs)
         now_s = self._desk.now_s
         due = self._said_s is None or now_s - self._said_s >= SAID_EVERY_S
         if abs(ahead_s) > OFF_S and due:
             self._said_s = now_s
             self._desk.emit(ClockOff(ahead_s))
+
+    def _is_present(self, node: NodeId) -> bool:
+        entry = self._desk.directory.find(node)
+        return entry is not None and entry.short not in self._desk.directory.gone

@@ -14,6 +14,7 @@ from helexa.cortex.orchestrator.place.parts import Parts
 from helexa.mesh.discovery.join import Outcome, Reply, as_json, join
 from helexa.mesh.handshake import CloseCode, HandshakeFailed
 from helexa.mesh.overlay import NotIntroduced
+from helexa.mesh.session import Session
 from helexa.mesh.ticket import Ticket
 from helexa.mesh.transport import DialFailed, Link, LinkClosed
 from helexa.protocol.errors import RequestRejected
@@ -69,11 +70,20 @@ class Entry:
             self._acquaintances.clock_off_s = 0.0
             await self._parts.overlay.leave()
         self._parts.overlay.come_back()
+        made: list[Session] = []
+
+        async def connect(ticket: Ticket, *, timeout_s: float) -> int:
+            made.append(await self._parts.node.connect(ticket, timeout_s=timeout_s))
+            return made[-1].version
+
+        async def admitted(_node: NodeId) -> Reply:
+            return await self._admitted(made[-1])
+
         report = await join(
             ticket,
             self._dial,
-            self._connect,
-            self._admitted,
+            connect,
+            admitted,
             self._synced,
             own=self._parts.key.node_id,
             transports=tuple(self._parts.node.transports),
@@ -99,14 +109,8 @@ class Entry:
         opened = self._parts.node.transports[transport]
         return await opened.dial(node, [address], timeout_s=timeout_s)
 
-    async def _connect(self, ticket: Ticket, *, timeout_s: float) -> int:
-        session = await self._parts.node.connect(ticket, timeout_s=timeout_s)
-        return session.version
-
-    async def _admitted(self, node: NodeId) -> Reply:
-        session = self._parts.node.session_with(node)
-        if session is None:
-            return Reply(Outcome.FAILED, "the link was closed at once")
+    async def _admitted(self, session: Session) -> Reply:
+        node = session.peer
         try:
             await self._parts.overlay.heard_from(session)
         except LinkClosed as closed:
