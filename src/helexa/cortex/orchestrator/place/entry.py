@@ -76,7 +76,7 @@ class Entry:
             made.append(await self._parts.node.connect(ticket, timeout_s=timeout_s))
             return made[-1].version
 
-        async def admitted(_node: NodeId) -> Reply:
+        async def admitted(node: NodeId) -> Reply:  # noqa: ARG001 - that of the session
             return await self._admitted(made[-1])
 
         report = await join(
