@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -36,12 +36,17 @@ class Node:
     """One `helexa ...` process and the events it printed."""
 
     def __init__(
-        self, arguments: list[str], *, cwd: Path, environment: Mapping[str, str] = UNSEEN
+        self,
+        arguments: list[str],
+        *,
+        cwd: Path,
+        environment: Mapping[str, str] = UNSEEN,
+        within: Sequence[str] = (),
     ) -> None:
         self.arguments = arguments
         self._log = (cwd / f"stderr-{arguments[0]}-{os.urandom(4).hex()}.log").open("w+b")
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "helexa", *arguments, "--json"],
+            [*within, sys.executable, "-m", "helexa", *arguments, "--json"],
             cwd=cwd,
             env={**os.environ, **environment},
             stdin=subprocess.DEVNULL,
@@ -165,9 +170,17 @@ def wait_gone(processes: list[psutil.Process], timeout_s: float = 15.0) -> None:
 
 
 @contextmanager
-def started(*arguments: str, cwd: Path, environment: Mapping[str, str] = UNSEEN) -> Iterator[Node]:
-    """`environment` beside that of the tests; an empty one lets the node use the LAN."""
-    node = Node(list(arguments), cwd=cwd, environment=environment)
+def started(
+    *arguments: str,
+    cwd: Path,
+    environment: Mapping[str, str] = UNSEEN,
+    within: Sequence[str] = (),
+) -> Iterator[Node]:
+    """`environment` beside that of the tests; an empty one lets the node use the LAN.
+
+    `within` is a command that becomes the one that follows it, such as `ip netns exec`.
+    """
+    node = Node(list(arguments), cwd=cwd, environment=environment, within=within)
     try:
         yield node
     finally:
