@@ -44,6 +44,8 @@ Progress: TypeAlias = Callable[[ProvisioningResponse], None]
 
 @dataclass(eq=False, slots=True)
 class Ask:
+    """One that waits for its answer."""
+
     on_progress: Progress | None
     done: anyio.Event = field(default_factory=anyio.Event)
     answered: Wire | None = None
@@ -91,6 +93,7 @@ class Asks:
             ask.done.set()
 
     def settle_unknown(self, number: int, tag: str) -> None:
+        """The answer, or the refusal, is of a kind that this build does not know."""
         ask = self._waiting.get(number)
         if ask is not None and not ask.done.is_set():
             ask.unknown_tag = tag

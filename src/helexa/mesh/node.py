@@ -188,6 +188,7 @@ class MeshNode:
         }
 
     def ticket(self) -> Ticket:
+        """Where this node can be dialled now, without an invite."""
         addresses = {name: tuple(each.addresses) for name, each in self.transports.items()}
         return Ticket(node=self.node_id, addresses=addresses)
 

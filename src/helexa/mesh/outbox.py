@@ -19,6 +19,8 @@ WRITE_BYTES_MAX: Final = 1 << 18
 
 
 class Outbox:
+    """At most FRAMES_WAITING_MAX frames wait in it."""
+
     def __init__(self, stream: Stream) -> None:
         self._stream = stream
         self._post, self._frames = anyio.create_memory_object_stream[bytes](FRAMES_WAITING_MAX)

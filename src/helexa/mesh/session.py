@@ -165,6 +165,7 @@ class Session:
 
     @property
     def bytes_read(self) -> int:
+        """Of control messages, as `bytes_sent`."""
         return self._reader.bytes_read
 
     async def ask(

@@ -76,13 +76,17 @@ class Stream(Protocol):
 
 
 class Link(Protocol):
+    """A connection to a node that has proven its id; see the rules above."""
+
     peer: NodeId
     dialled: bool
     """Whether this side dialled."""
     remote_address: str
     """For logs; may be empty."""
 
-    async def open_stream(self) -> Stream: ...
+    async def open_stream(self) -> Stream:
+        """A new stream; the peer accepts it once bytes were written. Raises LinkClosed."""
+        ...
 
     async def accept_stream(self) -> Stream:
         """The next stream that the peer opened. Raises LinkClosed."""
@@ -92,10 +96,14 @@ class Link(Protocol):
         """At most `datagram_bytes_max`; may be lost, repeated or reordered. Raises LinkClosed."""
         ...
 
-    async def receive_datagram(self) -> bytes: ...
+    async def receive_datagram(self) -> bytes:
+        """The next one that arrived. Raises LinkClosed."""
+        ...
 
     @property
-    def datagram_bytes_max(self) -> int: ...
+    def datagram_bytes_max(self) -> int:
+        """What fits into one datagram on this link."""
+        ...
 
     @property
     def rtt_s(self) -> float | None:
@@ -112,6 +120,8 @@ class Link(Protocol):
 
 
 class Transport(Protocol):
+    """One node's place in one network: it dials and is dialled."""
+
     name: str
 
     @property

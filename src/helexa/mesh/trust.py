@@ -23,6 +23,7 @@ class Trust(enum.IntEnum):
 
     @property
     def word(self) -> str:
+        """As an operator writes it."""
         return self.name.lower()
 
     @classmethod

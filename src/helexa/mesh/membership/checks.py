@@ -64,6 +64,7 @@ class Checks:
         self._advance(check)
 
     def stop(self, target: NodeId) -> None:
+        """Look no more; nothing is reported."""
         check = self._by_target.pop(target, None)
         if check is not None:
             del self._by_nonce[check.nonce]
@@ -76,6 +77,7 @@ class Checks:
     # --- what comes back
 
     def acked(self, sender: NodeId, ack: Ack) -> None:
+        """An answer came: to a check of this node, or to a probe that it made for another."""
         relay = self._relays.pop(ack.nonce, None)
         if relay is not None:
             asker, nonce, target = relay

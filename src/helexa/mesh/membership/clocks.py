@@ -19,6 +19,8 @@ NODES_ENOUGH: Final = 3
 
 
 class Clocks:
+    """Compares this machine's clock with what others say of theirs, in seconds."""
+
     def __init__(self, desk: Desk) -> None:
         self._desk = desk
         self._ahead: OrderedDict[NodeId, float] = OrderedDict()

@@ -48,6 +48,7 @@ class Comparing:
         self._doors: dict[NodeId, None] = {}
 
     def begin(self) -> None:
+        """The node's first moment: compare now and then from here on."""
         self._desk.after(self._desk.jittered(self._every_s), self._now_and_then)
 
     def hurry(self) -> None:

@@ -131,6 +131,7 @@ class Membership:
 
     @property
     def counters(self) -> Counters:
+        """Since this core began."""
         return self._desk.counters
 
     @property

@@ -42,6 +42,8 @@ class Credit:
 
 @dataclass(slots=True)
 class Counters:
+    """What there is to count: all of it only grows."""
+
     rejected: Counter[str] = field(default_factory=Counter)
     """By reason: of `records.Reason`, and what else was not taken."""
     sent: Counter[str] = field(default_factory=Counter)
@@ -52,6 +54,8 @@ class Counters:
 
 
 class Desk:
+    """One for a core; its parts write to it and read from it in turn."""
+
     def __init__(
         self,
         me: NodeId,
@@ -74,6 +78,7 @@ class Desk:
 
     @property
     def now_s(self) -> float:
+        """On the monotonic clock."""
         return self.now.monotonic_s
 
     def send(self, node: NodeId, message: Gossip) -> None:
@@ -81,16 +86,20 @@ class Desk:
         self.out.sends.append((node, message))
 
     def emit(self, event: Event) -> None:
+        """Tell the host what happened."""
         self.out.events.append(event)
 
     def reject(self, reason: str, sender: NodeId) -> None:
+        """Count something of `sender` that was not taken. `reason` is a label of few values."""
         self.counters.rejected[reason] += 1
         self.emit(Rejected(reason, sender))
 
     def after(self, delay_s: float, call: Due) -> None:
+        """Call `call` in `delay_s` seconds, at the next tick that is due then."""
         self.timers.at(self.now_s + delay_s, call)
 
     def credit(self, sender: NodeId) -> Credit:
+        """What that sender may still ask for."""
         return self._credits.of(sender)
 
     def is_proven(self, blob: bytes, statement: Statement, sender: NodeId) -> bool:
@@ -111,4 +120,5 @@ class Desk:
 
 
 def tag_of(message: Gossip) -> str:
+    """The name under which a message is counted."""
     return str(message.__struct_config__.tag)

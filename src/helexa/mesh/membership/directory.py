@@ -56,6 +56,7 @@ class Directory:
         return self.entries[short].sequence, pulse[0] if pulse else 0
 
     def head(self, short: Short) -> bytes:
+        """What stands for the newest that is known of somebody who is in."""
         pulse = self._pulses.get(short)
         entry = self.entries[short]
         return pack(short, (entry.sequence, pulse[0])) if pulse else entry.head
@@ -82,11 +83,13 @@ class Directory:
         self.sums.toggle(self.head(short))
 
     def bury(self, short: Short, gone: Gone) -> None:
+        """Note that somebody who is in is dead or left, and why."""
         self._uncount(short)
         self.stood.pop(short, None)
         self.gone[short] = gone
 
     def drop(self, short: Short) -> None:
+        """Forget somebody who is in, as if never heard of."""
         self._uncount(short)
         self.gone.pop(short, None)
         self._pulses.pop(short, None)
@@ -149,10 +152,12 @@ class Members(Mapping[NodeId, Member]):
         return self.of(entry)
 
     def is_suspect(self, node: NodeId) -> bool:
+        """Whether that member has been accused and has not objected yet."""
         entry = self._directory.find(node)
         return entry is not None and entry.short in self._suspects
 
     def of(self, entry: Entry) -> Member:
+        """How that entry reads to others at this moment."""
         pulse = self._directory.version(entry.short)[1]
         gone = self._directory.gone.get(entry.short)
         if gone is not None:

@@ -32,6 +32,8 @@ VOICES_MAX: Final = 1_024
 
 
 class Voice:
+    """How much one accuser is still worth."""
+
     __slots__ = ("accusations", "marks")
 
     def __init__(self, now_s: float) -> None:
@@ -40,6 +42,8 @@ class Voice:
 
 
 class Doubt:
+    """One suspect: who says so, and when that is decided."""
+
     __slots__ = ("accusers", "began_s", "by_me", "due_s", "entry", "heard", "version")
 
     def __init__(self, entry: Entry, version: Version, now_s: float) -> None:
@@ -72,6 +76,7 @@ class Doubts:
         self._voices: Recent[NodeId, Voice] = Recent(lambda: Voice(desk.now_s), VOICES_MAX)
 
     def about(self, short: Short) -> Doubt | None:
+        """The doubt about that member, if there is one."""
         return self._doubts.get(short)
 
     def may_accuse(self, accuser: NodeId) -> bool:
@@ -98,6 +103,7 @@ class Doubts:
         return doubt
 
     def accuse(self, doubt: Doubt, accuser: NodeId, blob: bytes) -> None:
+        """Note a proven accusation; `blob` is the sealed statement."""
         doubt.accusers[accuser] = blob
         self.pace(doubt)
 

@@ -20,6 +20,8 @@ class Moment:
 
 
 class State(enum.Enum):
+    """What a node holds another for."""
+
     ALIVE = "alive"
     SUSPECT = "suspect"
     """Somebody could not reach it; it has a few seconds to object."""
@@ -41,10 +43,12 @@ class Member:
 
     @property
     def node(self) -> NodeId:
+        """Whose entry this is."""
         return self.signed.node
 
     @property
     def is_present(self) -> bool:
+        """Alive, or not proven otherwise yet."""
         return self.state in (State.ALIVE, State.SUSPECT)
 
 
@@ -64,6 +68,8 @@ class Changed:
 
 @dataclass(frozen=True, slots=True)
 class Suspected:
+    """`by` is the first to say that it could not be reached."""
+
     member: Member
     by: NodeId
 
@@ -77,12 +83,16 @@ class Cleared:
 
 @dataclass(frozen=True, slots=True)
 class Died:
+    """Enough others could not reach it either, and it did not object in time."""
+
     member: Member
     reason: str
 
 
 @dataclass(frozen=True, slots=True)
 class Left:
+    """It said so itself."""
+
     member: Member
 
 

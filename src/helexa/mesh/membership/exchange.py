@@ -22,6 +22,8 @@ PAGE_BYTES: Final = 128 << 10
 
 
 class Wanted:
+    """A record that was asked for and has not come."""
+
     __slots__ = ("asked", "sources", "tries", "version")
 
     def __init__(self, version: Version, asked: NodeId) -> None:
@@ -33,6 +35,8 @@ class Wanted:
 
 
 class Exchange:
+    """Asks each record of one source at a time, and serves what others want."""
+
     def __init__(self, desk: Desk) -> None:
         self._desk = desk
         self._pending: dict[Short, Wanted] = {}
@@ -50,9 +54,11 @@ class Exchange:
             self._asking.setdefault(source, []).append(short)
 
     def is_wanted(self, short: Short) -> bool:
+        """Whether that record was asked for and has not come."""
         return short in self._pending
 
     def arrived(self, short: Short) -> None:
+        """It came, or is not wanted any more."""
         self._pending.pop(short, None)
 
     def pending_of(self, source: NodeId) -> bool:

@@ -30,10 +30,12 @@ class Head(NamedTuple):
 
 
 def short_of(node: NodeId) -> Short:
+    """Of a whole node id."""
     return bytes.fromhex(node[: 2 * SHORT_BYTES])
 
 
 def pack(short: Short, version: Version) -> bytes:
+    """18 bytes; see the top."""
     return _head.pack(short, version[0], version[1])
 
 
@@ -45,6 +47,7 @@ def unpack(heads: bytes) -> Iterator[Head]:
 
 
 def shorts_in(wanted: bytes) -> Iterator[Short]:
+    """One after another; a remainder is left out."""
     for start in range(0, len(wanted) - SHORT_BYTES + 1, SHORT_BYTES):
         yield wanted[start : start + SHORT_BYTES]
 
@@ -69,6 +72,7 @@ class Sums:
         self._sums[head[0]] ^= mark(head)
 
     def packed(self) -> bytes:
+        """For a message: 1 KiB."""
         return struct.pack(f">{BUCKETS}I", *self._sums)
 
     def differing(self, packed: bytes) -> list[int]:

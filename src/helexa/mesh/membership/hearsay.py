@@ -25,6 +25,8 @@ one more did not reach it says nothing. Those linked with it watch it."""
 
 
 class Hearsay:
+    """Acts on statements, whoever passed them on, once their signatures hold."""
+
     def __init__(
         self,
         desk: Desk,
@@ -45,6 +47,7 @@ class Hearsay:
         self._members = members
 
     def hear(self, sender: NodeId, statements: tuple[bytes, ...]) -> None:
+        """Take what `sender` passed on; what is broken or forged is counted as its doing."""
         for blob in statements:
             self._partners.heard(sender, blob)
             try:
@@ -141,6 +144,7 @@ class Hearsay:
             doubt.heard, doubt.by_me = True, False
 
     def died(self, doubt: Doubt) -> None:
+        """A doubt ended in death."""
         desk, entry = self._desk, doubt.entry
         entry = desk.directory.entries[entry.short]
         evidence = tuple(doubt.accusers.values()) or (self._accusation(entry),)
@@ -156,6 +160,7 @@ class Hearsay:
         desk.emit(Died(self._members.of(entry), reason))
 
     def cleared(self, doubt: Doubt) -> None:
+        """A doubt ended and its target lives."""
         entry = self._desk.directory.entries.get(doubt.entry.short)
         if entry is None or entry.short in self._desk.directory.gone:
             return

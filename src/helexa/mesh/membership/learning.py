@@ -42,6 +42,8 @@ Admit = Callable[[SignedRecord], Trust]
 
 
 class Learning:
+    """Decides on each head and each record that comes."""
+
     def __init__(
         self,
         desk: Desk,
@@ -151,6 +153,7 @@ class Learning:
     # --- records
 
     def take(self, sender: NodeId, blobs: tuple[bytes, ...]) -> None:
+        """Sealed records of `sender`: those that were asked for, and its own."""
         for blob in blobs:
             try:
                 node, sequence = self._desk.notary.peek(blob)
@@ -260,6 +263,7 @@ class Learning:
     # --- letting go
 
     def forget(self, short: Short, reason: str) -> None:
+        """Let go of somebody who is in. `reason` is a label."""
         directory = self._desk.directory
         entry = directory.entries[short]
         was_present = short not in directory.gone

@@ -29,6 +29,7 @@ class Allowance:
         return True
 
     def left(self, now_s: float) -> float:
+        """Tokens that are there at `now_s`."""
         if now_s > self._at_s:
             self._tokens = min(self._burst, self._tokens + (now_s - self._at_s) * self._rate)
             self._at_s = now_s
@@ -54,6 +55,7 @@ class Recent(Generic[K, V]):
         self._entries: OrderedDict[K, V] = OrderedDict()
 
     def of(self, key: K) -> V:
+        """What stands under `key`, made now where there is nothing; it counts as used."""
         found = self._entries.get(key)
         if found is None:
             found = self._entries[key] = self._make()
@@ -64,6 +66,7 @@ class Recent(Generic[K, V]):
         return found
 
     def get(self, key: K) -> V | None:
+        """What stands under `key`, without making or using it."""
         return self._entries.get(key)
 
     def __len__(self) -> int:

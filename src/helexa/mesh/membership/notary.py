@@ -39,6 +39,8 @@ class Entry:
 
 
 class Notary(Protocol):
+    """Signs in one node's name and checks what others signed."""
+
     def seal(self, statement: Statement | Answer) -> bytes:
         """Sign in this node's name."""
         ...
@@ -92,6 +94,7 @@ class KeyNotary:
 
 
 def signer_of(statement: Statement | Answer) -> str:
+    """The node id by which a statement has to be signed."""
     signer = statement.accuser if isinstance(statement, Suspicion) else statement.node
     return signer.hex()
 

@@ -33,6 +33,8 @@ def publish_every_s(desk: Desk, record_bytes: int) -> float:
 
 
 class Own:
+    """Says what this node is, and objects when it is said to be dead."""
+
     def __init__(self, desk: Desk, partners: Partners) -> None:
         self.has_left = False
         self._desk = desk
@@ -48,10 +50,12 @@ class Own:
 
     @property
     def entry(self) -> Entry | None:
+        """What was published last, or None."""
         return self._desk.directory.entries.get(self._desk.my_short)
 
     @property
     def version(self) -> Version:
+        """Of what was published last; (0, 0) before that."""
         return self._desk.directory.version(self._desk.my_short) if self.entry else (0, 0)
 
     def publish(self, draft: Record) -> None:
@@ -93,6 +97,7 @@ class Own:
             self._desk.send(node, Records(records=(entry.signed.blob,), statements=objection))
 
     def leave(self) -> bytes:
+        """The sealed goodbye. Nothing is published after it."""
         self.has_left = True
         return self._desk.notary.seal(Leaving(bytes.fromhex(self._desk.me), self.version[0]))
 

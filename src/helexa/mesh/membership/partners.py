@@ -33,6 +33,8 @@ SHUNNED_MAX: Final = 64
 
 
 class Partner:
+    """A member that news goes to, and what waits to be told to it."""
+
     __slots__ = ("heads", "node", "short", "statements")
 
     def __init__(self, entry: Entry) -> None:
@@ -43,6 +45,8 @@ class Partner:
 
 
 class Partners:
+    """Whom this node picked, whom picked it, and what they are told."""
+
     def __init__(self, desk: Desk) -> None:
         self.neighbours: frozenset[NodeId] = frozenset()
         """Those this node picked: whom it wants links with."""
@@ -65,6 +69,7 @@ class Partners:
 
     @property
     def nodes(self) -> list[NodeId]:
+        """All of them, in no order."""
         return list(self._partners)
 
     # --- who
@@ -184,6 +189,7 @@ class Partners:
     # --- what they are told
 
     def tell_head(self, short: Short, *, besides: NodeId | None = None) -> None:
+        """Have all partners learn of that record within a period, but `besides`."""
         for partner in self._partners.values():
             # Whom it is about as well: that is how it notices a double.
             if partner.node != besides:
@@ -195,6 +201,7 @@ class Partners:
             self._desk.after(self._desk.preset.period_s, self._flush_heads)
 
     def tell(self, statement: bytes, *, besides: NodeId | None = None) -> None:
+        """Have all partners learn of a sealed statement at once, but `besides`."""
         for partner in self._partners.values():
             if partner.node != besides:
                 if len(partner.statements) >= STATEMENTS_WAITING_MAX:
@@ -211,6 +218,7 @@ class Partners:
             partner.heads.pop(short, None)
 
     def heard(self, sender: NodeId, statement: bytes) -> None:
+        """That one knows the statement already."""
         partner = self._partners.get(sender)
         if partner is not None:
             partner.statements.pop(statement, None)

@@ -24,6 +24,7 @@ class Timers:
         self._order = itertools.count()
 
     def at(self, due_s: float, call: Due) -> None:
+        """Have `call` called by the first `run` at or after `when_s`."""
         heapq.heappush(self._heap, (due_s, next(self._order), call))
 
     @property
@@ -40,4 +41,5 @@ class Timers:
             call()
 
     def clear(self) -> None:
+        """Forget all that was to be called."""
         self._heap.clear()

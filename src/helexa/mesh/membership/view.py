@@ -49,9 +49,11 @@ class Ranking:
         return len(self._ranks) < BEST_MIN and not self.is_everybody
 
     def best_first(self) -> Iterator[tuple[int, Entry]]:
+        """With their scores."""
         return ((score, self._entries[short]) for score, short in reversed(self._ranks))
 
     def add(self, score: int, entry: Entry) -> None:
+        """Enter `entry`, or its newer record; it may not be good enough to be kept."""
         if entry.short in self._entries:
             self._entries[entry.short] = entry
             return
@@ -66,6 +68,7 @@ class Ranking:
             self.is_everybody = False
 
     def remove(self, short: Short) -> Entry | None:
+        """Take it out; returns what was kept of it."""
         entry = self._entries.pop(short, None)
         if entry is not None:
             self._ranks = [ranked for ranked in self._ranks if ranked[1] != short]
@@ -73,6 +76,8 @@ class Ranking:
 
 
 class View:
+    """Keeps the ranking and says who is picked of it."""
+
     def __init__(self, salt: bytes, chosen_max: int, of_one_operator: int) -> None:
         self.chosen: tuple[Entry, ...] = ()
         self.trials: tuple[NodeId, ...] = ()

@@ -43,6 +43,8 @@ _BUSY: Final = 2
 
 
 class IrohTransport:
+    """Made by `open_transport`."""
+
     name = "iroh"
 
     def __init__(
@@ -101,6 +103,7 @@ class IrohTransport:
             link.end(LinkClosed("this node stopped", 0))
 
     async def take_incoming(self, endpoint: Any) -> None:
+        """Take what dials this node, until the endpoint ends."""
         handshakes = anyio.Semaphore(HANDSHAKES_MAX)
         while (incoming := await endpoint.accept_next()) is not None:
             try:
@@ -129,12 +132,14 @@ class IrohTransport:
             handshakes.release()
 
     async def sweep(self) -> None:
+        """Give up what links kept for too long, every SWEEP_EVERY_S, until cancelled."""
         while True:
             await anyio.sleep(SWEEP_EVERY_S)
             for link in tuple(self._links):
                 link.sweep(anyio.current_time())
 
     def stop(self) -> None:
+        """End every link with a word to its peer; nothing is accepted any more."""
         self._endpoint = None
         self._inbox.close()
         self._accepted.close()

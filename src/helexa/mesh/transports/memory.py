@@ -65,10 +65,13 @@ class MemoryNetwork:
         self._nodes.pop(str(transport.bound), None)
 
     def node_at(self, address: str) -> MemoryTransport | None:
+        """Who listens at that made-up address."""
         return self._nodes.get(address)
 
 
 class MemoryTransport:
+    """Made by `MemoryNetwork.open_transport`."""
+
     name = "memory"
 
     def __init__(
@@ -122,16 +125,19 @@ class MemoryTransport:
             raise LinkClosed("this node stopped") from None
 
     def keep(self, link: MemoryLink) -> None:
+        """Note a link that ends with this node."""
         self._links = {other for other in self._links if other.ended is None}
         self._links.add(link)
 
     def stop(self) -> None:
+        """End every link with a word to its peer."""
         self._inbox.close()
         self._accepted.close()
         for link in self._links:
             link.end_both(LinkClosed("this node stopped", 0), LinkClosed("the node stopped", 0))
 
     def vanish(self, silence_s: float) -> None:
+        """Cut every link without a word; the far ends notice after `silence_s`."""
         for link in self._links:
             survivor = link.cut()
             if survivor is not None:
