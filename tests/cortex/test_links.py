@@ -15,7 +15,7 @@ from helexa.mesh.node import MeshNode
 from helexa.mesh.session import PeerRefused, PeerUnsupported
 from helexa.mesh.transport import LinkClosed, StreamReset
 from helexa.mesh.transports.memory import MemoryNetwork
-from helexa.protocol.gossip import Probe
+from helexa.protocol.gossip import Ack, Probe
 from helexa.protocol.ids import OperatorId, new_request_id
 from helexa.protocol.messages import (
     Drain,
@@ -100,6 +100,17 @@ async def test_what_a_peer_says_first_is_heard_though_its_session_was_just_made(
         await session.tell(ReportOffers())
         await session.tell(Probe(nonce=7))
         await until(lambda peer=peer: any(getattr(m, "nonce", 0) == 7 for m in peer.heard))
+
+
+async def test_the_gossip_of_one_peer_is_heard_in_the_order_in_which_it_was_said(here, peers):
+    """Though each message is handled by a task of its own: a later word never overtakes."""
+    peer = await peers(Role.CORTEX)
+    session = await peer.mesh.connect(here.ticket)
+    for number in range(1, 201):
+        await session.tell(Probe(nonce=number))
+    await until(lambda: Ack in {type(message) for message in peer.heard[-1:]})
+    await until(lambda: [m.nonce for m in peer.heard if isinstance(m, Ack)][-1] == 200)
+    assert [m.nonce for m in peer.heard if isinstance(m, Ack)] == list(range(1, 201))
 
 
 async def test_a_neuron_may_register_with_its_first_word(here, peers):

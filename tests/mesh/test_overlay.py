@@ -20,6 +20,7 @@ from helexa.mesh.ticket import Ticket
 from helexa.mesh.transport import DialFailed, LinkClosed
 from helexa.mesh.transports.memory import MemoryNetwork
 from helexa.protocol.gossip import News, Probe
+from helexa.util.backoff import Backoff
 from helexa.util.logs import every
 
 pytestmark = pytest.mark.anyio
@@ -503,3 +504,22 @@ async def test_an_accusation_of_one_who_lives_is_answered_and_over():
         assert not one.seen(Died, other)
         assert not third.seen(Died, other)
         assert one.core.members[other.id].pulse == 1
+
+
+async def test_one_that_came_by_itself_is_dialled_at_once_when_its_link_ends(monkeypatch):
+    """However often dials to it failed before."""
+    monkeypatch.setattr(overlay_module, "REACH_S", 0.05)
+    monkeypatch.setattr(overlay_module, "AGAIN", Backoff(first_s=3600.0, most_s=3600.0))
+    async with two_scripted() as (one, other):
+        known = one.core.members[other.id]
+        record = SimpleNamespace(addresses={"memory": ("192.0.2.9:1",)})
+        one.core.members[other.id] = SimpleNamespace(signed=SimpleNamespace(record=record))
+        one.say((other.id, probe(1)))
+        await until(lambda: one.overlay._peers[other.id].failures == 1)
+        one.core.members[other.id] = known
+        session = await other.overlay.connect(one.id)
+        await until(lambda: one.core.ups == [other.id])
+        await session.close()
+        await until(lambda: one.core.downs == [other.id])
+        one.say((other.id, probe(2)))
+        await until(lambda: nonces(other) == [2])

@@ -149,7 +149,8 @@ class Overlay:
             return
         peer = self._peer(session.peer)
         peer.sessions.append(session)
-        peer.failures, peer.used_s = 0, self._now().monotonic_s
+        # Reached, by whichever side: failures of before say nothing about the next dial.
+        peer.failures, peer.try_at_s, peer.used_s = 0, 0.0, self._now().monotonic_s
         self._perform(self.core.link_up(self._now(), session.peer))
         try:
             await session.wait_closed()

@@ -132,7 +132,7 @@ class IrohTransport:
             handshakes.release()
 
     async def sweep(self) -> None:
-        """Give up what links kept for too long, every SWEEP_EVERY_S, until cancelled."""
+        """Give up peers from which nothing arrives any more, until cancelled."""
         while True:
             await anyio.sleep(SWEEP_EVERY_S)
             for link in tuple(self._links):
