@@ -51,7 +51,8 @@ class Suspicion(msgspec.Struct, frozen=True, array_like=True, tag="mesh.suspicio
 
 class Alive(msgspec.Struct, frozen=True, array_like=True, tag="mesh.alive"):
     """`node` says that it lives. A higher pulse of the same record answers every suspicion
-    of a lower one; a new record begins at pulse 0."""
+    of a lower one; a new record begins at pulse 0.
+    """
 
     node: bytes
     sequence: int
