@@ -14,10 +14,10 @@ from typing import Any
 import pytest
 
 from helexa.cli.entry import enter
-from helexa.mesh.armour import CERTIFICATE
-from helexa.mesh.credentials import load_credentials, read_armoured
+from helexa.mesh.files.armour import CERTIFICATE
 from helexa.mesh.identity import NodeKey
-from helexa.mesh.operator import identities, read_certificate
+from helexa.mesh.operators.credentials import load_credentials, read_armoured
+from helexa.mesh.operators.operator import identities, read_certificate
 from helexa.mesh.ticket import Ticket
 from helexa.protocol.messages import Role
 from helexa.util.home import HomeUnusable

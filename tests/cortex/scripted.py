@@ -19,7 +19,7 @@ from helexa.cortex.orchestrator.reception import Timing
 from helexa.cortex.settings import CortexSettings, MeshSettings
 from helexa.mesh.identity import NodeKey
 from helexa.mesh.node import MeshNode
-from helexa.mesh.session import Inbound, Session
+from helexa.mesh.sessions.session import Inbound, Session
 from helexa.mesh.transport import Stream, TransportSettings
 from helexa.mesh.transports.memory import MemoryNetwork
 from helexa.protocol.ids import OperatorId

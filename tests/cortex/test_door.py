@@ -8,13 +8,13 @@ import pytest
 
 from helexa.cortex.orchestrator import door as module
 from helexa.cortex.orchestrator.door import DENIED, PENDING, Door, TurnedAway
-from helexa.mesh.admission import Rules
-from helexa.mesh.gatekeeper import Gatekeeper
-from helexa.mesh.handshake import CloseCode
+from helexa.mesh.admission.gatekeeper import Gatekeeper
+from helexa.mesh.admission.invites import issue_invite
+from helexa.mesh.admission.rules import Rules
 from helexa.mesh.identity import NodeKey
-from helexa.mesh.invites import issue_invite
-from helexa.mesh.operator import OperatorKey, certify
-from helexa.mesh.revocation import RevocationBook, revoke
+from helexa.mesh.operators.operator import OperatorKey, certify
+from helexa.mesh.operators.revocation import RevocationBook, revoke
+from helexa.mesh.sessions.handshake import CloseCode
 from helexa.mesh.trust import Trust
 from helexa.protocol.messages import Hello, Role
 from helexa.util.logs import every

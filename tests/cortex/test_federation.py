@@ -11,7 +11,7 @@ from tests.gateway.parts import refusal
 
 from helexa.cortex.orchestrator.federation import lanes, peers
 from helexa.cortex.orchestrator.fleet import NeuronLeft
-from helexa.mesh.session import Session
+from helexa.mesh.sessions.session import Session
 from helexa.mesh.transport import Stream
 from helexa.mesh.trust import Trust
 from helexa.protocol.ids import NodeId

@@ -25,12 +25,12 @@ from tests.cortex.places import LOOPBACK, cortex, until
 from tests.e2e.processes import UNSEEN, started
 from tests.mesh.hosts import Recorder
 
-from helexa.mesh.handshake import CloseCode, HandshakeFailed, shake_hands
 from helexa.mesh.identity import NodeKey
 from helexa.mesh.membership.events import State
-from helexa.mesh.records import sign_record
-from helexa.mesh.sealed import seal
-from helexa.mesh.session import PeerRefused, Session
+from helexa.mesh.sessions.handshake import CloseCode, HandshakeFailed, shake_hands
+from helexa.mesh.sessions.session import PeerRefused, Session
+from helexa.mesh.statements.records import sign_record
+from helexa.mesh.statements.sealed import seal
 from helexa.mesh.ticket import Ticket
 from helexa.mesh.transport import LinkClosed, StreamReset, TransportSettings
 from helexa.mesh.transports import iroh, tls

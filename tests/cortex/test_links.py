@@ -9,10 +9,10 @@ import pytest
 from tests.cortex.places import cortex, until
 from tests.cortex.scripted import BIND, hello
 
-from helexa.mesh.handshake import CloseCode
 from helexa.mesh.identity import NodeKey
 from helexa.mesh.node import MeshNode
-from helexa.mesh.session import PeerRefused, PeerUnsupported
+from helexa.mesh.sessions.handshake import CloseCode
+from helexa.mesh.sessions.session import PeerRefused, PeerUnsupported
 from helexa.mesh.transport import LinkClosed, StreamReset
 from helexa.mesh.transports.memory import MemoryNetwork
 from helexa.protocol.gossip import Ack, Probe

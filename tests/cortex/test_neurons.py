@@ -17,7 +17,7 @@ from tests.cortex.scripted import Fabric, Scripted, fabric, scripted
 
 from helexa.cortex.orchestrator.fleet import Presence, TimePassed
 from helexa.mesh.identity import NodeKey
-from helexa.mesh.session import PeerRefused
+from helexa.mesh.sessions.session import PeerRefused
 from helexa.protocol.errors import CapabilityMissing, ModelUnknown, NoCapacity, PeerLost, Relayed
 from helexa.protocol.ids import ModelId, NodeId
 from helexa.protocol.messages import (

@@ -22,8 +22,8 @@ from helexa.cortex.orchestrator.fleet import HealthReported, NeuronLeft
 from helexa.cortex.orchestrator.neurons import Neurons
 from helexa.cortex.orchestrator.reception import Timing
 from helexa.cortex.settings import FederationSettings
-from helexa.mesh.handshake import CloseCode
-from helexa.mesh.session import PeerRefused
+from helexa.mesh.sessions.handshake import CloseCode
+from helexa.mesh.sessions.session import PeerRefused
 from helexa.mesh.trust import Standing, Trust
 from helexa.protocol.errors import PeerLost
 from helexa.protocol.ids import ModelId, NodeId, OperatorId, new_request_id

@@ -11,9 +11,9 @@ from tests.cortex.places import Cortex, cortex, until
 
 from helexa.cortex.orchestrator.mesh_control import InviteWish
 from helexa.cortex.orchestrator.place import speaker as speaker_module
-from helexa.mesh.credentials import write_certificate, write_revocations
 from helexa.mesh.membership.events import State
-from helexa.mesh.operator_folder import OperatorFolder
+from helexa.mesh.operators.credentials import write_certificate, write_revocations
+from helexa.mesh.operators.operator_folder import OperatorFolder
 from helexa.mesh.ticket import Ticket
 from helexa.mesh.transports.memory import MemoryNetwork
 from helexa.mesh.trust import Trust

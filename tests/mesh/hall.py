@@ -11,7 +11,7 @@ from helexa.mesh.membership.core import Membership
 from helexa.mesh.membership.events import Moment
 from helexa.mesh.membership.notary import KeyNotary
 from helexa.mesh.membership.presets import WAN
-from helexa.mesh.revocation import RevocationBook
+from helexa.mesh.operators.revocation import RevocationBook
 from helexa.mesh.trust import Trust
 from helexa.protocol.ids import NodeId
 from helexa.protocol.records import Record

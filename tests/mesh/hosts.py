@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 
 import anyio
 
-from helexa.mesh.session import Session
+from helexa.mesh.sessions.session import Session
 from helexa.protocol.messages import Hello, Ok, Role
 
 HELLO = Hello(role=Role.NEURON, lowest=1, highest=1, agent="test")

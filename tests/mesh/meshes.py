@@ -16,8 +16,8 @@ from helexa.mesh.membership.events import Died, Joined, Moment, State, Suspected
 from helexa.mesh.membership.notary import KeyNotary
 from helexa.mesh.membership.presets import LOOPBACK
 from helexa.mesh.node import MeshNode
+from helexa.mesh.operators.revocation import RevocationBook
 from helexa.mesh.overlay import Overlay
-from helexa.mesh.revocation import RevocationBook
 from helexa.mesh.transport import TransportSettings
 from helexa.mesh.transports.memory import MemoryNetwork
 from helexa.mesh.trust import Trust

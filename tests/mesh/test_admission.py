@@ -6,7 +6,7 @@ import itertools
 
 import pytest
 
-from helexa.mesh.admission import (
+from helexa.mesh.admission.rules import (
     CORTEX_MODES,
     NEURON_MODES,
     Admitted,

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from helexa.mesh.armour import (
+from helexa.mesh.files.armour import (
     CERTIFICATE,
     REVOCATIONS,
     TEXT_BYTES_MAX,
@@ -17,16 +17,16 @@ from helexa.mesh.armour import (
     armour,
     unarmour,
 )
-from helexa.mesh.credentials import (
+from helexa.mesh.identity import NodeKey
+from helexa.mesh.operators.credentials import (
     CERTIFICATE_FILE,
     REVOCATIONS_FILE,
     load_credentials,
     write_certificate,
     write_revocations,
 )
-from helexa.mesh.identity import NodeKey
-from helexa.mesh.operator import OperatorKey, certify, succeed
-from helexa.mesh.revocation import revoke
+from helexa.mesh.operators.operator import OperatorKey, certify, succeed
+from helexa.mesh.operators.revocation import revoke
 from helexa.protocol.messages import Role
 from helexa.util.home import HomeUnusable
 

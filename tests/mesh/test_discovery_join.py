@@ -9,10 +9,10 @@ from contextlib import asynccontextmanager
 import anyio
 import pytest
 
-from helexa.mesh.asks import AnswerTimeout, PeerRefused
 from helexa.mesh.discovery.join import Outcome, Reply, join
-from helexa.mesh.handshake import CloseCode, shake_hands
 from helexa.mesh.identity import NodeKey
+from helexa.mesh.sessions.asks import AnswerTimeout, PeerRefused
+from helexa.mesh.sessions.handshake import CloseCode, shake_hands
 from helexa.mesh.ticket import Ticket
 from helexa.mesh.transport import LinkClosed
 from helexa.mesh.transports import iroh, tls

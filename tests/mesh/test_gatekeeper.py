@@ -7,10 +7,10 @@ import stat
 
 import pytest
 
-from helexa.mesh import gatekeeper as module
-from helexa.mesh import waiting
-from helexa.mesh.admission import Admitted, Applicant, Denied, Mode, Pending, Rules
-from helexa.mesh.gatekeeper import Gatekeeper, WhoUnclear
+from helexa.mesh.admission import gatekeeper as module
+from helexa.mesh.admission import waiting
+from helexa.mesh.admission.gatekeeper import Gatekeeper, WhoUnclear
+from helexa.mesh.admission.rules import Admitted, Applicant, Denied, Mode, Pending, Rules
 from helexa.mesh.trust import Standing, Trust
 from helexa.protocol.messages import Role
 from helexa.protocol.records import Invite

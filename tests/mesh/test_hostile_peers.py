@@ -13,11 +13,11 @@ import pytest
 from tests.mesh.hosts import HELLO, Recorder
 
 from helexa.mesh import node as node_module
-from helexa.mesh import session as session_module
-from helexa.mesh.handshake import CloseCode, HandshakeFailed, VersionMismatch, shake_hands
 from helexa.mesh.identity import NodeKey
 from helexa.mesh.node import MeshNode
-from helexa.mesh.session import (
+from helexa.mesh.sessions import session as session_module
+from helexa.mesh.sessions.handshake import CloseCode, HandshakeFailed, VersionMismatch, shake_hands
+from helexa.mesh.sessions.session import (
     FRAMES_REJECTED_MAX,
     PeerRefused,
     PeerUnsupported,

@@ -6,8 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from helexa.mesh.identity import NodeKey
-from helexa.mesh.invites import (
+from helexa.mesh.admission.invites import (
     EXPIRES_IN_S_MAX,
     INVITE_BYTES_MAX,
     USES_MAX,
@@ -15,8 +14,9 @@ from helexa.mesh.invites import (
     check_invite,
     issue_invite,
 )
-from helexa.mesh.operator import OperatorKey, succeed
-from helexa.mesh.sealed import seal
+from helexa.mesh.identity import NodeKey
+from helexa.mesh.operators.operator import OperatorKey, succeed
+from helexa.mesh.statements.sealed import seal
 from helexa.mesh.ticket import TICKET_CHARS_MAX, Ticket
 from helexa.mesh.trust import Trust
 from helexa.protocol.messages import Role

@@ -26,8 +26,8 @@ from helexa.mesh.membership.events import (
 from helexa.mesh.membership.heads import pack, short_of
 from helexa.mesh.membership.notary import KeyNotary
 from helexa.mesh.membership.presets import LAN, LOOPBACK, PRESETS, WAN
-from helexa.mesh.records import RecordRejected
-from helexa.mesh.revocation import RevocationBook
+from helexa.mesh.operators.revocation import RevocationBook
+from helexa.mesh.statements.records import RecordRejected
 from helexa.mesh.trust import Trust
 from helexa.protocol.gossip import (
     Ack,

@@ -16,7 +16,7 @@ from helexa.mesh.membership.limits import Allowance, Recent
 from helexa.mesh.membership.notary import read
 from helexa.mesh.membership.timers import Timers
 from helexa.mesh.membership.view import BEST_MAX, View
-from helexa.mesh.sealed import SealBroken
+from helexa.mesh.statements.sealed import SealBroken
 from helexa.mesh.trust import Trust
 from helexa.protocol.gossip import BUCKET_BYTES, BUCKETS, Alive, Leaving, Suspicion
 from helexa.protocol.ids import OperatorId

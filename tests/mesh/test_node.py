@@ -12,7 +12,7 @@ from tests.mesh.hosts import HELLO, Recorder
 from helexa.mesh import node as node_module
 from helexa.mesh.identity import NodeKey
 from helexa.mesh.node import MeshNode
-from helexa.mesh.session import Session
+from helexa.mesh.sessions.session import Session
 from helexa.mesh.sticky import remembered_port, sticky_port
 from helexa.mesh.ticket import Ticket
 from helexa.mesh.transport import DialFailed, TransportSettings

@@ -8,7 +8,7 @@ from itertools import pairwise
 import pytest
 
 from helexa.mesh.identity import KeyUnusable, NodeKey
-from helexa.mesh.operator import (
+from helexa.mesh.operators.operator import (
     CERTIFICATE_BYTES_MAX,
     CLOCK_SLACK_S,
     SUCCESSIONS_MAX,
@@ -22,7 +22,7 @@ from helexa.mesh.operator import (
     read_certificate,
     succeed,
 )
-from helexa.mesh.sealed import seal
+from helexa.mesh.statements.sealed import seal
 from helexa.protocol.messages import Role
 from helexa.protocol.records import Certificate, Succession
 

@@ -6,11 +6,11 @@ import stat
 
 import pytest
 
-from helexa.mesh import operator_folder as module
 from helexa.mesh.identity import KeyUnusable, NodeKey
-from helexa.mesh.operator import check_certificate, identities, read_certificate
-from helexa.mesh.operator_folder import OperatorFolder
-from helexa.mesh.revocation import RevocationBook, read_revocations
+from helexa.mesh.operators import operator_folder as module
+from helexa.mesh.operators.operator import check_certificate, identities, read_certificate
+from helexa.mesh.operators.operator_folder import OperatorFolder
+from helexa.mesh.operators.revocation import RevocationBook, read_revocations
 from helexa.protocol.messages import Role
 from helexa.util.home import HomeUnusable
 

@@ -12,10 +12,10 @@ from tests.mesh import meshes
 from tests.mesh.meshes import WAIT_S, Died, Joined, Suspected, site, sites, until
 
 from helexa.mesh import overlay as overlay_module
-from helexa.mesh.handshake import CloseCode
 from helexa.mesh.identity import NodeKey
 from helexa.mesh.membership.events import Cleared, Left, Out, Rejected, State
 from helexa.mesh.overlay import NotIntroduced
+from helexa.mesh.sessions.handshake import CloseCode
 from helexa.mesh.ticket import Ticket
 from helexa.mesh.transport import DialFailed, LinkClosed
 from helexa.mesh.transports.memory import MemoryNetwork

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from helexa.mesh.plain_text import is_plain, plain
+from helexa.mesh.statements.plain_text import is_plain, plain
 
 
 @pytest.mark.parametrize("text", ["", "Ada", "Zürich 3", "東京", "موقع", "🦙 farm", "a-b_c/d.e"])

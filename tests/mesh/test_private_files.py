@@ -8,8 +8,8 @@ import threading
 
 import pytest
 
-from helexa.mesh import private_files
-from helexa.mesh.private_files import create_private, replace_private
+from helexa.mesh.files import private_files
+from helexa.mesh.files.private_files import create_private, replace_private
 
 
 class DiskFullError(OSError):

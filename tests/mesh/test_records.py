@@ -8,8 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from helexa.mesh.identity import NodeKey
-from helexa.mesh.operator import CLOCK_SLACK_S, OperatorKey, certify, succeed
-from helexa.mesh.records import (
+from helexa.mesh.operators.operator import CLOCK_SLACK_S, OperatorKey, certify, succeed
+from helexa.mesh.operators.revocation import RevocationBook, revoke
+from helexa.mesh.statements.records import (
     LIFETIME_MAX_S,
     SEQUENCE_MAX,
     Peek,
@@ -21,8 +22,7 @@ from helexa.mesh.records import (
     sign_record,
     supersedes,
 )
-from helexa.mesh.revocation import RevocationBook, revoke
-from helexa.mesh.sealed import seal
+from helexa.mesh.statements.sealed import seal
 from helexa.protocol.messages import Role
 from helexa.protocol.records import OFFERS_PER_RECORD_MAX, RECORD_BYTES_MAX, Offer, Record
 from helexa.protocol.work import Price

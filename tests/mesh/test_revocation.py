@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import pytest
 
-from helexa.mesh import revocation
 from helexa.mesh.identity import NodeKey, verify
-from helexa.mesh.operator import OperatorKey
-from helexa.mesh.revocation import (
+from helexa.mesh.operators import revocation
+from helexa.mesh.operators.operator import OperatorKey
+from helexa.mesh.operators.revocation import (
     REVOCATIONS_BYTES_MAX,
     REVOKED_MAX,
     RevocationBook,
     read_revocations,
     revoke,
 )
-from helexa.mesh.sealed import SealBroken, SealForged, seal
+from helexa.mesh.statements.sealed import SealBroken, SealForged, seal
 from helexa.protocol.records import RECORD_BYTES_MAX, Revocations
 
 NOW = 1_800_000_000

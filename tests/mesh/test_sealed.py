@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from helexa.mesh import identity
 from helexa.mesh.identity import NodeKey, verify
-from helexa.mesh.sealed import (
+from helexa.mesh.statements.sealed import (
     SEALED_BYTES_MAX,
     SIGNATURE_BYTES,
     Remembered,

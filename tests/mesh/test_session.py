@@ -6,9 +6,9 @@ import anyio
 import pytest
 from tests.mesh.hosts import HELLO, Recorder, talking
 
-from helexa.mesh import asks, session
-from helexa.mesh.handshake import CloseCode
-from helexa.mesh.session import AnswerTimeout, PeerRefused, PeerUnsupported, Session
+from helexa.mesh.sessions import asks, session
+from helexa.mesh.sessions.handshake import CloseCode
+from helexa.mesh.sessions.session import AnswerTimeout, PeerRefused, PeerUnsupported, Session
 from helexa.mesh.transport import LinkClosed, StreamReset
 from helexa.protocol.errors import NoCapacity
 from helexa.protocol.ids import ModelId, RequestId

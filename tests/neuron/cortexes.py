@@ -10,7 +10,7 @@ import anyio
 
 from helexa.mesh.identity import NodeKey
 from helexa.mesh.node import MeshNode
-from helexa.mesh.session import Inbound, Session
+from helexa.mesh.sessions.session import Inbound, Session
 from helexa.mesh.transport import Stream, TransportSettings
 from helexa.mesh.transports.memory import MemoryNetwork
 from helexa.protocol.ids import ModelId

@@ -7,10 +7,10 @@ from types import SimpleNamespace
 import anyio
 import pytest
 
-from helexa.mesh.credentials import Credentials
 from helexa.mesh.discovery.advert import Found
 from helexa.mesh.identity import NodeKey
-from helexa.mesh.operator import OperatorKey, certify
+from helexa.mesh.operators.credentials import Credentials
+from helexa.mesh.operators.operator import OperatorKey, certify
 from helexa.mesh.ticket import Ticket
 from helexa.neuron import allegiance as module
 from helexa.neuron.allegiance import Allegiance

@@ -19,7 +19,7 @@ import pytest
 from tests.neuron.bench import PATIENCE_S, Reply, events_of
 from tests.neuron.cortexes import MODEL, Cortex, cortex
 
-from helexa.mesh.session import PeerRefused, Session
+from helexa.mesh.sessions.session import PeerRefused, Session
 from helexa.mesh.ticket import Ticket, TicketMalformed
 from helexa.mesh.transport import LinkClosed
 from helexa.mesh.transports.memory import MemoryNetwork

@@ -8,10 +8,10 @@ from typing import Any
 from helexa.cli.local_nodes import LocalNode
 from helexa.cli.output import day
 from helexa.cli.verb import Failed
-from helexa.mesh.armour import CERTIFICATE, REVOCATIONS, ArmourBroken, unarmour
-from helexa.mesh.operator import CertificateRefused, check_certificate
-from helexa.mesh.revocation import read_revocations
-from helexa.mesh.sealed import SealBroken
+from helexa.mesh.files.armour import CERTIFICATE, REVOCATIONS, ArmourBroken, unarmour
+from helexa.mesh.operators.operator import CertificateRefused, check_certificate
+from helexa.mesh.operators.revocation import read_revocations
+from helexa.mesh.statements.sealed import SealBroken
 
 
 def install(

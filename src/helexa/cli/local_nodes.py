@@ -8,15 +8,15 @@ from typing import Final
 
 from helexa.cli.client import running
 from helexa.config import Config
-from helexa.mesh.armour import CERTIFICATE
-from helexa.mesh.credentials import (
+from helexa.mesh.files.armour import CERTIFICATE
+from helexa.mesh.identity import NodeKey
+from helexa.mesh.operators.credentials import (
     CERTIFICATE_FILE,
     read_armoured,
     write_certificate,
     write_revocations,
 )
-from helexa.mesh.identity import NodeKey
-from helexa.mesh.operator import CertificateRefused, identities, read_certificate
+from helexa.mesh.operators.operator import CertificateRefused, identities, read_certificate
 from helexa.protocol.ids import NodeId, OperatorId
 from helexa.protocol.messages import Role
 

@@ -17,9 +17,9 @@ from helexa.cli.verb import Failed
 from helexa.config import Config, ConfigRefused, Layer
 from helexa.config.federation import BY_HAND, FederationStore
 from helexa.mesh import transports
-from helexa.mesh.credentials import load_credentials
+from helexa.mesh.files.key_file import KeyUnusable
 from helexa.mesh.identity import NodeKey
-from helexa.mesh.key_file import KeyUnusable
+from helexa.mesh.operators.credentials import load_credentials
 from helexa.util.home import HomeUnusable
 from helexa.util.sockets import Address, AddressTaken, listen_tcp
 from helexa.util.units import format_seconds

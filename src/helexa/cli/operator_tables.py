@@ -9,9 +9,9 @@ from typing import Any, Final
 import msgspec
 
 from helexa.cli.output import day, facts, table
-from helexa.mesh.operator import read_succession
-from helexa.mesh.operator_folder import OperatorFolder
-from helexa.mesh.sealed import SealBroken
+from helexa.mesh.operators.operator import read_succession
+from helexa.mesh.operators.operator_folder import OperatorFolder
+from helexa.mesh.statements.sealed import SealBroken
 
 SOON_S: Final = 30 * 86_400
 """A certificate that ends within this is worth a word."""

@@ -18,7 +18,7 @@ from helexa.config.catalogue import SETTINGS, Setting
 from helexa.config.load import Config, Value
 from helexa.config.origin import ConfigRefused, Layer, Origin, Problem
 from helexa.cortex.settings import FederationSettings
-from helexa.mesh.private_files import replace_private
+from helexa.mesh.files.private_files import replace_private
 from helexa.protocol.errors import RequestRejected
 
 FILE: Final = "federation.json"

@@ -21,7 +21,7 @@ from nacl.bindings import (
 )
 from nacl.exceptions import CryptoError
 
-from helexa.mesh.key_file import KeyKind, KeyUnusable, create_secret, read_secret
+from helexa.mesh.files.key_file import KeyKind, KeyUnusable, create_secret, read_secret
 from helexa.protocol.ids import NodeId, is_node_id
 
 __all__ = ["KeyUnusable", "NodeKey", "verify"]

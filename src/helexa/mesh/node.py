@@ -20,9 +20,9 @@ import msgspec
 from anyio.abc import TaskGroup
 
 from helexa.mesh.dialler import Dialler
-from helexa.mesh.handshake import CloseCode, HandshakeFailed
 from helexa.mesh.identity import NodeKey
-from helexa.mesh.session import (
+from helexa.mesh.sessions.handshake import CloseCode, HandshakeFailed
+from helexa.mesh.sessions.session import (
     SILENCE_MAX_S,
     AnswerTimeout,
     Inbound,

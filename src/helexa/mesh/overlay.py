@@ -16,11 +16,11 @@ from typing import Final
 import anyio
 from anyio.abc import TaskGroup
 
-from helexa.mesh.handshake import CloseCode, HandshakeFailed
 from helexa.mesh.membership.core import Membership
 from helexa.mesh.membership.events import Event, Moment, Out, Rejected
 from helexa.mesh.node import MeshNode
-from helexa.mesh.session import Session
+from helexa.mesh.sessions.handshake import CloseCode, HandshakeFailed
+from helexa.mesh.sessions.session import Session
 from helexa.mesh.ticket import Ticket
 from helexa.mesh.transport import DialFailed, LinkClosed
 from helexa.protocol.gossip import Gossip

@@ -15,10 +15,10 @@ from typing import Final
 import anyio
 from anyio.abc import TaskGroup
 
-from helexa.mesh.credentials import Credentials
 from helexa.mesh.discovery.advert import Found
-from helexa.mesh.operator import CertificateRefused, identify
-from helexa.mesh.session import Session
+from helexa.mesh.operators.credentials import Credentials
+from helexa.mesh.operators.operator import CertificateRefused, identify
+from helexa.mesh.sessions.session import Session
 from helexa.mesh.ticket import Ticket
 from helexa.protocol.ids import NodeId
 from helexa.protocol.messages import Role

@@ -15,7 +15,7 @@ from typing import Final, Protocol
 import anyio
 import msgspec
 
-from helexa.mesh.session import Session
+from helexa.mesh.sessions.session import Session
 from helexa.mesh.transport import LinkClosed
 from helexa.neuron.supervisor.roster import Roster
 from helexa.protocol.frames import FRAME_BYTES_MAX

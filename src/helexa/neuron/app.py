@@ -22,13 +22,13 @@ import psutil
 from anyio.abc import TaskGroup
 
 import helexa
-from helexa.mesh.credentials import Credentials, load_credentials
 from helexa.mesh.discovery.advert import Found
 from helexa.mesh.discovery.lan import Lan
-from helexa.mesh.handshake import CloseCode
 from helexa.mesh.identity import NodeKey
 from helexa.mesh.node import MeshNode
-from helexa.mesh.session import Inbound, Session
+from helexa.mesh.operators.credentials import Credentials, load_credentials
+from helexa.mesh.sessions.handshake import CloseCode
+from helexa.mesh.sessions.session import Inbound, Session
 from helexa.mesh.sticky import note_shared_port, sticky_port
 from helexa.mesh.ticket import Ticket
 from helexa.mesh.transport import OpenTransport, Stream, TransportSettings

@@ -3,7 +3,7 @@
 News travels in two forms. A *head* says that a record exists, in 18 bytes: who
 (the first 8 bytes of the node id), its sequence (8 bytes) and its pulse (2
 bytes), big endian. Whoever lacks it wants the record. A *statement* is short
-and urgent and travels whole: sealed (`mesh/sealed.py`) by the node that says it.
+and urgent and travels whole: sealed (`mesh/statements/sealed.py`) by the node that says it.
 
 Nothing here claims anything about another node without that node's signature
 or the accuser's own. When each message is sent stands in `mesh/membership`.

@@ -1,6 +1,6 @@
 """What cortexes sign: certificates, revocations, invites, and the record each publishes of itself.
 
-Shapes only. Each of them travels sealed (`mesh/sealed.py`): the signature, then
+Shapes only. Each of them travels sealed (`mesh/statements/sealed.py`): the signature, then
 the MessagePack of one of these. A reader skips fields that it does not know, so
 what was signed is kept and passed on as the bytes that came, never encoded anew.
 

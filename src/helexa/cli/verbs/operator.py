@@ -15,7 +15,7 @@ from helexa.config import Config
 if TYPE_CHECKING:
     # These bring cryptography, which `--help` does not need.
     from helexa.cli.local_nodes import LocalNode
-    from helexa.mesh.operator_folder import OperatorFolder
+    from helexa.mesh.operators.operator_folder import OperatorFolder
     from helexa.protocol.ids import NodeId
 
 SUMMARY = "Make an operator's key; sign, renew and revoke the nodes that are its own."
@@ -83,7 +83,7 @@ def run(args: Namespace) -> int:
 
 
 def _init(args: Namespace, config: Config) -> int:
-    from helexa.mesh.operator_folder import OperatorFolder
+    from helexa.mesh.operators.operator_folder import OperatorFolder
 
     folder = OperatorFolder.init(
         config.node.home / FOLDER, name=args.name, contact=args.contact or ""
@@ -98,9 +98,9 @@ def _init(args: Namespace, config: Config) -> int:
 
 def _sign(args: Namespace, config: Config) -> int:
     from helexa.cli.operator_tables import earlier_ids
-    from helexa.mesh.armour import CERTIFICATE, armour
-    from helexa.mesh.operator import read_certificate
-    from helexa.mesh.operator_folder import DAYS
+    from helexa.mesh.files.armour import CERTIFICATE, armour
+    from helexa.mesh.operators.operator import read_certificate
+    from helexa.mesh.operators.operator_folder import DAYS
     from helexa.protocol.messages import Role
 
     folder = _folder(config)
@@ -155,7 +155,7 @@ def _sign(args: Namespace, config: Config) -> int:
 
 def _revoke(args: Namespace, config: Config) -> int:
     from helexa.cli.local_nodes import local_nodes
-    from helexa.mesh.armour import REVOCATIONS, armour
+    from helexa.mesh.files.armour import REVOCATIONS, armour
 
     folder = _folder(config)
     node, _ = _meant(args.words[0], config, folder)
@@ -231,7 +231,7 @@ def _install(args: Namespace, config: Config) -> int:
 
 
 def _folder(config: Config) -> OperatorFolder:
-    from helexa.mesh.operator_folder import OperatorFolder
+    from helexa.mesh.operators.operator_folder import OperatorFolder
 
     return OperatorFolder.open(config.node.home / FOLDER)
 

@@ -12,14 +12,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from helexa.mesh.admission import Admitted, Applicant, Denied, Pending, Verdict
-from helexa.mesh.gatekeeper import Gatekeeper
-from helexa.mesh.handshake import CloseCode
-from helexa.mesh.invites import InviteRefused, check_invite
-from helexa.mesh.operator import CertificateRefused, Identity, identify
-from helexa.mesh.plain_text import NAME_CHARS_MAX, plain
-from helexa.mesh.revocation import RevocationBook
-from helexa.mesh.session import Session
+from helexa.mesh.admission.gatekeeper import Gatekeeper
+from helexa.mesh.admission.invites import InviteRefused, check_invite
+from helexa.mesh.admission.rules import Admitted, Applicant, Denied, Pending, Verdict
+from helexa.mesh.operators.operator import CertificateRefused, Identity, identify
+from helexa.mesh.operators.revocation import RevocationBook
+from helexa.mesh.sessions.handshake import CloseCode
+from helexa.mesh.sessions.session import Session
+from helexa.mesh.statements.plain_text import NAME_CHARS_MAX, plain
 from helexa.mesh.trust import Standing, Trust
 from helexa.protocol.ids import NodeId
 from helexa.protocol.records import Invite

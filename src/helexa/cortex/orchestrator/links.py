@@ -17,9 +17,9 @@ from helexa.cortex.orchestrator.door import DENIED, Door, Guest, TurnedAway
 from helexa.cortex.orchestrator.federation.peers import Peers
 from helexa.cortex.orchestrator.neurons import Neurons
 from helexa.cortex.orchestrator.reception import Reception
-from helexa.mesh.handshake import CloseCode
 from helexa.mesh.overlay import Overlay
-from helexa.mesh.session import Inbound, Session
+from helexa.mesh.sessions.handshake import CloseCode
+from helexa.mesh.sessions.session import Inbound, Session
 from helexa.mesh.transport import Stream
 from helexa.mesh.trust import Standing
 from helexa.protocol.errors import NotAllowed

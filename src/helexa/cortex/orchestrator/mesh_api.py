@@ -22,7 +22,7 @@ from helexa.cortex.orchestrator.mesh_control import (
     PendingRow,
 )
 from helexa.cortex.orchestrator.who import decided_about, one_node
-from helexa.mesh.gatekeeper import WhoUnclear
+from helexa.mesh.admission.gatekeeper import WhoUnclear
 from helexa.protocol.errors import RequestRejected
 
 TICKET_CHARS_MAX: Final = 8_192

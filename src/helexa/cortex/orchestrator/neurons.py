@@ -26,7 +26,7 @@ from helexa.cortex.orchestrator.fleet import (
 )
 from helexa.cortex.orchestrator.reception import Reception, Timing, Way
 from helexa.cortex.orchestrator.scheduler import Policy, offers, route
-from helexa.mesh.session import AnswerTimeout, PeerRefused, PeerUnsupported
+from helexa.mesh.sessions.session import AnswerTimeout, PeerRefused, PeerUnsupported
 from helexa.mesh.transport import LinkClosed
 from helexa.protocol.errors import (
     CapabilityMissing,

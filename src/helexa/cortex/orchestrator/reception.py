@@ -18,7 +18,7 @@ from typing import Any, Final, Protocol
 import anyio
 
 from helexa.cortex.orchestrator.fleet import CapabilitiesAnnounced, FleetEvent, HealthReported
-from helexa.mesh.session import Inbound, Session
+from helexa.mesh.sessions.session import Inbound, Session
 from helexa.protocol.errors import NotAllowed, RequestRejected
 from helexa.protocol.ids import NodeId, new_request_id
 from helexa.protocol.messages import (

@@ -14,7 +14,7 @@ from anyio.abc import TaskGroup
 
 from helexa.mesh.discovery import advice
 from helexa.mesh.discovery.join_report import Outcome, Step, step_of
-from helexa.mesh.plain_text import plain
+from helexa.mesh.statements.plain_text import plain
 from helexa.mesh.transport import DialFailed, Link, LinkClosed
 from helexa.protocol.ids import NodeId
 

@@ -26,7 +26,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from helexa.mesh.discovery.interfaces import Interface, reachable
-from helexa.mesh.plain_text import NAME_CHARS_MAX, plain
+from helexa.mesh.statements.plain_text import NAME_CHARS_MAX, plain
 from helexa.mesh.ticket import TRANSPORTS_MAX, Ticket
 from helexa.protocol.ids import NodeId, OperatorId, is_node_id
 from helexa.util.sockets import Address

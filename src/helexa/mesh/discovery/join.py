@@ -19,11 +19,11 @@ from typing import Final, Protocol, TypeVar
 
 import anyio
 
-from helexa.mesh.asks import AnswerTimeout, PeerRefused, PeerUnsupported
 from helexa.mesh.discovery import advice
 from helexa.mesh.discovery._reach import Dial, Race, within
 from helexa.mesh.discovery.join_report import JoinReport, Outcome, Step, as_json, step_of
-from helexa.mesh.handshake import CloseCode, HandshakeFailed, VersionMismatch
+from helexa.mesh.sessions.asks import AnswerTimeout, PeerRefused, PeerUnsupported
+from helexa.mesh.sessions.handshake import CloseCode, HandshakeFailed, VersionMismatch
 from helexa.mesh.ticket import Ticket, TicketMalformed
 from helexa.mesh.transport import DialFailed, LinkClosed
 from helexa.protocol.ids import NodeId

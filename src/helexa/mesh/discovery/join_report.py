@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import msgspec
 
-from helexa.mesh.plain_text import plain
+from helexa.mesh.statements.plain_text import plain
 from helexa.util.units import format_seconds
 
 DETAIL_CHARS_MAX: Final = 300

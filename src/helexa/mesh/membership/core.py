@@ -26,7 +26,7 @@ from helexa.mesh.membership.notary import Entry, Notary
 from helexa.mesh.membership.own import Own
 from helexa.mesh.membership.partners import Partners
 from helexa.mesh.membership.presets import Preset
-from helexa.mesh.records import SignedRecord
+from helexa.mesh.statements.records import SignedRecord
 from helexa.mesh.trust import Trust
 from helexa.protocol.gossip import (
     Ack,

@@ -6,7 +6,7 @@ import enum
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
-from helexa.mesh.records import SignedRecord
+from helexa.mesh.statements.records import SignedRecord
 from helexa.protocol.gossip import Gossip
 from helexa.protocol.ids import NodeId
 

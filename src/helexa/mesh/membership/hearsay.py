@@ -14,7 +14,7 @@ from helexa.mesh.membership.learning import Learning
 from helexa.mesh.membership.notary import Entry, read
 from helexa.mesh.membership.own import Own
 from helexa.mesh.membership.partners import Partners
-from helexa.mesh.sealed import SealBroken
+from helexa.mesh.statements.sealed import SealBroken
 from helexa.protocol.gossip import Alive, Leaving, News, Suspicion
 from helexa.protocol.ids import NodeId
 

@@ -17,7 +17,7 @@ from helexa.mesh.membership.limits import Allowance, Recent
 from helexa.mesh.membership.notary import Entry
 from helexa.mesh.membership.own import Own, publish_every_s
 from helexa.mesh.membership.partners import Partners
-from helexa.mesh.records import Reason, RecordRejected, SignedRecord
+from helexa.mesh.statements.records import Reason, RecordRejected, SignedRecord
 from helexa.mesh.trust import Trust
 from helexa.protocol.gossip import News
 from helexa.protocol.ids import NodeId, is_node_id

@@ -12,9 +12,15 @@ import msgspec
 
 from helexa.mesh import identity
 from helexa.mesh.membership.heads import Short, pack, short_of
-from helexa.mesh.records import RecordRejected, SignedRecord, open_record, peek, sign_record
-from helexa.mesh.revocation import RevocationBook
-from helexa.mesh.sealed import SealBroken, Sign, Verify, prove, seal, unseal
+from helexa.mesh.operators.revocation import RevocationBook
+from helexa.mesh.statements.records import (
+    RecordRejected,
+    SignedRecord,
+    open_record,
+    peek,
+    sign_record,
+)
+from helexa.mesh.statements.sealed import SealBroken, Sign, Verify, prove, seal, unseal
 from helexa.protocol.gossip import Answer, Statement, Suspicion
 from helexa.protocol.ids import NodeId
 from helexa.protocol.records import Record

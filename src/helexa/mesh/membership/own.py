@@ -12,7 +12,7 @@ from helexa.mesh.membership.heads import PULSE_MAX, Version
 from helexa.mesh.membership.limits import Allowance
 from helexa.mesh.membership.notary import Entry
 from helexa.mesh.membership.partners import Partners
-from helexa.mesh.records import SEQUENCE_MAX, RecordRejected
+from helexa.mesh.statements.records import SEQUENCE_MAX, RecordRejected
 from helexa.mesh.trust import Trust
 from helexa.protocol.gossip import Alive, Leaving, News, Records
 from helexa.protocol.ids import NodeId

@@ -12,9 +12,9 @@ import random
 from typing import Final
 
 from helexa.mesh.membership.notary import Entry, KeyNotary
-from helexa.mesh.records import check_times, peek
-from helexa.mesh.revocation import RevocationBook
-from helexa.mesh.sealed import Sign, seal
+from helexa.mesh.operators.revocation import RevocationBook
+from helexa.mesh.statements.records import check_times, peek
+from helexa.mesh.statements.sealed import Sign, seal
 from helexa.protocol.gossip import Answer, Statement
 from helexa.protocol.ids import ModelId, NodeId, OperatorId
 from helexa.protocol.records import Certificate, Offer, Record

@@ -21,7 +21,7 @@ from helexa.mesh.membership.core import Membership
 from helexa.mesh.membership.events import Died, Event, Moment, Out, State
 from helexa.mesh.membership.notary import Entry
 from helexa.mesh.membership.presets import WAN, Preset
-from helexa.mesh.records import SignedRecord
+from helexa.mesh.statements.records import SignedRecord
 from helexa.mesh.trust import Trust
 from helexa.protocol.gossip import Gossip
 from helexa.protocol.ids import NodeId, OperatorId

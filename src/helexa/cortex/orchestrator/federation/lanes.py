@@ -14,7 +14,7 @@ import anyio
 from anyio.abc import TaskGroup
 
 from helexa.cortex.orchestrator.federation.peer import Peer
-from helexa.mesh.session import Session
+from helexa.mesh.sessions.session import Session
 from helexa.mesh.transport import LinkClosed, Stream
 from helexa.protocol.ids import NodeId, new_request_id
 from helexa.protocol.messages import ExecuteRequest

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from helexa.cortex.orchestrator.federation.offers import is_sound
-from helexa.mesh.session import Session
+from helexa.mesh.sessions.session import Session
 from helexa.mesh.trust import Standing, Trust
 from helexa.protocol.errors import RequestRejected
 from helexa.protocol.ids import ModelId, is_model_id

@@ -23,8 +23,8 @@ from helexa.cortex.orchestrator.federation.offers import offers_for, public_offe
 from helexa.cortex.orchestrator.federation.peer import Peer, Told, by_model, told_by
 from helexa.cortex.orchestrator.federation.terms import Terms
 from helexa.cortex.orchestrator.neurons import Neurons
-from helexa.mesh.handshake import CloseCode
-from helexa.mesh.session import Inbound, Session
+from helexa.mesh.sessions.handshake import CloseCode
+from helexa.mesh.sessions.session import Inbound, Session
 from helexa.mesh.transport import LinkClosed, Stream
 from helexa.mesh.trust import Standing
 from helexa.protocol.errors import PeerLost

@@ -27,7 +27,7 @@ from helexa.mesh.membership.events import (
     Rejected,
     Suspected,
 )
-from helexa.mesh.records import SignedRecord
+from helexa.mesh.statements.records import SignedRecord
 from helexa.mesh.ticket import Ticket
 from helexa.mesh.trust import Standing, Trust
 from helexa.protocol.ids import NodeId

@@ -21,11 +21,11 @@ from helexa.cortex.orchestrator.mesh_control import (
 from helexa.cortex.orchestrator.place.acquaintances import Acquaintances
 from helexa.cortex.orchestrator.place.entry import Entry
 from helexa.cortex.orchestrator.place.parts import Parts
-from helexa.mesh.gatekeeper import WhoUnclear
-from helexa.mesh.handshake import HandshakeFailed
-from helexa.mesh.invites import issue_invite
+from helexa.mesh.admission.gatekeeper import WhoUnclear
+from helexa.mesh.admission.invites import issue_invite
 from helexa.mesh.membership.events import Member
-from helexa.mesh.session import AnswerTimeout, PeerRefused, PeerUnsupported
+from helexa.mesh.sessions.handshake import HandshakeFailed
+from helexa.mesh.sessions.session import AnswerTimeout, PeerRefused, PeerUnsupported
 from helexa.mesh.ticket import Ticket
 from helexa.mesh.transport import DialFailed, LinkClosed
 from helexa.mesh.trust import Trust

@@ -12,9 +12,9 @@ from helexa.cortex.orchestrator.mesh_control import OnStep
 from helexa.cortex.orchestrator.place.acquaintances import Acquaintances
 from helexa.cortex.orchestrator.place.parts import Parts
 from helexa.mesh.discovery.join import Outcome, Reply, as_json, join
-from helexa.mesh.handshake import CloseCode, HandshakeFailed
 from helexa.mesh.overlay import NotIntroduced
-from helexa.mesh.session import Session
+from helexa.mesh.sessions.handshake import CloseCode, HandshakeFailed
+from helexa.mesh.sessions.session import Session
 from helexa.mesh.ticket import Ticket
 from helexa.mesh.transport import DialFailed, Link, LinkClosed
 from helexa.protocol.errors import RequestRejected

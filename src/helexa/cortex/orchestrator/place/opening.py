@@ -24,22 +24,22 @@ from helexa.cortex.orchestrator.place.parts import Emit, Parts
 from helexa.cortex.orchestrator.place.speaker import Speaker
 from helexa.cortex.settings import TRANSPORTS, CortexSettings
 from helexa.mesh import identity
-from helexa.mesh.admission import Rules
-from helexa.mesh.credentials import Credentials, load_credentials
+from helexa.mesh.admission.gatekeeper import Gatekeeper
+from helexa.mesh.admission.rules import Rules
 from helexa.mesh.discovery.advert import Found, advert_of
 from helexa.mesh.discovery.bootstrap import Bootstrap, Source, given, heard, named, remembered
 from helexa.mesh.discovery.lan import Lan
 from helexa.mesh.discovery.peer_cache import PeerCache
-from helexa.mesh.gatekeeper import Gatekeeper
 from helexa.mesh.identity import NodeKey
 from helexa.mesh.membership.core import Membership
 from helexa.mesh.membership.events import Moment
 from helexa.mesh.membership.notary import KeyNotary
 from helexa.mesh.membership.presets import PRESETS
 from helexa.mesh.node import MeshNode
+from helexa.mesh.operators.credentials import Credentials, load_credentials
+from helexa.mesh.operators.revocation import RevocationBook
 from helexa.mesh.overlay import Overlay
-from helexa.mesh.revocation import RevocationBook
-from helexa.mesh.sealed import Remembered
+from helexa.mesh.statements.sealed import Remembered
 from helexa.mesh.sticky import note_shared_port, sticky_port
 from helexa.mesh.ticket import Ticket
 from helexa.mesh.transport import OpenTransport, TransportSettings

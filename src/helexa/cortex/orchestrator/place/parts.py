@@ -10,13 +10,13 @@ from helexa.cortex.orchestrator.federation.peers import Peers
 from helexa.cortex.orchestrator.links import Links
 from helexa.cortex.orchestrator.live_policy import LivePolicy
 from helexa.cortex.settings import CortexSettings
-from helexa.mesh.credentials import Credentials
+from helexa.mesh.admission.gatekeeper import Gatekeeper
 from helexa.mesh.discovery.peer_cache import PeerCache
-from helexa.mesh.gatekeeper import Gatekeeper
 from helexa.mesh.identity import NodeKey
 from helexa.mesh.node import MeshNode
+from helexa.mesh.operators.credentials import Credentials
+from helexa.mesh.operators.revocation import RevocationBook
 from helexa.mesh.overlay import Overlay
-from helexa.mesh.revocation import RevocationBook
 from helexa.mesh.trust import Standing, Trust
 
 Emit: TypeAlias = Callable[[Mapping[str, Any]], None]

@@ -13,7 +13,7 @@ import msgspec
 
 import helexa
 from helexa.cortex.orchestrator.place.parts import Parts
-from helexa.mesh.records import RecordRejected, fitted
+from helexa.mesh.statements.records import RecordRejected, fitted
 from helexa.protocol.records import Record
 from helexa.protocol.version import VERSION, VERSION_MIN
 from helexa.util.sockets import Address

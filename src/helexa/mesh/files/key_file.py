@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from helexa.mesh.private_files import create_private
+from helexa.mesh.files.private_files import create_private
 
 SECRET_BYTES: Final = 32
 _FILE_BYTES_MAX: Final = 1_024

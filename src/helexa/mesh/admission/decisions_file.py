@@ -11,8 +11,8 @@ from typing import Final
 
 import msgspec
 
-from helexa.mesh.invites import LEVELS
-from helexa.mesh.private_files import replace_private
+from helexa.mesh.admission.invites import LEVELS
+from helexa.mesh.files.private_files import replace_private
 from helexa.mesh.trust import Trust
 from helexa.protocol.ids import NodeId, is_node_id
 from helexa.util.home import HomeUnusable

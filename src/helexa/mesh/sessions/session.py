@@ -21,10 +21,10 @@ from typing import Final, TypeAlias
 import anyio
 from anyio.abc import TaskGroup
 
-from helexa.mesh.asks import AnswerTimeout, Asks, PeerRefused, PeerUnsupported, Progress
-from helexa.mesh.framing import FrameReader, OpenedStream, read_opening
-from helexa.mesh.handshake import HANDSHAKE_S, CloseCode, Greeting, shake_hands
-from helexa.mesh.outbox import Outbox
+from helexa.mesh.sessions.asks import AnswerTimeout, Asks, PeerRefused, PeerUnsupported, Progress
+from helexa.mesh.sessions.framing import FrameReader, OpenedStream, read_opening
+from helexa.mesh.sessions.handshake import HANDSHAKE_S, CloseCode, Greeting, shake_hands
+from helexa.mesh.sessions.outbox import Outbox
 from helexa.mesh.transport import Link, LinkClosed, Stream, StreamReset
 from helexa.protocol.errors import HelexaError, InternalFault, QueueFull
 from helexa.protocol.frames import Frame, FrameRejected, TagUnknown, decode, encode

@@ -15,10 +15,10 @@ from typing import Final
 
 import msgspec
 
-from helexa.mesh.admission import Admitted, Applicant, Pending, Rules, Verdict, judge
-from helexa.mesh.admission_file import Decision, Decisions, SpentInvite, load, save
+from helexa.mesh.admission.decisions_file import Decision, Decisions, SpentInvite, load, save
+from helexa.mesh.admission.rules import Admitted, Applicant, Pending, Rules, Verdict, judge
+from helexa.mesh.admission.waiting import Waiting, WaitingRoom
 from helexa.mesh.trust import Standing, Trust
-from helexa.mesh.waiting import Waiting, WaitingRoom
 from helexa.protocol.ids import NodeId, OperatorId, is_node_id
 from helexa.protocol.messages import Role
 from helexa.protocol.records import Invite

@@ -10,8 +10,8 @@ from collections import Counter
 from dataclasses import dataclass, replace
 from typing import Final
 
-from helexa.mesh.admission import Applicant
-from helexa.mesh.plain_text import NAME_CHARS_MAX, plain
+from helexa.mesh.admission.rules import Applicant
+from helexa.mesh.statements.plain_text import NAME_CHARS_MAX, plain
 from helexa.protocol.ids import NodeId, OperatorId
 from helexa.protocol.messages import Role
 

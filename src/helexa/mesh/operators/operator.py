@@ -16,10 +16,15 @@ from pathlib import Path
 from typing import Final
 
 from helexa.mesh import identity
+from helexa.mesh.files.key_file import KeyKind, KeyUnusable, create_secret, read_secret
 from helexa.mesh.identity import NodeKey
-from helexa.mesh.key_file import KeyKind, KeyUnusable, create_secret, read_secret
-from helexa.mesh.plain_text import CONTACT_CHARS_MAX, NAME_CHARS_MAX, REGION_CHARS_MAX, is_plain
-from helexa.mesh.sealed import SealBroken, Verify, seal, unseal
+from helexa.mesh.statements.plain_text import (
+    CONTACT_CHARS_MAX,
+    NAME_CHARS_MAX,
+    REGION_CHARS_MAX,
+    is_plain,
+)
+from helexa.mesh.statements.sealed import SealBroken, Verify, seal, unseal
 from helexa.protocol.ids import NodeId, OperatorId, is_node_id
 from helexa.protocol.messages import Role
 from helexa.protocol.records import Certificate, Succession

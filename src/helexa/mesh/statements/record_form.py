@@ -14,7 +14,7 @@ import re
 from typing import Final
 from urllib.parse import urlsplit
 
-from helexa.mesh.plain_text import NAME_CHARS_MAX, REGION_CHARS_MAX, is_plain
+from helexa.mesh.statements.plain_text import NAME_CHARS_MAX, REGION_CHARS_MAX, is_plain
 from helexa.mesh.ticket import TRANSPORTS_MAX
 from helexa.protocol.ids import is_model_id, is_node_id
 from helexa.protocol.records import OFFERS_PER_RECORD_MAX, Offer, Record

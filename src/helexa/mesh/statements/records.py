@@ -14,7 +14,7 @@ from typing import Final, NamedTuple, TypeVar
 import msgspec
 
 from helexa.mesh import identity
-from helexa.mesh.operator import (
+from helexa.mesh.operators.operator import (
     CLOCK_SLACK_S,
     CertificateRefused,
     Identity,
@@ -23,9 +23,9 @@ from helexa.mesh.operator import (
     identities,
     read_certificate,
 )
-from helexa.mesh.record_form import NUMBER_MAX, Reason, RecordRejected, check_form
-from helexa.mesh.revocation import RevocationBook
-from helexa.mesh.sealed import (
+from helexa.mesh.operators.revocation import RevocationBook
+from helexa.mesh.statements.record_form import NUMBER_MAX, Reason, RecordRejected, check_form
+from helexa.mesh.statements.sealed import (
     SIGNATURE_BYTES,
     SealBroken,
     SealOversize,

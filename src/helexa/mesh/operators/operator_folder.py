@@ -19,9 +19,10 @@ from typing import Final
 
 import msgspec
 
-from helexa.mesh.armour import REVOCATIONS, SUCCESSIONS
-from helexa.mesh.credentials import read_all_armoured, read_armoured, write_armoured
-from helexa.mesh.operator import (
+from helexa.mesh.files.armour import REVOCATIONS, SUCCESSIONS
+from helexa.mesh.files.private_files import replace_private
+from helexa.mesh.operators.credentials import read_all_armoured, read_armoured, write_armoured
+from helexa.mesh.operators.operator import (
     SUCCESSIONS_MAX,
     OperatorKey,
     certify,
@@ -29,11 +30,10 @@ from helexa.mesh.operator import (
     read_succession,
     succeed,
 )
-from helexa.mesh.plain_text import CONTACT_CHARS_MAX, NAME_CHARS_MAX, is_plain
-from helexa.mesh.private_files import replace_private
-from helexa.mesh.revocation import read_revocations, revoke
-from helexa.mesh.sealed import SealBroken
-from helexa.mesh.signed_log import Signed, note_signed, read_signed
+from helexa.mesh.operators.revocation import read_revocations, revoke
+from helexa.mesh.operators.signed_log import Signed, note_signed, read_signed
+from helexa.mesh.statements.plain_text import CONTACT_CHARS_MAX, NAME_CHARS_MAX, is_plain
+from helexa.mesh.statements.sealed import SealBroken
 from helexa.protocol.ids import NodeId, OperatorId
 from helexa.protocol.messages import Role
 from helexa.protocol.records import Revocations

@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from helexa.mesh.armour import CERTIFICATE, REVOCATIONS, ArmourBroken, armour, unarmour
+from helexa.mesh.files.armour import CERTIFICATE, REVOCATIONS, ArmourBroken, armour, unarmour
+from helexa.mesh.files.private_files import replace_private
 from helexa.mesh.identity import NodeKey
-from helexa.mesh.operator import CertificateRefused, check_certificate, identities
-from helexa.mesh.private_files import replace_private
-from helexa.mesh.revocation import read_revocations
-from helexa.mesh.sealed import SealBroken
+from helexa.mesh.operators.operator import CertificateRefused, check_certificate, identities
+from helexa.mesh.operators.revocation import read_revocations
+from helexa.mesh.statements.sealed import SealBroken
 from helexa.protocol.ids import OperatorId
 from helexa.protocol.messages import Role
 from helexa.protocol.records import Certificate

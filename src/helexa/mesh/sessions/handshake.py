@@ -13,7 +13,7 @@ from typing import Final, NamedTuple
 
 import anyio
 
-from helexa.mesh.framing import FrameReader
+from helexa.mesh.sessions.framing import FrameReader
 from helexa.mesh.transport import Link, LinkClosed, Stream, StreamReset
 from helexa.protocol.frames import (
     HANDSHAKE_VERSION,

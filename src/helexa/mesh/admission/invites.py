@@ -2,7 +2,7 @@
 
 An invite rides inside a ticket and names nobody, so that it can be made before
 anybody asked. The cortex that signed it checks it and counts its uses
-(`admission.py`); to every other node it is worth nothing.
+(`gatekeeper.py`); to every other node it is worth nothing.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ import secrets
 from typing import Final
 
 from helexa.mesh import identity
-from helexa.mesh.operator import CLOCK_SLACK_S
-from helexa.mesh.sealed import SealBroken, Sign, Verify, seal, unseal
+from helexa.mesh.operators.operator import CLOCK_SLACK_S
+from helexa.mesh.statements.sealed import SealBroken, Sign, Verify, seal, unseal
 from helexa.mesh.trust import Trust
 from helexa.protocol.ids import NodeId
 from helexa.protocol.messages import Role

@@ -12,8 +12,8 @@ from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple
 
 from helexa.mesh import identity
-from helexa.mesh.operator import SUCCESSIONS_MAX, OperatorKey
-from helexa.mesh.sealed import SealBroken, Verify, peel, prove, seal
+from helexa.mesh.operators.operator import SUCCESSIONS_MAX, OperatorKey
+from helexa.mesh.statements.sealed import SealBroken, Verify, peel, prove, seal
 from helexa.protocol.ids import NodeId, OperatorId, is_node_id
 from helexa.protocol.records import Revocations
 

@@ -1,0 +1,1 @@
+"""The control protocol over one link: the handshake, frames, asks and answers."""

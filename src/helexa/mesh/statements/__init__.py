@@ -1,0 +1,1 @@
+"""What is signed: how it is sealed, and what a record may say."""
