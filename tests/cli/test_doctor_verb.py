@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import socket
+import tomllib
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
 
+from helexa.cli.checkup import NATIVE
 from helexa.cli.entry import enter
 from helexa.cli.mesh_checkup import of_status
 from helexa.neuron.models.store import DEMO_FOLDER
@@ -186,3 +190,13 @@ def test_people_get_marks_and_fixes(home: Path, capsys: pytest.CaptureFixture[st
     assert "FAIL  secrets" in said.out
     assert f"fix: chmod 600 {key}" in said.out
     assert said.err == ""
+
+
+def test_the_packages_that_are_looked_at_are_those_that_are_installed_for_people():
+    """Tests have more installed than a user has."""
+    root = Path(__file__).parents[2]
+    project = tomllib.loads((root / "pyproject.toml").read_text())["project"]
+    needed = {re.match(r"[\w-]+", one)[0] for one in project["dependencies"]}
+    found = packages_distributions()
+    for module in NATIVE:
+        assert {name.lower() for name in found[module]} & needed, f"{module} is nobody's dependency"

@@ -33,7 +33,7 @@ NATIVE: Final = {
     "xllamacpp": "llama.cpp, which runs the models",
     "uvloop": "the event loop",
     "httptools": "HTTP",
-    "cryptography": "node keys",
+    "nacl": "node keys",
 }
 SECRETS: Final = (
     "cortex/node.key",

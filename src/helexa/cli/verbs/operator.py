@@ -13,7 +13,7 @@ from helexa.cli.verb import Failed, Misused
 from helexa.config import Config
 
 if TYPE_CHECKING:
-    # These bring cryptography, which `--help` does not need.
+    # These bring keys, which `--help` does not need.
     from helexa.cli.local_nodes import LocalNode
     from helexa.mesh.operators.operator_folder import OperatorFolder
     from helexa.protocol.ids import NodeId
