@@ -296,7 +296,7 @@ async def test_one_that_cannot_be_reached_is_named_and_not_tried_by_each_request
 
         a.link = off  # type: ignore[method-assign]
         first = await a.ask("m")
-        assert "cortex b is gone for 0 s: the machine is off" in first.error["message"]
+        assert "cortex b is gone for 0 s: it cannot be reached" in first.error["message"]
         assert (await a.ask("m")).status == 503
         assert len(tried) == 1
         # A newer record is a sign of life.

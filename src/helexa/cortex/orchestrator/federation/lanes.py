@@ -6,6 +6,7 @@ and else on a session that is made for it: once for all requests that wait for i
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Final
@@ -20,6 +21,8 @@ from helexa.protocol.ids import NodeId, new_request_id
 from helexa.protocol.messages import ExecuteRequest
 from helexa.util.background import background
 from helexa.util.upstream import Headers, Pool, Response, Streams
+
+_log = logging.getLogger(__name__)
 
 CONNECT_S: Final = 3.0
 STREAMS_PER_PEER_MAX: Final = 1_024
@@ -153,7 +156,9 @@ class Lanes:
         except TimeoutError:
             attempt.reason = f"no session within {CONNECT_S:g} s"
         except Exception as error:  # noqa: BLE001 - whatever it is, there is no session
-            attempt.reason = str(error) or type(error).__name__
+            # Clients read the reason, and addresses are nothing for them.
+            attempt.reason = "it cannot be reached"
+            _log.info("peer_not_reached", extra={"node": node, "why": str(error)})
         finally:
             del self._attempts[node]
             attempt.done.set()
