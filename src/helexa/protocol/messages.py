@@ -207,7 +207,8 @@ class Withheld(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class ReportOffers(Message, frozen=True, kw_only=True, tag="cortex.offers"):
-    """Told when a session between cortexes begins and on every change, at most once a second.
+    """Told when a session between cortexes begins and on every change: at most once a second,
+    but at once where an operator changed a rule.
 
     What the sender would serve for this one reader: it replaces what the
     sender's record says to everybody. Nothing offered and nothing withheld

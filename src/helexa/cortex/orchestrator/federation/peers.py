@@ -104,6 +104,7 @@ class Peers:
         self._early: WeakKeyDictionary[Session, Told] = WeakKeyDictionary()
         self._door: Door | None = None
         self._changed = anyio.Event()
+        self._ruled = anyio.Event()
         self._attended = anyio.Event()
         self._lanes = Lanes(connect, self._lost_lane)
         neurons.watch(self.offers_changed)
@@ -201,10 +202,17 @@ class Peers:
         for node, peer in self._peers.items():
             peer.standing = standing_of(node)
             self._holders.put(peer)
-        self.offers_changed()
+        self._rules_changed()
 
     def set_terms(self, terms: Terms) -> None:
+        """Other rules hold from now on; those whom they concern are told at once."""
         self.terms = terms
+        self._rules_changed()
+
+    def _rules_changed(self) -> None:
+        # A person did this, and looks for its effect the next moment.
+        ruled, self._ruled = self._ruled, anyio.Event()
+        ruled.set()
         self.offers_changed()
 
     def offers_changed(self) -> None:
@@ -404,11 +412,12 @@ class Peers:
         said: ReportOffers | None = None
         with suppress(LinkClosed):
             while True:
-                changed = self._changed
+                changed, ruled = self._changed, self._ruled
                 offers = self._offers_for(peer.standing)
                 if offers != said:
                     await session.tell(offers)
                     said = offers
-                await anyio.sleep(OFFERS_EVERY_S)
+                with anyio.move_on_after(OFFERS_EVERY_S):
+                    await ruled.wait()
                 with anyio.move_on_after(OFFERS_REFRESH_S):
                     await changed.wait()
