@@ -21,8 +21,12 @@ import uvloop
 from helexa.cortex.accounts.keys import open_keys
 from helexa.cortex.gateway.app import gateway
 from helexa.cortex.orchestrator import policies
+from helexa.cortex.orchestrator.fabric import Fabric
+from helexa.cortex.orchestrator.federation.peers import Peers
+from helexa.cortex.orchestrator.federation.terms import Terms
 from helexa.cortex.orchestrator.neurons import Neurons, Timing, Way
-from helexa.cortex.settings import CortexSettings
+from helexa.cortex.settings import CortexSettings, FederationSettings
+from helexa.mesh.trust import Standing, Trust
 from helexa.protocol.errors import http_refusal
 from helexa.protocol.ids import ModelId, NodeId, OperatorId
 from helexa.protocol.messages import Register
@@ -77,7 +81,9 @@ async def main(port: int, upstream_port: int, home: Path) -> None:
             reception.node = register.descriptor.node
             reception.way = Way("tcp", pool, ())
             neurons.enter(reception, register)
-            app = gateway(CortexSettings(home=home), keys=keys, fleet=neurons, metrics=Metrics())
+            app = gateway(
+                CortexSettings(home=home), keys=keys, fleet=_alone(neurons), metrics=Metrics()
+            )
             async with serving(
                 app,
                 [listen_tcp(Address("127.0.0.1", port))],
@@ -88,6 +94,15 @@ async def main(port: int, upstream_port: int, home: Path) -> None:
                 collector.calm()  # As `helexa cortex` does when it serves.
                 print(keys.create("bench").secret, flush=True)
                 await anyio.sleep_forever()
+
+
+def _alone(neurons: Neurons) -> Fabric:
+    """What a gateway routes over in a cortex that knows no other."""
+    terms = Terms.of(FederationSettings())
+    peers = Peers(neurons, terms, monotonic=time.monotonic)
+    node = NodeId("0" * 64)
+    own = Standing(node=node, operator=OperatorId(node), trust=Trust.OWN)
+    return Fabric(neurons, peers, own, random=random.random)
 
 
 if __name__ == "__main__":

@@ -188,11 +188,8 @@ class Neurons:
             for node in self.view.holders.get(model, ())
         )
 
-    def way(self, target: Target, hints: RouteHints | None = None) -> Way:  # noqa: ARG002
-        """Raises PeerLost when the neuron left between the decision and now.
-
-        The way to a neuron is the same for all requests; that to another cortex is not.
-        """
+    def way(self, target: Target) -> Way:
+        """Raises PeerLost when the neuron left between the decision and now."""
         reception = self._receptions.get(target.node)
         if reception is None or reception.way is None:
             raise PeerLost(f"The neuron {self._called(target.node)} left.")
@@ -202,7 +199,7 @@ class Neurons:
         key = (target.node, model)
         self.in_flight[key] = self.in_flight.get(key, 0) + 1
 
-    def finished(self, target: Target, model: ModelId, outcome: str = "ok") -> None:  # noqa: ARG002
+    def finished(self, target: Target, model: ModelId) -> None:
         key = (target.node, model)
         left = self.in_flight.get(key, 0) - 1
         if left > 0:
@@ -226,10 +223,6 @@ class Neurons:
         """What is known about a target that could not be reached, to go on from its name."""
         neuron = self.view.neurons.get(target.node)
         return f"is {neuron.presence.value}: {neuron.reason}" if neuron and neuron.reason else ""
-
-    def owners(self) -> Mapping[ModelId, str]:
-        """Whose the models are that no neuron here has: neurons know of none."""
-        return {}
 
     # --- for the control API
 
