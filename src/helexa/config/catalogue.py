@@ -44,6 +44,8 @@ _NOT_SET_BY_NAME: Final = {
     "cortex.home",
     "cortex.mesh",
     "cortex.federation",
+    "cortex.orchestrator",
+    "cortex.models",
     "neuron.home",
     "neuron.models",
 }

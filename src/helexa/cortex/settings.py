@@ -8,6 +8,8 @@ from typing import Annotated, Final
 import msgspec
 from msgspec import Meta
 
+from helexa.protocol.messages import SourceFile
+from helexa.protocol.work import Price, WorkloadClass
 from helexa.util.sockets import Address
 
 TRANSPORTS: Final = ("tls", "iroh")
@@ -77,6 +79,86 @@ class FederationSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Cortexes that a request may pass after the one it came to; 0 turns borrowing off."""
 
 
+class Alias(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Another name for a model. Several models may share one; `weight` is this one's part."""
+
+    name: str
+    weight: Annotated[float, Meta(gt=0, le=1_000_000)] = 1.0
+
+
+class ModelEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One model of the catalogue: what may be served, where, how: `[[models]]`.
+
+    A model that a neuron has and no entry names is served as an entry of defaults would be.
+    """
+
+    id: str
+    description: str = ""
+    source: str = ""
+    """`hf:OWNER/REPO[@REVISION]`, `https://...`, `file:/PATH` or `peer:`; empty: only where a
+    neuron has it already."""
+    files: tuple[SourceFile, ...] = ()
+    quantisation: str = ""
+    runtime: str = ""
+    arguments: tuple[str, ...] = ()
+    context_tokens: Annotated[int, Meta(ge=64, le=1 << 22)] | None = None
+    slots: Annotated[int, Meta(ge=1, le=256)] | None = None
+    deterministic: bool | None = None
+    memory_bytes: Annotated[int, Meta(ge=0)] = 0
+    """What it needs, for placing it before any neuron has read its files; 0: by its files' size."""
+    replicas_min: Annotated[int, Meta(ge=0, le=1024)] = 0
+    replicas_max: Annotated[int, Meta(ge=1, le=1024)] | None = None
+    """None: as many as there are neurons for it."""
+    labels: dict[str, str] = {}
+    """A neuron that runs it has all of these."""
+    regions: tuple[str, ...] = ()
+    operators: tuple[str, ...] = ()
+    nodes: tuple[str, ...] = ()
+    """Neurons by name or id, or the head of an id; empty: any."""
+    priority: Annotated[int, Meta(ge=-100, le=100)] = 0
+    """An idle model may be unloaded for one of its own priority or a higher one."""
+    keep_warm: bool = False
+    """Never unloaded because nobody asks; still unloaded for one that may displace it."""
+    idle_timeout_s: Annotated[float, Meta(ge=0, le=31_536_000)] | None = None
+    """Unloaded after so long without a request; 0: never; None: `orchestrator.idle_timeout_s`."""
+    aliases: tuple[Alias, ...] = ()
+    fallbacks: tuple[str, ...] = ()
+    """Models to ask, in this order, when this one cannot be served."""
+    price: Price | None = None
+    classes: tuple[WorkloadClass, ...] = ()
+    """Kinds of work that it is used for; empty: all that it can do."""
+    queue_max: Annotated[int, Meta(ge=0, le=1_000_000)] | None = None
+    """None: `cortex.queue_max`."""
+    max_wait_s: Annotated[float, Meta(gt=0, le=86_400)] | None = None
+    """Longest wait of a request until it is served; None: `orchestrator.max_wait_s`."""
+    pin: bool = False
+    """Neurons never remove its files to make room on the disk."""
+
+
+class OrchestratorSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """Placement and provisioning: `[orchestrator]`."""
+
+    provision: bool = True
+    """Load, unload and place models by demand; off: only what is asked for by hand."""
+    idle_timeout_s: Annotated[float, Meta(ge=0, le=31_536_000)] = 600.0
+    """A model that nobody asked for this long is unloaded; 0: never."""
+    max_wait_s: Annotated[float, Meta(gt=0, le=86_400)] = 120.0
+    """Longest wait of a request for a model to be loaded; then 503 with how far it is."""
+    swap_after_s: Annotated[float, Meta(ge=0, le=3_600)] = 2.0
+    """How long requests for a cold model are collected before a model in use gives way to it."""
+    stay_s: Annotated[float, Meta(ge=0, le=3_600)] = 1.0
+    """A model that was loaded for waiting requests stays at least this long."""
+    settle_s: Annotated[float, Meta(ge=0, le=600)] = 5.0
+    """After a start, nothing is moved for this long unless a request waits: neurons come back."""
+    scale_up_queue_s: Annotated[float, Meta(gt=0, le=3_600)] = 1.0
+    """Mean wait for a slot above which one more replica is loaded."""
+    scale_down_after_s: Annotated[float, Meta(gt=0, le=86_400)] = 60.0
+    """How long a replica must have been superfluous before it is unloaded."""
+    load_timeout_s: Annotated[float, Meta(gt=0, le=86_400)] = 900.0
+    share_pieces: str = "own"
+    """Whose neurons give one another weights: `own`, `trusted`, `any` or `nobody`."""
+
+
 class CortexSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Resolved: addresses parsed, folders absolute. A role is on when its socket is given."""
 
@@ -111,3 +193,6 @@ class CortexSettings(msgspec.Struct, frozen=True, kw_only=True):
     relays: tuple[str, ...] = ()
     mesh: MeshSettings = MeshSettings()
     federation: FederationSettings = FederationSettings()
+    orchestrator: OrchestratorSettings = OrchestratorSettings()
+    models: tuple[ModelEntry, ...] = ()
+    """The file's part of the catalogue."""

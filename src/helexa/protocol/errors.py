@@ -48,6 +48,8 @@ from typing import ClassVar
 
 import msgspec
 
+from helexa.protocol.work import Progress
+
 
 @dataclass(eq=False)
 class HelexaError(Exception):
@@ -282,8 +284,12 @@ class RateLimited(Busy):
     status, kind, code = 429, "rate_limit_error", "rate_limit_exceeded"
 
 
+@dataclass(eq=False)
 class ModelLoading(Busy):
+    """It is on its way to be served; `progress` goes into the envelope."""
+
     code = "model_loading"
+    progress: Progress | None = None
 
 
 class NoCapacity(Busy):
@@ -399,6 +405,8 @@ class ErrorBody(msgspec.Struct, frozen=True, kw_only=True):
     type: str
     param: str | None = None
     code: str | None = None
+    progress: Progress | msgspec.UnsetType = msgspec.UNSET
+    """Of a model that is not loaded yet."""
 
 
 class ErrorEnvelope(msgspec.Struct, frozen=True):
@@ -406,7 +414,14 @@ class ErrorEnvelope(msgspec.Struct, frozen=True):
 
 
 def body_of(error: HelexaError) -> ErrorBody:
-    return ErrorBody(message=error.message, type=error.kind, param=error.param, code=error.code)
+    progress = error.progress if isinstance(error, ModelLoading) else None
+    return ErrorBody(
+        message=error.message,
+        type=error.kind,
+        param=error.param,
+        code=error.code,
+        progress=msgspec.UNSET if progress is None else progress,
+    )
 
 
 def envelope(error: HelexaError) -> bytes:

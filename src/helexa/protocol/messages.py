@@ -22,7 +22,7 @@ import msgspec
 
 from helexa.protocol.base import Message
 from helexa.protocol.gossip import Gossip
-from helexa.protocol.ids import ModelId, OperatorId, RequestId
+from helexa.protocol.ids import ModelId, NodeId, OperatorId, RequestId
 from helexa.protocol.records import Offer
 from helexa.protocol.work import (
     DataPath,
@@ -87,6 +87,8 @@ class Register(Message, frozen=True, kw_only=True, tag="neuron.register"):
     descriptor: NeuronDescriptor
     capabilities: tuple[ModelCapability, ...] = ()
     paths: tuple[DataPath, ...] = ()
+    ticket: str = ""
+    """Where other neurons can dial the sender."""
 
 
 class Registered(Message, frozen=True, kw_only=True, tag="neuron.registered"):
@@ -140,6 +142,85 @@ class ModelConfig(msgspec.Struct, frozen=True, kw_only=True):
     context_tokens: int | None = None
     slots: int | None = None
     deterministic: bool | None = None
+    runtime: str = ""
+    """An adapter by name; empty takes the first that serves the files."""
+    arguments: tuple[str, ...] = ()
+    """`NAME=VALUE` for the runtime; what it does not know is refused."""
+
+
+class SourceFile(msgspec.Struct, frozen=True, kw_only=True):
+    """One file of a source. What is empty or 0 is learnt from the origin."""
+
+    name: str
+    """Its path in the repository, or the URL's last part."""
+    sha256: str = ""
+    """64 hexadecimal digits; what differs is refused."""
+    size: int = 0
+
+
+class ModelSource(msgspec.Struct, frozen=True, kw_only=True):
+    """Where weights come from.
+
+    `hf:OWNER/REPO[@REVISION]`, `https://...` (`http:` on loopback alone), `file:/PATH`
+    on the neuron, or `peer:` for a model that other neurons hold: then every file has
+    its digest.
+    """
+
+    source: str
+    files: tuple[SourceFile, ...] = ()
+    """Those to take; empty lets the neuron choose: a single model, of `quantisation`."""
+    quantisation: str = ""
+    """Which of a repository's variants, such as `Q4_K_M`."""
+
+
+class PieceHolder(msgspec.Struct, frozen=True, kw_only=True):
+    """A neuron to exchange pieces of files with."""
+
+    node: NodeId
+    ticket: str
+    """Where it can be dialled."""
+
+
+class PullModel(Message, frozen=True, kw_only=True, tag="model.pull"):
+    """Asked; answered at once by a `ProvisioningResponse` that is not final, or by one that is
+    where there is nothing to do. How it goes on is in health and capabilities.
+
+    Asked again while the pull runs it replaces `peers` and `pin`. The model is called
+    `model` on the neuron, whatever its files are called at the source.
+    """
+
+    command: str
+    model: ModelId
+    source: ModelSource
+    peers: tuple[PieceHolder, ...] = ()
+    """Neurons that pull or hold the same: pieces are taken from them and given to them."""
+    pin: bool = False
+
+
+class CancelPull(Message, frozen=True, kw_only=True, tag="model.pull.cancel"):
+    """Asked; answered by a final `ProvisioningResponse`. What arrived stays for another try."""
+
+    command: str
+    model: ModelId
+
+
+class RemoveModel(Message, frozen=True, kw_only=True, tag="model.remove"):
+    """Asked; answered by a final `ProvisioningResponse` when its files are gone.
+
+    Refused while it is loaded, and for files that no pull brought.
+    """
+
+    command: str
+    model: ModelId
+
+
+class SharePieces(Message, frozen=True, kw_only=True, tag="pieces.share"):
+    """Asked; answered by `Ok`. These neurons may fetch pieces of this model from now on, and no
+    others.
+    """
+
+    model: ModelId
+    peers: tuple[PieceHolder, ...] = ()
 
 
 class UpsertModelConfig(Message, frozen=True, kw_only=True, tag="model.config"):
@@ -155,6 +236,8 @@ class LoadModel(Message, frozen=True, kw_only=True, tag="model.load"):
 
     command: str
     model: ModelId
+    config: ModelConfig | None = None
+    """How, from this load on; None leaves what was said before."""
 
 
 class UnloadModel(Message, frozen=True, kw_only=True, tag="model.unload"):
@@ -163,6 +246,8 @@ class UnloadModel(Message, frozen=True, kw_only=True, tag="model.unload"):
     command: str
     model: ModelId
     grace_s: float = 30.0
+    if_idle: bool = False
+    """Refused where a request runs or waits, instead of waiting for its end."""
 
 
 class ExecuteRequest(Message, frozen=True, kw_only=True, tag="execute"):
@@ -231,6 +316,10 @@ Wire: TypeAlias = (
     | ProvisioningResponse
     | Goodbye
     | UpsertModelConfig
+    | PullModel
+    | CancelPull
+    | RemoveModel
+    | SharePieces
     | LoadModel
     | UnloadModel
     | ExecuteRequest

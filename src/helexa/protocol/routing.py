@@ -32,6 +32,8 @@ class RouteHints(msgspec.Struct, frozen=True, kw_only=True):
     session: str = ""
     """Requests with the same mark like to meet the same neuron."""
     prompt_bytes: int = 0
+    prefixes: tuple[int, ...] = ()
+    """Hashes of ever longer heads of the prompt, shortest first; see `protocol.prefix`."""
     exclude: tuple[NodeId, ...] = ()
     """Targets that already failed for this request."""
     wish: Wish | None = None
@@ -46,6 +48,10 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
     via: NodeId | None = None
     """The peer cortex to go through; None is a neuron registered here."""
     reason: str = ""
+    model: ModelId = ModelId("")
+    """What to ask it for, where that is not the model of the request: an alias or a fallback."""
+    ready: bool = True
+    """Whether the model is loaded there, as far as is known."""
 
 
 class Exclusion(msgspec.Struct, frozen=True, kw_only=True):

@@ -141,13 +141,60 @@ class ModelCapability(msgspec.Struct, frozen=True, kw_only=True):
     price: Price = Price()
     reason: str = ""
     """Why it failed, or why it cannot be loaded."""
+    load_s: float = 0.0
+    """From asked to ready on this neuron: measured the last time, else estimated; 0 is unknown."""
+    first_token_s: float = 0.0
+    """Measured time to the first token of an unloaded queue; 0 when never measured."""
+    source: str = ""
+    """Where the neuron had it from; empty for a file that somebody put there."""
+    disk_bytes: int = 0
+    """On this neuron's disk, so far."""
+    pinned: bool = False
+    """Never removed to make room on the disk."""
 
 
 class ReplicaLoad(msgspec.Struct, frozen=True, kw_only=True):
+    """One model that is loaded, being loaded or asked for."""
+
     model: ModelId
     running: int = 0
     waiting: int = 0
     slots: int = 0
+    idle_s: float = 0.0
+    """Since the last request ended or it became ready; 0 while there are any."""
+    queue_s: float = 0.0
+    """Mean wait for a slot of the requests that got one lately."""
+    memory_bytes: int = 0
+    """Measured; 0 where that is unknown."""
+    prefixes: tuple[int, ...] = ()
+    """Heads of prompts that its cache may still hold, as `protocol.prefix` hashes them."""
+
+
+class Phase(enum.Enum):
+    """What is being waited for until a model serves."""
+
+    WAITING = "waiting"
+    """For room, for a neuron, or for requests of another model to end."""
+    DOWNLOADING = "downloading"
+    LOADING = "loading"
+
+
+class Progress(msgspec.Struct, frozen=True, kw_only=True):
+    """How far a model is on its way to be served. `eta_s` is None where nothing is known yet."""
+
+    phase: Phase
+    bytes_done: int = 0
+    bytes_total: int = 0
+    eta_s: float | None = None
+
+
+class ModelProgress(msgspec.Struct, frozen=True, kw_only=True):
+    """A pull or a load on a neuron, as of the report that it came with."""
+
+    model: ModelId
+    progress: Progress
+    bytes_from_peers: int = 0
+    """Of `bytes_done`, what other neurons gave."""
 
 
 class Load(msgspec.Struct, frozen=True, kw_only=True):
@@ -161,3 +208,6 @@ class Load(msgspec.Struct, frozen=True, kw_only=True):
     memory_free_bytes: int = 0
     replicas: tuple[ReplicaLoad, ...] = ()
     draining: bool = False
+    progress: tuple[ModelProgress, ...] = ()
+    disk_free_bytes: int = 0
+    """For more models, within the operator's limit."""

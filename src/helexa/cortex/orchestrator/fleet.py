@@ -28,6 +28,15 @@ class Presence(enum.Enum):
     """The link ended. Remembered, so that a refusal can say so and since when."""
 
 
+class Mark(enum.Enum):
+    """What an operator said about a neuron; it outlives the neuron's links and this process."""
+
+    CORDONED = "cordoned"
+    """Nothing new is placed there; what is loaded goes on serving."""
+    DRAINED = "drained"
+    """Nothing new is placed or asked there; running work ends, then its models are unloaded."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NeuronView:
     descriptor: NeuronDescriptor
@@ -41,9 +50,14 @@ class NeuronView:
         default_factory=lambda: MappingProxyType({})
     )
 
+    mark: Mark | None = None
+    ticket: str = ""
+    """Where other neurons can dial it."""
+
     @property
     def draining(self) -> bool:
-        return self.load is not None and self.load.draining
+        """Whether it takes no new requests."""
+        return self.mark is Mark.DRAINED or (self.load is not None and self.load.draining)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,6 +67,8 @@ class FleetView:
         default_factory=lambda: MappingProxyType({})
     )
     """For each model the neurons that list it, in node id order, gone ones included."""
+    marks: Mapping[NodeId, Mark] = field(default_factory=lambda: MappingProxyType({}))
+    """Also of neurons that are not here."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,6 +76,7 @@ class NeuronRegistered:
     descriptor: NeuronDescriptor
     capabilities: tuple[ModelCapability, ...]
     now_s: float
+    ticket: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,6 +101,12 @@ class NeuronLeft:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class NeuronMarked:
+    node: NodeId
+    mark: Mark | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TimePassed:
     """Marks the silent and forgets those gone for long."""
 
@@ -93,7 +116,12 @@ class TimePassed:
 
 
 FleetEvent: TypeAlias = (
-    NeuronRegistered | CapabilitiesAnnounced | HealthReported | NeuronLeft | TimePassed
+    NeuronRegistered
+    | CapabilitiesAnnounced
+    | HealthReported
+    | NeuronLeft
+    | NeuronMarked
+    | TimePassed
 )
 
 
@@ -107,6 +135,8 @@ def apply(view: FleetView, event: FleetEvent) -> FleetView:
                 since_s=event.now_s,
                 heard_s=event.now_s,
                 capabilities=_by_model(event.capabilities),
+                mark=view.marks.get(event.descriptor.node),
+                ticket=event.ticket,
             )
             return _with(view, event.descriptor.node, neuron)
         case CapabilitiesAnnounced():
@@ -131,6 +161,8 @@ def apply(view: FleetView, event: FleetEvent) -> FleetView:
                 known, presence=Presence.GONE, since_s=event.now_s, reason=event.reason, load=None
             )
             return replace(view, neurons=_put(view.neurons, event.node, gone))
+        case NeuronMarked():
+            return _marked(view, event)
         case TimePassed():
             return _age(view, event)
         case _:
@@ -156,6 +188,17 @@ def _heard(neuron: NeuronView, now_s: float) -> NeuronView:
             assert_never(neuron.presence)
 
 
+def _marked(view: FleetView, event: NeuronMarked) -> FleetView:
+    marks = {node: mark for node, mark in view.marks.items() if node != event.node}
+    if event.mark is not None:
+        marks[event.node] = event.mark
+    neurons = view.neurons
+    known = neurons.get(event.node)
+    if known is not None:
+        neurons = _put(neurons, event.node, replace(known, mark=event.mark))
+    return replace(view, neurons=neurons, marks=MappingProxyType(marks))
+
+
 def _age(view: FleetView, event: TimePassed) -> FleetView:
     neurons = dict(view.neurons)
     forgotten = False
@@ -174,7 +217,7 @@ def _age(view: FleetView, event: TimePassed) -> FleetView:
             del neurons[node]
             forgotten = True
     if forgotten:
-        return FleetView(neurons=MappingProxyType(neurons), holders=_holders(neurons))
+        return replace(view, neurons=MappingProxyType(neurons), holders=_holders(neurons))
     return replace(view, neurons=MappingProxyType(neurons)) if changed else view
 
 
@@ -197,7 +240,8 @@ def _with(view: FleetView, node: NodeId, neuron: NeuronView) -> FleetView:
             del holders[model]
     for model in neuron.capabilities.keys() - old:
         holders[model] = tuple(sorted({*holders.get(model, ()), node}))
-    return FleetView(neurons=_put(view.neurons, node, neuron), holders=MappingProxyType(holders))
+    neurons = _put(view.neurons, node, neuron)
+    return replace(view, neurons=neurons, holders=MappingProxyType(holders))
 
 
 def _holders(neurons: Mapping[NodeId, NeuronView]) -> Mapping[ModelId, tuple[NodeId, ...]]:

@@ -115,6 +115,7 @@ class Neurons:
             NeuronRegistered(
                 descriptor=register.descriptor,
                 capabilities=register.capabilities,
+                ticket=register.ticket,
                 now_s=self.now_s(),
             )
         )

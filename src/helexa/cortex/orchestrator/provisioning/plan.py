@@ -1,0 +1,86 @@
+"""What to do so that what is wanted gets served: a pure function of what is known.
+
+    plan(view, catalogue, wants, pending, settings, now_s) -> Plan
+
+The plan is made anew at every change and again every second; an action is small, and its
+effect shows in the next view. An action that was given and shows no effect yet is in
+`pending`, and holds the memory that it will take.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+
+from helexa.protocol.ids import ModelId, NodeId
+from helexa.protocol.work import Progress
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Want:
+    """The demand for one model here. Models that nobody asks for have none."""
+
+    waiting: int = 0
+    """Requests that wait for it to be served anywhere."""
+    oldest_s: float = 0.0
+    """How long the first of them waits."""
+    in_flight: int = 0
+    """Requests that were sent to a neuron."""
+    rate_per_s: float = 0.0
+    """Arrivals, smoothed over about a minute."""
+    idle_s: float = 0.0
+    """Since the last request came or ended."""
+
+
+class Kind(enum.Enum):
+    PULL = "pull"
+    LOAD = "load"
+    UNLOAD = "unload"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Action:
+    kind: Kind
+    node: NodeId
+    model: ModelId
+    reason: str
+    """For the operator, as the rest of a sentence."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pending:
+    """An action that was given. It ends with its answer, or at its deadline."""
+
+    action: Action
+    given_s: float
+    memory_bytes: int = 0
+    """That it takes (load) or frees (unload)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setback:
+    """Actions of one kind that failed: none of the same before `until_s`."""
+
+    failures: int
+    until_s: float
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outlook:
+    """What those who wait for a model are told."""
+
+    progress: Progress
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    actions: tuple[Action, ...] = ()
+    """In this order; none depends on the effect of another of the same plan."""
+    outlooks: Mapping[ModelId, Outlook] = field(default_factory=lambda: MappingProxyType({}))
+    """For each model with waiting requests that is not served yet."""
+    hopeless: Mapping[ModelId, str] = field(default_factory=lambda: MappingProxyType({}))
+    """Models with waiting requests that nothing here can ever serve as things stand, and why."""
