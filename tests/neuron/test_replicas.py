@@ -10,8 +10,8 @@ from typing import Any
 import anyio
 import pytest
 from tests.neuron.bench import PATIENCE_S, Journal, bench, is_alive
+from tests.neuron.states import States
 
-from helexa.neuron.supervisor.roster import Roster
 from helexa.protocol.errors import DoesNotFit, Draining, HelexaError, ModelUnknown, RuntimeExited
 from helexa.protocol.messages import ModelConfig
 from helexa.protocol.work import ModelState
@@ -26,31 +26,9 @@ def runtime(journal: Journal | None, *flags: str, **more: Any) -> FakeRuntime:
     return FakeRuntime(flags={MODEL: flags}, journal=journal.path if journal else None, **more)
 
 
-class States:
-    """The states that observers saw, each once."""
-
-    def __init__(self, roster: Roster) -> None:
-        self.seen: list[ModelState] = []
-        self._roster = roster
-        self._changed = anyio.Event()
-        roster.observe(self._look)
-
-    def _look(self) -> None:
-        state = self._roster.capability(MODEL).state
-        if not self.seen or self.seen[-1] is not state:
-            self.seen.append(state)
-        self._changed.set()
-
-    async def until(self, state: ModelState) -> None:
-        with anyio.fail_after(PATIENCE_S):
-            while not self.seen or self.seen[-1] is not state:
-                self._changed = anyio.Event()
-                await self._changed.wait()
-
-
 async def test_a_model_is_loaded_and_unloaded_and_each_state_is_told(journal: Journal) -> None:
     async with bench(runtime(journal), {MODEL: 1000}) as live:
-        states = States(live.roster)
+        states = States(live.roster, MODEL)
         await live.roster.load(MODEL)
         assert live.roster.granted == {MODEL: 1000}
         pid = (await journal.heard("started"))["pid"]
@@ -135,7 +113,7 @@ async def test_a_child_that_never_becomes_ready_is_ended_and_named(journal: Jour
 
 async def test_a_killed_child_is_back_by_itself(journal: Journal) -> None:
     async with bench(runtime(journal), {MODEL: 1}) as live:
-        states = States(live.roster)
+        states = States(live.roster, MODEL)
         await live.roster.load(MODEL)
         pid = (await journal.heard("started"))["pid"]
         os.kill(pid, signal.SIGKILL)
@@ -194,7 +172,7 @@ async def test_an_unload_lets_running_requests_end_and_refuses_new_ones(
         replica = await live.roster.replica(MODEL)
         async with anyio.create_task_group() as tasks:
             async with replica.gate.present():
-                states = States(live.roster)
+                states = States(live.roster, MODEL)
                 tasks.start_soon(live.roster.unload, MODEL, PATIENCE_S)
                 await states.until(ModelState.DRAINING)
                 with pytest.raises(Draining):
@@ -240,7 +218,7 @@ async def test_a_child_that_logs_without_end_still_becomes_ready(journal: Journa
 
 async def test_the_workers_of_a_killed_child_do_not_outlive_it(journal: Journal) -> None:
     async with bench(runtime(journal, "--forks-worker"), {MODEL: 1}) as live:
-        states = States(live.roster)
+        states = States(live.roster, MODEL)
         await live.roster.load(MODEL)
         first = await journal.heard("started")
         os.kill(first["pid"], signal.SIGKILL)

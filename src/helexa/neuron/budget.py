@@ -7,7 +7,7 @@ context than was announced would surprise a client much later.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from helexa.protocol.errors import DoesNotFit
 from helexa.protocol.ids import ModelId
@@ -34,6 +34,11 @@ def free(memory: Memory, granted: Mapping[ModelId, int]) -> int:
     """
     by_grants = memory.total - memory.reserve - sum(granted.values())
     return max(0, min(by_grants, memory.available - memory.reserve))
+
+
+def returned(memory: Memory, freed: int) -> Memory:
+    """As it will be once a replica that uses so many bytes is gone."""
+    return replace(memory, available=min(memory.total, memory.available + freed))
 
 
 def admit(model: ModelId, need: Footprint, memory: Memory, granted: Mapping[ModelId, int]) -> int:

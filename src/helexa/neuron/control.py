@@ -41,10 +41,11 @@ class NeuronControl:
     async def answer(self, message: Wire) -> Wire | None:
         """None for what was only told. A HelexaError leaves as the refusal it is."""
         match message:
-            case LoadModel(command=command, model=model):
-                return await self._loaded(command, model)
-            case UnloadModel(command=command, model=model, grace_s=grace_s):
-                await self._roster.unload(_checked(model), max(0.0, min(grace_s, GRACE_MOST_S)))
+            case LoadModel():
+                return await self._loaded(message)
+            case UnloadModel(command=command, model=model):
+                grace_s = max(0.0, min(message.grace_s, GRACE_MOST_S))
+                await self._roster.unload(_checked(model), grace_s, if_idle=message.if_idle)
                 return self._now(command, model)
             case UpsertModelConfig(command=command, model=model, config=config):
                 self._roster.configure(_checked(model), config)
@@ -62,13 +63,13 @@ class NeuronControl:
             case _:
                 return Unsupported(tag=str(message.__struct_config__.tag))
 
-    async def _loaded(self, command: str, model: ModelId) -> Wire:
+    async def _loaded(self, asked: LoadModel) -> Wire:
         try:
-            await self._roster.load(_checked(model))
+            remark = await self._roster.load(_checked(asked.model), asked.config)
         except RuntimeExited as error:
             # It was tried; a refusal would say that it was not.
-            return self._now(command, model, reason=error.message)
-        return self._now(command, model)
+            remark = error.message
+        return self._now(asked.command, asked.model, reason=remark)
 
     def _now(self, command: str, model: ModelId, reason: str = "") -> ProvisioningResponse:
         capability = self._roster.capability(model)

@@ -46,13 +46,19 @@ class FakeRuntime:
     journal: Path | None = None
     ready_within_s: float = 30.0
     stop_grace_s: float = 5.0
+    bytes_per_slot: int = 0
+    """Of memory that it claims for each slot, besides the size of its model."""
     name: str = "fake"
 
     def serves(self, files: ModelFiles) -> Capabilities | None:
         return OFFERED if files.format == "fake" else None
 
     def footprint(self, spec: ReplicaSpec) -> Footprint:
-        return Footprint(weights=spec.files.weights_bytes, kv_cache=0, overhead=0)
+        return Footprint(
+            weights=spec.files.weights_bytes,
+            kv_cache=spec.slots * self.bytes_per_slot,
+            overhead=0,
+        )
 
     def plan(self, spec: ReplicaSpec, grant: Grant) -> LaunchPlan:
         journal = ("--journal", str(self.journal)) if self.journal else ()

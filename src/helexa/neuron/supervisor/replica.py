@@ -76,7 +76,7 @@ class Replica:
         self.asked = spec
         """As it was asked for; `spec` is that and what was learnt since."""
         self.spec = spec
-        self.gate = Gate(spec.slots, queue_max)
+        self.gate = Gate(spec.slots, queue_max, clock=means.clock)
         self.state = State()
         self.engine: Engine | None = None
         """Set while ready."""
@@ -86,19 +86,29 @@ class Replica:
         self._changed = anyio.Event()
         self._child = anyio.CancelScope()
         self._askers = 0
+        self._untaken = 0
 
     @property
     def is_asked(self) -> bool:
-        """Whether somebody waits for it to start."""
-        return self._askers > 0
+        """Whether somebody waits for it to start, or left before it was even tried."""
+        return self._askers > 0 or self._untaken > 0
+
+    @property
+    def idle_s(self) -> float:
+        """Since it last served somebody or became ready; 0 where it serves or does not run."""
+        return self.gate.idle_s if self.engine is not None else 0.0
 
     async def own(self) -> None:
         """The owner's task; runs until cancelled, and then no child is left."""
         with self._post, self._inbox:
             async with anyio.create_task_group() as tasks:
                 async for posted in self._inbox:
+                    self._untaken -= 1
                     self._act(posted.event, tasks)
                     posted.taken.set()
+                    if not self.state.holds_memory and not self.is_asked:
+                        # Whoever asked may be gone, and with it who would have said so.
+                        self._means.changed()
 
     async def ready(self) -> Engine:
         """Start it where it is not started, and return when it serves.
@@ -149,6 +159,7 @@ class Replica:
     async def _tell(self, event: Event) -> None:
         posted = _Posted(event, anyio.Event())
         await self._post.send(posted)
+        self._untaken += 1
         await posted.taken.wait()
 
     def _act(self, event: Event, tasks: TaskGroup) -> None:
@@ -214,6 +225,7 @@ class Replica:
                 else:
                     self.spec = engine.spec
                     self.engine = engine
+                    self.gate.opened()
                     await self._tell(BecameReady())
         finally:
             # Also when it is stopped: whoever asks for the next one must not get this one.

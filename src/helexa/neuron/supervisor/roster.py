@@ -1,12 +1,12 @@
-"""All replicas of this neuron: who runs, who may start, and what is said about them.
+"""All replicas of this neuron: who runs, who may start, who leaves.
 
 A model is loaded when somebody asks for it. Many who ask at once wait for the
-same start. Whether it fits is decided before anything starts.
+same start. Whether it fits is decided before anything starts. What was begun,
+a load or a departure, goes on when whoever asked for it is gone.
 """
 
 from __future__ import annotations
 
-import logging
 import random
 import tempfile
 import time
@@ -16,41 +16,32 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, TypeAlias
 
-import anyio
 from anyio.abc import TaskGroup
 
 from helexa.neuron import budget
-from helexa.neuron.settings import ModelSettings, NeuronSettings
+from helexa.neuron.settings import NeuronSettings
 from helexa.neuron.supervisor.catalogue import Catalogue
+from helexa.neuron.supervisor.departure import Departure
 from helexa.neuron.supervisor.engine import Engine, launched
+from helexa.neuron.supervisor.recipe import FindAdapter, Recipes
 from helexa.neuron.supervisor.replica import Means, Replica
+from helexa.neuron.supervisor.standing import Standing
 from helexa.neuron.supervisor.step import Phase
-from helexa.protocol.errors import CapabilityMissing, Draining, HelexaError
-from helexa.protocol.ids import ModelId, is_model_id
+from helexa.protocol.errors import Busy, Draining, HelexaError
+from helexa.protocol.ids import ModelId
 from helexa.protocol.messages import ModelConfig
-from helexa.protocol.work import ModelCapability, ModelState, ReplicaLoad
+from helexa.protocol.work import ModelCapability, ReplicaLoad
 from helexa.runtime import adapters
-from helexa.runtime.contract import Capabilities, ModelFiles, ReplicaSpec, RuntimeAdapter
+from helexa.runtime.contract import ModelFiles, ReplicaSpec, RuntimeAdapter
 from helexa.util.background import background
 
-log = logging.getLogger(__name__)
+KEPT_AS_IT_IS: Final = (
+    "it serves requests with its former configuration; the new one holds from its next load on"
+)
 
-_SPEED_KEPT: Final = 0.7
-"""Of the old estimate when a new measurement comes."""
-
-FindAdapter: TypeAlias = Callable[[ModelFiles], tuple[RuntimeAdapter, Capabilities] | None]
 LaunchAny: TypeAlias = Callable[
     [RuntimeAdapter, ReplicaSpec, Path], AbstractAsyncContextManager[Engine]
 ]
-
-_STATES: Final = {
-    Phase.STOPPED: ModelState.UNLOADED,
-    Phase.STARTING: ModelState.LOADING,
-    Phase.WAITING: ModelState.LOADING,
-    Phase.READY: ModelState.LOADED,
-    Phase.STOPPING: ModelState.UNLOADING,
-    Phase.FAILED: ModelState.FAILED,
-}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,9 +68,11 @@ class Roster:
         self._world = world
         self._replicas: dict[ModelId, Replica] = {}
         self._granted: dict[ModelId, int] = {}
-        self._leaving: set[ModelId] = set()
-        self._configs: dict[ModelId, ModelConfig] = {}
-        self._speeds: dict[ModelId, float] = {}
+        self._leaving: dict[ModelId, Departure] = {}
+        self._recipes = Recipes(settings, world.find_adapter, threads=world.threads)
+        self._standing = Standing(
+            store, self._recipes, self._replicas, self._granted, self._leaving
+        )
         self._observers: list[Callable[[], None]] = []
         self._tasks: TaskGroup
 
@@ -97,72 +90,67 @@ class Roster:
         Raises ModelUnknown, NoCapacity (the file cannot be read), CapabilityMissing
         (no runtime for it) or Draining.
         """
-        files, changed = await self.store.find(model)
-        if changed:
-            self._store_changed()
-        if self.draining:
-            raise Draining(reason="This neuron is being drained; it takes no new work.")
-        if files.model in self._leaving:
-            raise Draining(reason=f"{model!r} is being unloaded.")
-        known = self._replicas.get(files.model)
-        if known is not None and (known.state.holds_memory or known.gate.present_count):
-            return known
-        adapter, _ = self._adapter(files)
-        spec = self._spec(files)
-        if known is not None and known.adapter is adapter and known.asked == spec:
-            return known
-        return self._new_replica(adapter, spec)
+        return self._replica_of(await self._found(model))
 
     async def engine(self, replica: Replica) -> Engine:
-        """Its running child, started where none runs. Raises DoesNotFit or RuntimeExited."""
+        """Its running child, started where none runs.
+
+        Raises DoesNotFit, RuntimeExited or Draining.
+        """
         if replica.engine is not None:
             return replica.engine
-        model = replica.spec.files.model
+        self._check_not_leaving(replica.spec.files)
         self._grant(replica)
         try:
             return await replica.ready()
         finally:
-            self._settle(model, replica)
+            self._settle(replica)
 
     # --- for those who command
 
-    async def load(self, model: str) -> None:
-        """Return when it serves. Raises a HelexaError with the reason when it does not."""
-        replica = await self.replica(model)
+    async def load(self, model: str, config: ModelConfig | None = None) -> str:
+        """Return when it serves, with a remark where that is not as it was asked.
+
+        `config` holds from this load on. A replica that runs with another is started
+        anew where it is idle, and stays as it is where it is not. Raises a HelexaError
+        with the reason when it does not serve; what ran before then still does.
+        """
+        files = await self._found(model)
+        if config is not None:
+            self._recipes.ask(files, config)
+        remark = await self._renewed(files)
+        self._check_not_leaving(files)
+        replica = self._replica_of(files)
         self._grant(replica)
         try:
             await replica.load()
         finally:
-            self._settle(replica.spec.files.model, replica)
+            self._settle(replica)
+        return remark
 
-    async def unload(self, model: str, grace_s: float) -> None:
-        """Return when it is stopped. Requests in flight end first, at most for `grace_s`."""
+    async def unload(self, model: str, grace_s: float, *, if_idle: bool = False) -> None:
+        """Return when it is stopped. Requests in flight end first, at most for `grace_s`.
+
+        With `if_idle` raises Busy where there are any, or where it is being loaded for somebody.
+        """
         files = self.store.get(model)
         replica = self._replicas.get(files.model)
         if replica is None or replica.state.phase is Phase.STOPPED:
             return
-        self._leaving.add(files.model)
-        self._changed()
-        try:
-            with anyio.move_on_after(grace_s):
-                await replica.gate.emptied()
-            await replica.stop()
-        finally:
-            self._leaving.discard(files.model)
-            self._changed()
+        if if_idle:
+            _check_idle(replica)
+        await self._sent_off(replica, grace_s).over()
 
     def configure(self, model: str, config: ModelConfig) -> None:
         """How it is to be served from its next load on. Raises ModelUnknown."""
-        self._configs[self.store.get(model).model] = config
+        self._recipes.ask(self.store.get(model), config)
 
     def drain(self, *, enabled: bool) -> None:
         self.draining = enabled
         self._changed()
 
     def measured(self, model: ModelId, tokens_per_s: float) -> None:
-        old = self._speeds.get(model)
-        new = tokens_per_s if old is None else old * _SPEED_KEPT + tokens_per_s * (1 - _SPEED_KEPT)
-        self._speeds[model] = new
+        self._standing.measured(model, tokens_per_s)
 
     # --- for those who watch
 
@@ -172,36 +160,63 @@ class Roster:
 
     def capabilities(self) -> tuple[ModelCapability, ...]:
         """Every model on disk, the broken ones with their reason."""
-        models = self.store.models
-        found = [self._capability(files) for _, files in sorted(models.items())]
-        found += [
-            ModelCapability(model=ModelId(name), state=ModelState.FAILED, reason=reason)
-            for name, reason in sorted(self.store.failed.items())
-            if is_model_id(name) and name not in models
-        ]
-        return tuple(found)
+        return self._standing.capabilities()
 
     def capability(self, model: str) -> ModelCapability:
         """Raises ModelUnknown or NoCapacity."""
-        return self._capability(self.store.get(model))
+        return self._standing.capability(self.store.get(model))
 
     def loads(self) -> tuple[ReplicaLoad, ...]:
-        return tuple(
-            ReplicaLoad(
-                model=model,
-                running=replica.gate.running,
-                waiting=replica.gate.waiting,
-                slots=replica.gate.slots,
-            )
-            for model, replica in sorted(self._replicas.items())
-            if replica.state.phase is not Phase.STOPPED or replica.gate.present_count
-        )
+        return self._standing.loads()
 
     @property
     def granted(self) -> Mapping[ModelId, int]:
         return self._granted
 
     # ---
+
+    async def _found(self, model: str) -> ModelFiles:
+        """The files of a model that may be asked for now."""
+        files, changed = await self.store.find(model)
+        if changed:
+            self._store_changed()
+        if self.draining:
+            raise Draining(reason="This neuron is being drained; it takes no new work.")
+        self._check_not_leaving(files)
+        return files
+
+    def _check_not_leaving(self, files: ModelFiles) -> None:
+        if files.model in self._leaving:
+            raise Draining(reason=f"{files.model!r} is being unloaded.")
+
+    def _replica_of(self, files: ModelFiles) -> Replica:
+        # Nothing may wait between the check of `_found` and the caller's place in the gate.
+        known = self._replicas.get(files.model)
+        if known is not None and (known.state.holds_memory or known.gate.present_count):
+            return known
+        adapter, spec = self._recipes.adapter(files), self._recipes.spec(files)
+        if known is not None and known.adapter is adapter and known.asked == spec:
+            return known
+        return self._new_replica(adapter, spec)
+
+    async def _renewed(self, files: ModelFiles) -> str:
+        """Stop what runs in another way than it is wanted, or say why not."""
+        known = self._replicas.get(files.model)
+        if known is None or not known.state.holds_memory:
+            return ""
+        adapter, spec = self._recipes.adapter(files), self._recipes.spec(files)
+        if known.adapter is adapter and known.asked == spec:
+            return ""
+        try:
+            _check_idle(known)
+        except Busy:
+            return KEPT_AS_IT_IS
+        others = {model: size for model, size in self._granted.items() if model != files.model}
+        freed = self._granted.get(files.model, 0) if known.engine is not None else 0
+        memory = budget.returned(self._world.memory(), freed)
+        budget.admit(files.model, adapter.footprint(spec), memory, others)
+        await self._sent_off(known, 0.0).over()
+        return ""
 
     def _new_replica(self, adapter: RuntimeAdapter, spec: ReplicaSpec) -> Replica:
         model = spec.files.model
@@ -227,6 +242,23 @@ class Roster:
         self._tasks.start_soon(replica.own, name=f"replica of {model}")
         return replica
 
+    def _sent_off(self, replica: Replica, grace_s: float) -> Departure:
+        model = replica.spec.files.model
+        departure = self._leaving.get(model)
+        if departure is None:
+            departure = self._leaving[model] = Departure(replica)
+            self._tasks.start_soon(self._see_off, model, departure, name=f"departure of {model}")
+            self._changed()
+        departure.within(grace_s)
+        return departure
+
+    async def _see_off(self, model: ModelId, departure: Departure) -> None:
+        try:
+            await departure.take_place()
+        finally:
+            del self._leaving[model]
+            self._changed()
+
     def _grant(self, replica: Replica) -> None:
         model = replica.spec.files.model
         if model in self._granted:
@@ -234,10 +266,10 @@ class Roster:
         need = replica.adapter.footprint(replica.spec)
         self._granted[model] = budget.admit(model, need, self._world.memory(), self._granted)
 
-    def _settle(self, model: ModelId, replica: Replica) -> None:
+    def _settle(self, replica: Replica) -> None:
         # A start that was refused, by a cool-down for one, changed no state and so told nobody.
         if not replica.state.holds_memory and not replica.is_asked:
-            self._granted.pop(model, None)
+            self._granted.pop(replica.spec.files.model, None)
 
     async def _compute_digest(self, model: ModelId) -> None:
         if not self.store.digest(model):
@@ -260,62 +292,14 @@ class Roster:
         for observer in self._observers:
             observer()
 
-    def _adapter(self, files: ModelFiles) -> tuple[RuntimeAdapter, Capabilities]:
-        found = self._world.find_adapter(files)
-        if found is None:
-            raise CapabilityMissing(model=files.model, capability="any runtime of this neuron")
-        return found
 
-    def _spec(self, files: ModelFiles) -> ReplicaSpec:
-        settings = self._settings.models.get(files.model, ModelSettings())
-        asked = self._configs.get(files.model, ModelConfig())
-        trained = files.context_tokens_trained or self._settings.context_tokens
-        return ReplicaSpec(
-            files=files,
-            context_tokens=asked.context_tokens
-            or settings.context_tokens
-            or min(self._settings.context_tokens, trained),
-            slots=asked.slots or settings.slots or self._settings.slots,
-            deterministic=bool(
-                settings.deterministic if asked.deterministic is None else asked.deterministic
-            ),
-            threads=self._world.threads,
+def _check_idle(replica: Replica) -> None:
+    """Raises Busy. Nothing may wait between this and what makes it leave."""
+    model = replica.spec.files.model
+    if replica.gate.present_count:
+        raise Busy(
+            reason=f"{model!r} has {replica.gate.running} requests running and "
+            f"{replica.gate.waiting} waiting."
         )
-
-    def _capability(self, files: ModelFiles) -> ModelCapability:
-        found = self._world.find_adapter(files)
-        replica = self._replicas.get(files.model)
-        state, reason = ModelState.UNLOADED, ""
-        if replica is not None:
-            state, reason = _STATES[replica.state.phase], replica.state.reason
-            if files.model in self._leaving and state is ModelState.LOADED:
-                state = ModelState.DRAINING
-        if found is None:
-            return ModelCapability(
-                model=files.model,
-                state=ModelState.FAILED,
-                architecture=files.architecture,
-                reason=f"no runtime of this neuron serves {files.architecture!r}",
-            )
-        adapter, offered = found
-        spec = replica.spec if replica is not None else self._spec(files)
-        need = adapter.footprint(spec).total
-        return ModelCapability(
-            model=files.model,
-            state=state,
-            digest=self.store.digest(files.model),
-            runtime=adapter.name,
-            architecture=files.architecture,
-            parameters=files.parameters,
-            quantisation=files.quantisation,
-            classes=offered.classes,
-            modalities=offered.modalities,
-            context_tokens=spec.context_tokens,
-            slots=spec.slots,
-            tools=offered.tools,
-            structured_output=offered.structured_output,
-            reasoning=offered.reasoning,
-            memory_bytes=self._granted.get(files.model, need),
-            tokens_per_s=round(self._speeds.get(files.model, 0.0), 1),
-            reason=reason,
-        )
+    if replica.is_asked:
+        raise Busy(reason=f"{model!r} is being loaded for somebody who waits for it.")

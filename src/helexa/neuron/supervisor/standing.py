@@ -1,0 +1,120 @@
+"""How each model of this neuron stands, in the words that cortexes and clients are told.
+
+It looks at what the roster keeps and changes none of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import Final
+
+from helexa.neuron.supervisor.catalogue import Catalogue
+from helexa.neuron.supervisor.recipe import Recipes
+from helexa.neuron.supervisor.replica import Replica
+from helexa.neuron.supervisor.step import Phase
+from helexa.protocol.ids import ModelId, is_model_id
+from helexa.protocol.work import ModelCapability, ModelState, ReplicaLoad
+from helexa.runtime.contract import ModelFiles
+
+STATES: Final = {
+    Phase.STOPPED: ModelState.UNLOADED,
+    Phase.STARTING: ModelState.LOADING,
+    Phase.WAITING: ModelState.LOADING,
+    Phase.READY: ModelState.LOADED,
+    Phase.STOPPING: ModelState.UNLOADING,
+    Phase.FAILED: ModelState.FAILED,
+}
+_SPEED_KEPT: Final = 0.7
+"""Of the old estimate when a new measurement comes."""
+
+
+class Standing:
+    """The mappings are the roster's own, and seen as they are when somebody asks."""
+
+    def __init__(
+        self,
+        store: Catalogue,
+        recipes: Recipes,
+        replicas: Mapping[ModelId, Replica],
+        granted: Mapping[ModelId, int],
+        leaving: Collection[ModelId],
+    ) -> None:
+        self._store = store
+        self._recipes = recipes
+        self._replicas = replicas
+        self._granted = granted
+        self._leaving = leaving
+        self._speeds: dict[ModelId, float] = {}
+
+    def measured(self, model: ModelId, tokens_per_s: float) -> None:
+        old = self._speeds.get(model)
+        new = tokens_per_s if old is None else old * _SPEED_KEPT + tokens_per_s * (1 - _SPEED_KEPT)
+        self._speeds[model] = new
+
+    def capabilities(self) -> tuple[ModelCapability, ...]:
+        """Every model on disk, the broken ones with their reason."""
+        models = self._store.models
+        found = [self.capability(files) for _, files in sorted(models.items())]
+        found += [
+            ModelCapability(model=ModelId(name), state=ModelState.FAILED, reason=reason)
+            for name, reason in sorted(self._store.failed.items())
+            if is_model_id(name) and name not in models
+        ]
+        return tuple(found)
+
+    def capability(self, files: ModelFiles) -> ModelCapability:
+        found = self._recipes.offered(files)
+        if found is None:
+            return ModelCapability(
+                model=files.model,
+                state=ModelState.FAILED,
+                architecture=files.architecture,
+                reason=f"no runtime of this neuron serves {files.architecture!r}",
+            )
+        adapter, offered = found
+        replica = self._replicas.get(files.model)
+        spec = replica.spec if replica is not None else self._recipes.spec(files)
+        need = adapter.footprint(spec).total
+        return ModelCapability(
+            model=files.model,
+            state=self._state(files.model),
+            digest=self._store.digest(files.model),
+            runtime=adapter.name,
+            architecture=files.architecture,
+            parameters=files.parameters,
+            quantisation=files.quantisation,
+            classes=offered.classes,
+            modalities=offered.modalities,
+            context_tokens=spec.context_tokens,
+            slots=spec.slots,
+            tools=offered.tools,
+            structured_output=offered.structured_output,
+            reasoning=offered.reasoning,
+            memory_bytes=self._granted.get(files.model, need),
+            tokens_per_s=round(self._speeds.get(files.model, 0.0), 1),
+            reason=replica.state.reason if replica is not None else "",
+        )
+
+    def loads(self) -> tuple[ReplicaLoad, ...]:
+        """Those that are loaded, being loaded or asked for."""
+        return tuple(
+            ReplicaLoad(
+                model=model,
+                running=replica.gate.running,
+                waiting=replica.gate.waiting,
+                slots=replica.gate.slots,
+                idle_s=round(replica.idle_s, 3),
+                queue_s=round(replica.gate.queue_s, 4),
+            )
+            for model, replica in sorted(self._replicas.items())
+            if replica.state.phase is not Phase.STOPPED or replica.gate.present_count
+        )
+
+    def _state(self, model: ModelId) -> ModelState:
+        replica = self._replicas.get(model)
+        if replica is None:
+            return ModelState.UNLOADED
+        state = STATES[replica.state.phase]
+        if model in self._leaving and state is ModelState.LOADED:
+            return ModelState.DRAINING
+        return state
