@@ -46,6 +46,7 @@ from helexa.neuron.serving.execute import Executor
 from helexa.neuron.serving.metrics import NeuronMetrics
 from helexa.neuron.serving.work_socket import NAME, WorkPaths
 from helexa.neuron.settings import TRANSPORTS, NeuronSettings
+from helexa.neuron.supervisor.load_times import LoadTimes
 from helexa.neuron.supervisor.roster import Roster, World
 from helexa.neuron.supervisor.run_folder import run_folder
 from helexa.protocol.errors import HelexaError, NotAllowed, http_refusal
@@ -62,6 +63,7 @@ TOKEN_FILE: Final = "api.token"  # noqa: S105 - the file's name
 KEY_FILE: Final = "node.key"
 PORT_FILE: Final = "control.port"
 DIGESTS_FILE: Final = "digests.json"
+LOAD_TIMES_FILE: Final = "loads.json"
 
 Emit: TypeAlias = Callable[[Mapping[str, Any]], None]
 
@@ -118,7 +120,12 @@ async def running(  # noqa: PLR0915 - the one composition, read from top to bott
         await store.scan()
         memory = _memory_of(settings, machine)
         run = stack.enter_context(run_folder(settings.home))
-        world = World(memory=memory, run=run, threads=cpu.compute_threads(machine.cpus))
+        world = World(
+            memory=memory,
+            run=run,
+            threads=cpu.compute_threads(machine.cpus),
+            load_times=LoadTimes(settings.home / LOAD_TIMES_FILE),
+        )
         roster = Roster(store, settings, world)
         await stack.enter_async_context(roster.running())
         if events is not None:
@@ -359,6 +366,7 @@ def _load(roster: Roster, memory: budget.Memory, sequence: int, uptime_s: float)
         memory_used_bytes=max(0, memory.total - memory.available),
         memory_free_bytes=budget.free(memory, roster.granted),
         replicas=roster.loads(),
+        progress=roster.progress(),
         draining=roster.draining,
     )
 

@@ -44,7 +44,7 @@ def write(
     metadata: Mapping[str, Value] | None = None,
 ) -> Path:
     """Write a complete small model to `path`; `pooling` 1 (mean) makes it an embedding model."""
-    tokens, kinds = _vocabulary()
+    tokens, kinds = vocabulary()
     fields: dict[str, Value] = {
         "general.architecture": architecture,
         "general.name": path.stem,
@@ -83,20 +83,20 @@ def encode(
     infos, data = bytearray(), bytearray()
     count = 0
     for name, shape, values in tensors:
-        infos += _text(name) + struct.pack(f"<I{len(shape)}Q", len(shape), *shape)
+        infos += text(name) + struct.pack(f"<I{len(shape)}Q", len(shape), *shape)
         infos += struct.pack("<IQ", 0, len(data))
         data += values.tobytes()
         data += bytes(-len(data) % ALIGNMENT)
         count += 1
     head = bytearray(MAGIC + struct.pack("<IQQ", 3, count, len(fields)))
     for key, value in fields.items():
-        head += _text(key) + _typed(key, value)
+        head += text(key) + typed(key, value)
     head += infos
     head += bytes(-len(head) % ALIGNMENT)
     return bytes(head + data)
 
 
-def _vocabulary() -> tuple[list[str], list[int]]:
+def vocabulary() -> tuple[list[str], list[int]]:
     """Specials, every byte, then printable characters; types 2, 3, 6 and 1 as SentencePiece has."""
     tokens = ["<unk>", "<s>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256)), "▁"]
     kinds = [2, 3, 3, *(6 for _ in range(256)), 1]
@@ -130,12 +130,12 @@ def _tensors(
         yield f"{block}.ffn_down.weight", (_FEED_FORWARD, _WIDTH), noise(_FEED_FORWARD, _WIDTH)
 
 
-def _text(value: str) -> bytes:
+def text(value: str) -> bytes:
     raw = value.encode()
     return struct.pack("<Q", len(raw)) + raw
 
 
-def _typed(key: str, value: Value) -> bytes:
+def typed(key: str, value: Value) -> bytes:
     match value:
         case bool():
             return struct.pack("<I?", 7, value)
@@ -144,14 +144,14 @@ def _typed(key: str, value: Value) -> bytes:
         case float():
             return struct.pack("<If", 6, value)
         case str():
-            return struct.pack("<I", 8) + _text(value)
+            return struct.pack("<I", 8) + text(value)
         case list():
             return struct.pack("<I", 9) + _array(key, value)
 
 
 def _array(key: str, values: list[str] | list[int] | list[float]) -> bytes:
     if values and isinstance(values[0], str):
-        return struct.pack("<IQ", 8, len(values)) + b"".join(_text(str(item)) for item in values)
+        return struct.pack("<IQ", 8, len(values)) + b"".join(text(str(item)) for item in values)
     # Token types are signed 32-bit numbers in every file that llama.cpp reads.
     kind, form = (5, "i") if key.endswith("token_type") else (6, "f")
     return struct.pack("<IQ", kind, len(values)) + array(form, values).tobytes()

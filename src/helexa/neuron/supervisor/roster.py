@@ -12,10 +12,11 @@ import tempfile
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, TypeAlias
 
+import anyio.to_thread
 from anyio.abc import TaskGroup
 
 from helexa.neuron import budget
@@ -23,6 +24,8 @@ from helexa.neuron.settings import NeuronSettings
 from helexa.neuron.supervisor.catalogue import Catalogue
 from helexa.neuron.supervisor.departure import Departure
 from helexa.neuron.supervisor.engine import Engine, launched
+from helexa.neuron.supervisor.load_times import LoadTimes
+from helexa.neuron.supervisor.loading import Loading, how, warm_share, work_of
 from helexa.neuron.supervisor.recipe import FindAdapter, Recipes
 from helexa.neuron.supervisor.replica import Means, Replica
 from helexa.neuron.supervisor.standing import Standing
@@ -30,7 +33,7 @@ from helexa.neuron.supervisor.step import Phase
 from helexa.protocol.errors import Busy, Draining, HelexaError
 from helexa.protocol.ids import ModelId
 from helexa.protocol.messages import ModelConfig
-from helexa.protocol.work import ModelCapability, ReplicaLoad
+from helexa.protocol.work import ModelCapability, ModelProgress, ReplicaLoad
 from helexa.runtime import adapters
 from helexa.runtime.contract import ModelFiles, ReplicaSpec, RuntimeAdapter
 from helexa.util.background import background
@@ -56,6 +59,7 @@ class World:
     random: Callable[[], float] = random.random
     find_adapter: FindAdapter = adapters.adapter_for
     launch: LaunchAny = launched
+    load_times: LoadTimes = field(default_factory=LoadTimes)
 
 
 class Roster:
@@ -69,9 +73,15 @@ class Roster:
         self._replicas: dict[ModelId, Replica] = {}
         self._granted: dict[ModelId, int] = {}
         self._leaving: dict[ModelId, Departure] = {}
+        self._loading: dict[ModelId, Loading] = {}
         self._recipes = Recipes(settings, world.find_adapter, threads=world.threads)
         self._standing = Standing(
-            store, self._recipes, self._replicas, self._granted, self._leaving
+            store,
+            self._recipes,
+            self._replicas,
+            self._granted,
+            self._leaving,
+            world.load_times,
         )
         self._observers: list[Callable[[], None]] = []
         self._tasks: TaskGroup
@@ -169,6 +179,13 @@ class Roster:
     def loads(self) -> tuple[ReplicaLoad, ...]:
         return self._standing.loads()
 
+    def progress(self) -> tuple[ModelProgress, ...]:
+        """Of the loads that go on now."""
+        return tuple(
+            ModelProgress(model=model, progress=loading.progress())
+            for model, loading in sorted(self._loading.items())
+        )
+
     @property
     def granted(self) -> Mapping[ModelId, int]:
         return self._granted
@@ -225,11 +242,11 @@ class Roster:
             if not replica.state.holds_memory:
                 self._granted.pop(model, None)
             if replica.state.phase is Phase.READY:
-                self._tasks.start_soon(self._compute_digest, model, name="digest")
+                self._loaded(model)
             self._changed()
 
         means = Means(
-            launch=lambda spec: self._world.launch(adapter, spec, self._world.run),
+            launch=lambda spec: self._launched(adapter, spec),
             clock=self._world.clock,
             random=self._world.random,
             changed=changed,
@@ -241,6 +258,34 @@ class Roster:
         self._replicas[model] = replica
         self._tasks.start_soon(replica.own, name=f"replica of {model}")
         return replica
+
+    @asynccontextmanager
+    async def _launched(self, adapter: RuntimeAdapter, spec: ReplicaSpec) -> AsyncIterator[Engine]:
+        """A child in the making, and how far it is."""
+        model = spec.files.model
+        begun_at = self._world.clock()
+        warm = await anyio.to_thread.run_sync(warm_share, spec.files.weights)
+        loading = self._loading[model] = Loading(
+            model=model,
+            how=how(adapter.name, spec),
+            work=work_of(spec, adapter.footprint(spec), warm),
+            times=self._world.load_times,
+            clock=self._world.clock,
+            begun_at=begun_at,
+        )
+        try:
+            async with self._world.launch(adapter, spec, self._world.run) as engine:
+                loading.pid = engine.process.pid
+                yield engine
+        finally:
+            self._loading.pop(model, None)
+
+    def _loaded(self, model: ModelId) -> None:
+        loading = self._loading.pop(model, None)
+        if loading is not None:
+            times = self._world.load_times
+            self._tasks.start_soon(times.note, loading.ended(), name="load time")
+        self._tasks.start_soon(self._compute_digest, model, name="digest")
 
     def _sent_off(self, replica: Replica, grace_s: float) -> Departure:
         model = replica.spec.files.model

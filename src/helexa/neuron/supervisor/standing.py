@@ -8,7 +8,9 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Final
 
+from helexa.neuron.supervisor import loading
 from helexa.neuron.supervisor.catalogue import Catalogue
+from helexa.neuron.supervisor.load_times import LoadTimes
 from helexa.neuron.supervisor.recipe import Recipes
 from helexa.neuron.supervisor.replica import Replica
 from helexa.neuron.supervisor.step import Phase
@@ -38,12 +40,14 @@ class Standing:
         replicas: Mapping[ModelId, Replica],
         granted: Mapping[ModelId, int],
         leaving: Collection[ModelId],
+        times: LoadTimes,
     ) -> None:
         self._store = store
         self._recipes = recipes
         self._replicas = replicas
         self._granted = granted
         self._leaving = leaving
+        self._times = times
         self._speeds: dict[ModelId, float] = {}
 
     def measured(self, model: ModelId, tokens_per_s: float) -> None:
@@ -74,7 +78,10 @@ class Standing:
         adapter, offered = found
         replica = self._replicas.get(files.model)
         spec = replica.spec if replica is not None else self._recipes.spec(files)
-        need = adapter.footprint(spec).total
+        need = adapter.footprint(spec)
+        load_s = self._times.load_s(
+            files.model, loading.how(adapter.name, spec), loading.work_of(spec, need)
+        )
         return ModelCapability(
             model=files.model,
             state=self._state(files.model),
@@ -90,9 +97,10 @@ class Standing:
             tools=offered.tools,
             structured_output=offered.structured_output,
             reasoning=offered.reasoning,
-            memory_bytes=self._granted.get(files.model, need),
+            memory_bytes=self._granted.get(files.model, need.total),
             tokens_per_s=round(self._speeds.get(files.model, 0.0), 1),
             reason=replica.state.reason if replica is not None else "",
+            load_s=round(load_s, 2),
         )
 
     def loads(self) -> tuple[ReplicaLoad, ...]:
