@@ -39,10 +39,17 @@ from helexa.protocol.errors import (
 )
 from helexa.protocol.ids import ModelId, NodeId, new_request_id
 from helexa.protocol.messages import (
+    CancelPull,
     Drain,
     LoadModel,
+    ModelConfig,
+    ModelSource,
+    PieceHolder,
     ProvisioningResponse,
+    PullModel,
     Register,
+    RemoveModel,
+    SharePieces,
     UnloadModel,
     Wire,
 )
@@ -262,20 +269,60 @@ class Neurons:
             for node, neuron in sorted(self.view.neurons.items())
         ]
 
-    async def load(self, node: NodeId, model: ModelId) -> ProvisioningResponse:
+    async def load(
+        self,
+        node: NodeId,
+        model: ModelId,
+        config: ModelConfig | None = None,
+        *,
+        timeout_s: float = LOAD_WITHIN_S,
+    ) -> ProvisioningResponse:
         """Return when loaded. Raises HelexaError with the neuron's own words when it is not."""
-        command = new_request_id()
-        return await self._provision(node, LoadModel(command=command, model=model))
+        message = LoadModel(command=new_request_id(), model=model, config=config)
+        return await self._provision(node, message, timeout_s)
 
-    async def unload(self, node: NodeId, model: ModelId) -> ProvisioningResponse:
-        command = new_request_id()
-        return await self._provision(node, UnloadModel(command=command, model=model))
+    async def unload(
+        self, node: NodeId, model: ModelId, *, if_idle: bool = False
+    ) -> ProvisioningResponse:
+        """Return when unloaded; with `if_idle` refused (Relayed) where a request is under way."""
+        message = UnloadModel(command=new_request_id(), model=model, if_idle=if_idle)
+        return await self._provision(node, message)
+
+    async def pull(
+        self,
+        node: NodeId,
+        model: ModelId,
+        source: ModelSource,
+        *,
+        peers: Sequence[PieceHolder] = (),
+        pin: bool = False,
+    ) -> ProvisioningResponse:
+        """Return when the neuron has begun, or has it already. Raises its refusal."""
+        message = PullModel(
+            command=new_request_id(), model=model, source=source, peers=tuple(peers), pin=pin
+        )
+        return await self._provision(node, message, TELL_WITHIN_S)
+
+    async def cancel_pull(self, node: NodeId, model: ModelId) -> ProvisioningResponse:
+        message = CancelPull(command=new_request_id(), model=model)
+        return await self._provision(node, message, TELL_WITHIN_S)
+
+    async def remove(self, node: NodeId, model: ModelId) -> ProvisioningResponse:
+        """Return when its files are gone from that neuron's disk. Raises its refusal."""
+        message = RemoveModel(command=new_request_id(), model=model)
+        return await self._provision(node, message, TELL_WITHIN_S)
+
+    async def share(self, node: NodeId, model: ModelId, peers: Sequence[PieceHolder]) -> None:
+        """These neurons, and no others, may fetch pieces of the model from it."""
+        await self._ask(node, SharePieces(model=model, peers=tuple(peers)), TELL_WITHIN_S)
 
     async def drain(self, node: NodeId, *, enabled: bool) -> None:
         await self._ask(node, Drain(enabled=enabled), TELL_WITHIN_S)
 
-    async def _provision(self, node: NodeId, message: Wire) -> ProvisioningResponse:
-        answer = await self._ask(node, message, LOAD_WITHIN_S)
+    async def _provision(
+        self, node: NodeId, message: Wire, timeout_s: float = LOAD_WITHIN_S
+    ) -> ProvisioningResponse:
+        answer = await self._ask(node, message, timeout_s)
         if not isinstance(answer, ProvisioningResponse):
             raise UpstreamFailed("The neuron answered something else than was asked.")
         return answer
