@@ -22,12 +22,13 @@ from helexa.cortex.gateway.app import gateway
 from helexa.cortex.gateway.observe import FederationCounts
 from helexa.cortex.gateway.peer_door import lending
 from helexa.cortex.orchestrator import policies
+from helexa.cortex.orchestrator.catalogue import catalogue
 from helexa.cortex.orchestrator.fabric import Fabric
 from helexa.cortex.orchestrator.federation.peers import Peers
 from helexa.cortex.orchestrator.federation.terms import Terms
 from helexa.cortex.orchestrator.neurons import Neurons
 from helexa.cortex.orchestrator.reception import Reception, Timing
-from helexa.cortex.settings import CortexSettings, FederationSettings
+from helexa.cortex.settings import CortexSettings, FederationSettings, ModelEntry
 from helexa.mesh.identity import NodeKey
 from helexa.mesh.node import MeshNode
 from helexa.mesh.sessions.session import Inbound, Session
@@ -377,9 +378,12 @@ async def member(
     region: str = "",
     connects: bool = False,
     lends: bool = True,
+    entries: tuple[ModelEntry, ...] = (),
     **settings: Any,
 ) -> AsyncIterator[Member]:
-    """A cortex with a gateway and a door. `settings` are `[federation]`; both ways trust all."""
+    """A cortex with a gateway and a door. `settings` are `[federation]`; both ways trust all.
+    `entries` are its catalogue.
+    """
     key = NodeKey.generate()
     own = Standing(
         node=key.node_id,
@@ -396,6 +400,7 @@ async def member(
     async def connect(node: NodeId) -> Session:
         return await late[0].link(world.members[node])
 
+    book = catalogue(entries)
     neurons = Neurons(
         policy=policies.named("least_loaded"),
         timing=Timing(0.5, 60.0),
@@ -403,6 +408,7 @@ async def member(
         monotonic=anyio.current_time,
         random=random.Random(1).random,
         events=heard,
+        catalogue=lambda: book,
     )
     peers = Peers(
         neurons,

@@ -102,6 +102,8 @@ def test_a_model_on_a_neuron_that_is_not_connected_cannot_be_loaded(api: TestCli
 def test_routing_is_explained(api: TestClient) -> None:
     decision = api.get("/api/v1/explain", params={"model": "m"}).json()
     assert decision["targets"][0]["node"] == node(1)
+    (one,) = decision["candidates"]
+    assert (one["place"], one["node"], one["state"], one["slots"]) == (1, node(1), "loaded", 4)
     decision = api.get("/api/v1/explain", params={"model": "m", "workload": "embedding"}).json()
     assert decision["excluded"][0]["reason"] == "offers chat_interactive, not embedding"
 

@@ -11,15 +11,17 @@ from helexa.cortex.orchestrator.fleet import (
     FleetEvent,
     FleetView,
     HealthReported,
+    Mark,
     NeuronLeft,
+    NeuronMarked,
     NeuronRegistered,
     Presence,
     TimePassed,
     _holders,
     apply,
 )
-from helexa.protocol.ids import ModelId
-from helexa.protocol.work import Load, ModelState
+from helexa.protocol.ids import ModelId, NodeId
+from helexa.protocol.work import Load, ModelState, ReplicaLoad
 
 
 def aged(view: FleetView, now_s: float) -> FleetView:
@@ -111,3 +113,107 @@ def test_the_model_index_always_agrees_with_the_neurons(events: list[FleetEvent]
     for event in events:
         view = apply(view, event)
         assert dict(view.holders) == dict(_holders(dict(view.neurons)))
+        loaded: dict[ModelId, list[NodeId]] = {}
+        for one in sorted(view.neurons):
+            neuron = view.neurons[one]
+            for model, able in neuron.capabilities.items():
+                if able.state is ModelState.LOADED and neuron.presence is not Presence.GONE:
+                    loaded.setdefault(model, []).append(one)
+        assert dict(view.loaded) == {model: tuple(nodes) for model, nodes in loaded.items()}
+
+
+def believed(view: FleetView, number: int) -> tuple[object, ...]:
+    """What routing goes by; times are left out."""
+    neuron = view.neurons[node(number)]
+    return (
+        neuron.presence,
+        dict(neuron.capabilities),
+        neuron.load,
+        dict(neuron.replicas),
+        dict(neuron.elsewhere),
+        neuron.mark,
+        dict(view.holders),
+        dict(view.loaded),
+    )
+
+
+REPORTS = st.lists(st.integers(1, 9), max_size=8)
+
+
+@given(st.permutations(range(1, 7)), REPORTS)
+def test_reports_may_come_late_and_twice_and_only_the_newest_counts(
+    order: list[int], again: list[int]
+) -> None:
+    view = fleet((1, (capability(),)))
+    newest = 0
+    for sequence in (*order, *again):
+        load = Load(sequence=sequence, uptime_s=float(sequence))
+        view = apply(view, HealthReported(node=node(1), load=load, now_s=1))
+        newest = max(newest, sequence)
+        found = view.neurons[node(1)].load
+        assert found is not None
+        assert found.uptime_s == newest
+
+
+@given(st.permutations(["health", "capabilities", "cordon", "time"]))
+def test_what_different_frames_say_does_not_depend_on_their_order(order: list[str]) -> None:
+    busy = ReplicaLoad(model=ModelId("m"), running=3, waiting=1, slots=4)
+    frames: dict[str, FleetEvent] = {
+        "health": HealthReported(
+            node=node(1),
+            load=Load(sequence=1, replicas=(busy,)),
+            now_s=1,
+            own={ModelId("m"): 1},
+        ),
+        "capabilities": CapabilitiesAnnounced(
+            node=node(1), capabilities=(capability(state=ModelState.LOADED),), now_s=1
+        ),
+        "cordon": NeuronMarked(node=node(1), mark=Mark.CORDONED),
+        "time": TimePassed(now_s=2, lost_after_s=4, forget_after_s=9),
+    }
+    view = fleet((1, (capability(state=ModelState.UNLOADED),)))
+    for name in order:
+        view = apply(view, frames[name])
+    straight = fleet((1, (capability(state=ModelState.UNLOADED),)))
+    for event in frames.values():
+        straight = apply(straight, event)
+    assert believed(view, 1) == believed(straight, 1)
+    assert view.neurons[node(1)].elsewhere == {ModelId("m"): 3}
+
+
+@given(histories())
+def test_a_frame_that_comes_twice_is_as_one_that_comes_once(events: list[FleetEvent]) -> None:
+    once, twice = FleetView(), FleetView()
+    for event in events:
+        once = apply(once, event)
+        twice = apply(apply(twice, event), event)
+    assert once == twice
+
+
+@given(histories(), histories())
+def test_late_frames_of_a_dead_link_change_nothing(
+    before: list[FleetEvent], late: list[FleetEvent]
+) -> None:
+    view = FleetView()
+    for event in before:
+        view = apply(view, event)
+    for number in range(1, 5):
+        view = apply(view, NeuronLeft(node=node(number), reason="x", now_s=0))
+    for event in late:
+        if isinstance(event, CapabilitiesAnnounced | HealthReported | NeuronLeft):
+            assert apply(view, event) is view
+
+
+def test_a_mark_waits_for_its_neuron_and_outlives_its_links() -> None:
+    view = apply(FleetView(), NeuronMarked(node=node(1), mark=Mark.DRAINED))
+    assert view.marks == {node(1): Mark.DRAINED}
+    registered = NeuronRegistered(descriptor=descriptor(1), capabilities=(capability(),), now_s=1)
+    view = apply(view, registered)
+    assert view.neurons[node(1)].draining
+    view = apply(view, NeuronLeft(node=node(1), reason="x", now_s=2))
+    view = apply(view, registered)
+    assert view.neurons[node(1)].mark is Mark.DRAINED
+    view = apply(view, NeuronMarked(node=node(1), mark=None))
+    assert view.neurons[node(1)].mark is None
+    assert not view.marks
+    assert not apply(view, registered).neurons[node(1)].draining

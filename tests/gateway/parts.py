@@ -34,6 +34,7 @@ from helexa.util.upstream import Headers, Pool, Response, Tcp
 
 KEY = "hx_live_good"
 MODEL = ModelId("m")
+AS_ASKED = ModelId("")
 
 
 @dataclass
@@ -63,6 +64,8 @@ class MemoryFleet:
 
     ways: dict[NodeId, MemoryWay] = field(default_factory=dict)
     lost: set[NodeId] = field(default_factory=set)
+    by_prefix: bool = False
+    leads_to: ModelId = AS_ASKED
     routed: list[tuple[WorkloadClass, ModelId, RouteHints]] = field(default_factory=list)
     under_way: dict[NodeId, int] = field(default_factory=dict)
     counts: list[int] = field(default_factory=list)
@@ -74,7 +77,7 @@ class MemoryFleet:
             raise ModelUnknown(model)
         if not self.ways:
             raise NoCapacity("neuron x is gone for 3 s", 2)
-        targets = tuple(Target(node=node) for node in self.ways)
+        targets = tuple(Target(node=node, model=self.leads_to) for node in self.ways)
         return RoutingDecision(model=model, workload=workload, targets=targets)
 
     def way(self, target: Target, hints: RouteHints) -> MemoryWay:
@@ -94,7 +97,10 @@ class MemoryFleet:
             )
         ]
 
-    def started(self, target: Target, model: ModelId) -> None:
+    def wants_prefixes(self, model: ModelId) -> bool:
+        return self.by_prefix
+
+    def started(self, target: Target, model: ModelId, hints: RouteHints) -> None:
         self.under_way[target.node] = self.under_way.get(target.node, 0) + 1
         self.counts.append(self.under_way[target.node])
 

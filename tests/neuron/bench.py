@@ -17,7 +17,7 @@ import psutil
 
 from helexa.neuron import budget
 from helexa.neuron.serving.app import Routes
-from helexa.neuron.serving.doors import MeshDoor
+from helexa.neuron.serving.doors import Door, MeshDoor
 from helexa.neuron.serving.execute import Executor
 from helexa.neuron.serving.metrics import NeuronMetrics
 from helexa.neuron.settings import NeuronSettings
@@ -121,11 +121,15 @@ async def bench(
     *,
     memory_bytes: int = 1 << 30,
     keepalive_s: float = 10.0,
+    door: Door | None = None,
     **settings: Any,
 ) -> AsyncIterator[Bench]:
+    """Asked as by a cortex, unless another `door` is named."""
     wanted = NeuronSettings(home=Path("/nowhere"), models_dir=Path("/nowhere"), **settings)
     with tempfile.TemporaryDirectory(prefix="hx-") as run:
-        async with _bench(fake, models, Path(run), memory_bytes, keepalive_s, wanted) as live:
+        async with _bench(
+            fake, models, Path(run), memory_bytes, keepalive_s, wanted, door or MeshDoor()
+        ) as live:
             yield live
 
 
@@ -137,6 +141,7 @@ async def _bench(
     memory_bytes: int,
     keepalive_s: float,
     wanted: NeuronSettings,
+    door: Door,
 ) -> AsyncIterator[Bench]:
     memory = budget.Memory(total=memory_bytes, available=memory_bytes, reserve=0)
     world = World(
@@ -156,7 +161,7 @@ async def _bench(
     async with (
         roster.running(),
         serving(
-            routes.behind(MeshDoor(), management=True),
+            routes.behind(door, management=True),
             [listener],
             ServerLimits(),
             error_body=lambda _status, _message: b"{}",

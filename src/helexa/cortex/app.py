@@ -256,7 +256,7 @@ def _apps(
             neurons=cortex.neurons,
             keys=cortex.keyring.opened,
             status=status,
-            decide=cortex.place.fabric.decide,
+            why=cortex.place.fabric.explained,
         )
         health = health_routes(why_not_ready=lambda: "", metrics=metrics)
         return application(api, admin_token=admin_token, health=health, mesh=cortex.place.control)

@@ -18,6 +18,7 @@ from typing import Any, Final, TypeAlias
 
 import anyio
 import anyio.to_thread
+import msgspec
 import psutil
 from anyio.abc import TaskGroup
 
@@ -141,7 +142,8 @@ async def running(  # noqa: PLR0915 - the one composition, read from top to bott
         work_path, work_door = run / NAME, WorkDoor()
 
         def load(sequence: int) -> Load:
-            return _load(roster, memory(), sequence, time.monotonic() - started_s)
+            found = _load(roster, memory(), sequence, time.monotonic() - started_s)
+            return msgspec.structs.replace(found, replicas=executor.prompts.beside(found.replicas))
 
         descriptor = _descriptor(key, settings, credentials, machine)
         announcer = Announcer(

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 import msgspec
 
 from helexa.protocol.ids import ModelId, NodeId
 from helexa.protocol.work import WorkloadClass
+
+MODEL_HEADER: Final = b"x-helexa-model"
+"""From a cortex to whom it asks: the model to serve the request by, whatever the body says. The
+body of a client is not rewritten. Heard from cortexes alone."""
 
 
 class Wish(msgspec.Struct, frozen=True, kw_only=True):
@@ -59,6 +65,8 @@ class Exclusion(msgspec.Struct, frozen=True, kw_only=True):
     reason: str
     sentence: str = ""
     """The same with the name before it, as a client may read it."""
+    model: ModelId = ModelId("")
+    """The model that it would have been asked for; empty is that of the request."""
 
 
 class RoutingDecision(msgspec.Struct, frozen=True, kw_only=True):
@@ -69,3 +77,5 @@ class RoutingDecision(msgspec.Struct, frozen=True, kw_only=True):
     targets: tuple[Target, ...] = ()
     excluded: tuple[Exclusion, ...] = ()
     policy: str = ""
+    choices: tuple[ModelId, ...] = ()
+    """The models that the name led to, in the order in which they are wanted."""

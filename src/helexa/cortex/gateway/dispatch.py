@@ -28,7 +28,8 @@ from helexa.protocol.errors import (
     UpstreamFailed,
     UpstreamTimeout,
 )
-from helexa.protocol.routing import RouteHints, RoutingDecision, Target
+from helexa.protocol.ids import ModelId
+from helexa.protocol.routing import MODEL_HEADER, RouteHints, RoutingDecision, Target
 from helexa.protocol.sse import EventTooLong
 from helexa.protocol.work import Usage
 from helexa.util.upstream import (
@@ -74,6 +75,8 @@ class Job:
     stream: bool
     show_usage: bool
     hints: RouteHints
+    body_model: ModelId
+    """What the body asks for; a target that is to take another model is told beside it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,17 +115,17 @@ class Dispatch:
         answered where other cortexes were among them.
         """
         failures: list[tuple[Target, HelexaError]] = []
-        model = job.ticket.model
         for target in decision.targets[:ATTEMPTS_MAX]:
             try:
                 way = self._fleet.way(target, job.hints)
             except HelexaError as error:
                 failures.append((target, error))
                 continue
-            self._fleet.started(target, model)
+            model = target.model or job.ticket.model
+            self._fleet.started(target, model, job.hints)
             outcome = "client_gone"
             try:
-                usage = await self._attempt(job, target, way, answer)
+                usage = await self._attempt(job, target, model, way, answer)
                 outcome = answer.outcome
             except _Elsewhere as elsewhere:
                 outcome = elsewhere.error.code
@@ -162,9 +165,13 @@ class Dispatch:
         verb = " said" if isinstance(error, PassedOn) else ""
         return f"{kind} {called}{verb}: {error.message[:SAID_CHARS_MAX].rstrip('.')}"
 
-    async def _attempt(self, job: Job, target: Target, way: Way, answer: Answer) -> Usage | None:
+    async def _attempt(
+        self, job: Job, target: Target, model: ModelId, way: Way, answer: Answer
+    ) -> Usage | None:
         patience = self._patience
         headers = [*job.headers, *way.headers]
+        if model != job.body_model:
+            headers.append((MODEL_HEADER, model.encode()))
         if target.via is not None:
             # The class is ours to tell: a peer sees neither our client's hint nor its habits.
             headers.append((b"x-helexa-workload", job.ticket.workload.value.encode()))

@@ -27,8 +27,15 @@ from helexa.cortex.orchestrator.federation.peers import Peers
 from helexa.cortex.orchestrator.federation.terms import lends, lends_to
 from helexa.cortex.settings import CortexSettings
 from helexa.mesh.trust import Standing, Trust
-from helexa.protocol.errors import LoopDetected, NotLent, RouteUnknown, http_refusal
-from helexa.protocol.ids import ModelId, NodeId, is_node_id
+from helexa.protocol.errors import (
+    LoopDetected,
+    NotLent,
+    RequestRejected,
+    RouteUnknown,
+    http_refusal,
+)
+from helexa.protocol.ids import ModelId, NodeId, is_model_id, is_node_id
+from helexa.protocol.routing import MODEL_HEADER
 from helexa.protocol.work import WorkloadClass
 from helexa.util.asgi import App, Receive, Scope, Send, cycle_of, header
 from helexa.util.http_server import ServerLimits, serving
@@ -63,7 +70,7 @@ class PeerDoor:
         self._limits = limits
 
     def enter(self, scope: Scope, ingress: Ingress) -> Visit:  # noqa: ARG002 - no key here
-        """Raises LoopDetected, NotLent and RateLimited. `part` undoes it."""
+        """Raises LoopDetected, NotLent, RateLimited and RequestRejected. `part` undoes it."""
         client = scope["client"]
         standing = self._peers.standing(NodeId(client[0])) if client else None
         if standing is None:
@@ -71,7 +78,7 @@ class PeerDoor:
         path = self._path(scope, standing)
         if rule := lends_to(self._fabric.terms, standing):
             raise NotLent(rule)
-        hops_left = _hops_left(scope)
+        hops_left, model = _hops_left(scope), _model(scope)
         if standing.trust is not Trust.OWN:
             self._limits.enter(standing.operator, self._fabric.terms.lend_concurrency)
             scope[_COUNTED] = standing.operator
@@ -79,6 +86,7 @@ class PeerDoor:
             PeerGrant(standing),
             path,
             hops_left,
+            model,
             shows_usage=header(scope, b"x-helexa-usage") == b"1",
         )
 
@@ -185,6 +193,17 @@ def _nodes(text: bytes) -> tuple[NodeId, ...]:
     if not all(is_node_id(name) for name in names):
         raise LoopDetected(f"{PATH_HEADER} is not a list of node ids.")
     return tuple(NodeId(name) for name in names)
+
+
+def _model(scope: Scope) -> ModelId | None:
+    """What the cortex asks for where its client named it otherwise, by an alias of its own."""
+    text = header(scope, MODEL_HEADER)
+    if text is None:
+        return None
+    model = text.decode("latin-1")
+    if not is_model_id(model):
+        raise RequestRejected("The header x-helexa-model names no model.", "x-helexa-model")
+    return ModelId(model)
 
 
 def _hops_left(scope: Scope) -> int:

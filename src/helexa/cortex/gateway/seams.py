@@ -39,6 +39,8 @@ class Visit:
     grant: KeyGrant
     path: tuple[NodeId, ...] = ()
     hops_left: int | None = None
+    model: ModelId | None = None
+    """What is asked for, where the one that sent it says so beside the body."""
     shows_usage: bool = False
     """Whether a stream shows usage whatever its body asks for."""
 
@@ -105,6 +107,10 @@ class Fleet(Protocol):
         """At least one target. Raises ModelUnknown, or NoCapacity with the reasons."""
         ...
 
+    def wants_prefixes(self, model: ModelId) -> bool:
+        """Whether `hints.prefixes` would make a difference: only then they are worth their cost."""
+        ...
+
     def way(self, target: Target, hints: RouteHints) -> Way:
         """Raises PeerLost when the target left since it was chosen."""
         ...
@@ -125,8 +131,8 @@ class Fleet(Protocol):
         """What is known of a target that was not reached, to go on from its name; may be empty."""
         ...
 
-    def started(self, target: Target, model: ModelId) -> None:
-        """A request is on its way to the target."""
+    def started(self, target: Target, model: ModelId, hints: RouteHints) -> None:
+        """A request for `model`, as the target knows it, is on its way there."""
         ...
 
     def finished(self, target: Target, model: ModelId, outcome: str) -> None:

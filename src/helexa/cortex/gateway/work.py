@@ -31,7 +31,7 @@ from helexa.protocol.errors import (
     RequestRejected,
 )
 from helexa.protocol.ids import ModelId
-from helexa.protocol.openai.body import typed
+from helexa.protocol.openai.body import prompt_heads, typed
 from helexa.protocol.openai.requests import Generation, Head
 from helexa.protocol.routing import RouteHints
 from helexa.protocol.work import Usage, WorkloadClass
@@ -66,6 +66,8 @@ class WorkEndpoint(Generic[H]):
     classify: Callable[[H, bytes, Ingress], WorkloadClass]
     check: Callable[[H], None]
     """Raises BodyMalformed for what the types cannot say."""
+    prompt: str = ""
+    """The member of the body that engines keep in their caches; empty where they keep none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,11 +136,13 @@ def work_app(  # noqa: PLR0915 - two functions that share what is bound once
         endpoint.check(head)
         workload = endpoint.classify(head, body, ingress)
         session = ingress.session.decode("latin-1") or head.prompt_cache_key or head.user or ""
-        model = ModelId(head.model)
+        model = visit.model or ModelId(head.model)
         bench.door.consider(visit, model, workload)
+        known = endpoint.prompt and bench.fleet.wants_prefixes(model)
         hints = RouteHints(
             session=session[:SESSION_CHARS_MAX],
             prompt_bytes=len(body),
+            prefixes=prompt_heads(body, endpoint.prompt) if known else (),
             wish=wish,
             path=visit.path,
             hops_left=visit.hops_left,
@@ -158,6 +162,7 @@ def work_app(  # noqa: PLR0915 - two functions that share what is bound once
             stream,
             visit.shows_usage or (isinstance(head, Generation) and head.wants_usage),
             hints,
+            ModelId(head.model),
         )
         bench.door.admit(ticket)
         try:

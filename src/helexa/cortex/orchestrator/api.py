@@ -21,6 +21,7 @@ from starlette.routing import Route
 
 from helexa.cortex.orchestrator import mesh_api
 from helexa.cortex.orchestrator.calls import answer, body_of, guard
+from helexa.cortex.orchestrator.explain import Explanation
 from helexa.cortex.orchestrator.mesh_control import MeshControl
 from helexa.cortex.orchestrator.neurons import Neurons
 from helexa.protocol.errors import (
@@ -33,7 +34,7 @@ from helexa.protocol.errors import (
     envelope,
 )
 from helexa.protocol.ids import ModelId, NodeId
-from helexa.protocol.routing import RouteHints, RoutingDecision
+from helexa.protocol.routing import RouteHints
 from helexa.protocol.work import WorkloadClass
 
 if TYPE_CHECKING:
@@ -49,10 +50,10 @@ class Status(Protocol):
     def __call__(self) -> Mapping[str, Any]: ...
 
 
-class Decide(Protocol):
-    def __call__(
-        self, workload: WorkloadClass, model: ModelId, hints: RouteHints
-    ) -> RoutingDecision: ...
+class Explain(Protocol):
+    def __call__(self, workload: WorkloadClass, model: ModelId, hints: RouteHints) -> Explanation:
+        """Raises ModelUnknown."""
+        ...
 
 
 class CreateKey(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -77,7 +78,7 @@ class ControlApi:
     keys: Callable[[], Awaitable[Keys]]
     """Opens the database when first awaited."""
     status: Status
-    decide: Decide | None = None
+    why: Explain | None = None
     """Where a request would go, other cortexes included; None asks the neurons alone."""
 
     async def show_status(self, _request: Request) -> Response:
@@ -108,10 +109,7 @@ class ControlApi:
         except ValueError:
             classes = ", ".join(one.value for one in WorkloadClass)
             raise RequestRejected(f"`workload` is one of: {classes}.", "workload") from None
-        decision = (self.decide or self.neurons.decide)(workload, model, RouteHints())
-        if not decision.targets and not decision.excluded:
-            raise ModelUnknown(str(model))
-        return answer(decision)
+        return answer((self.why or self.neurons.explained)(workload, model, RouteHints()))
 
     async def list_keys(self, _request: Request) -> Response:
         return answer({"keys": (await self.keys()).all()})

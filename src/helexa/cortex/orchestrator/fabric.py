@@ -13,6 +13,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, NamedTuple
 
+import msgspec
+
+from helexa.cortex.orchestrator.choices import reachable
+from helexa.cortex.orchestrator.explain import Explanation, explained
 from helexa.cortex.orchestrator.federation.lanes import Lane
 from helexa.cortex.orchestrator.federation.peers import Peers, Prospect
 from helexa.cortex.orchestrator.federation.terms import (
@@ -45,6 +49,9 @@ _SERVES: Final = (ModelState.LOADED, ModelState.LOADING, ModelState.UNLOADED)
 """A neuron in another state is asked after the peers: it may well not serve at all."""
 
 
+_AS_ASKED: Final = ModelId("")
+
+
 @dataclass(frozen=True, slots=True)
 class PeerWay:
     """How one request reaches a peer. The headers are about this request."""
@@ -57,6 +64,8 @@ class _Place(NamedTuple):
     """A target and what the orders go by. Lower is better in each."""
 
     target: Target
+    rank: int
+    """Of its model among those that the name leads to."""
     is_remote: bool
     doubtful: bool
     price: int
@@ -106,9 +115,12 @@ class Fabric:
 
         Raises ModelUnknown, CapabilityMissing, or NoCapacity with each candidate's reason.
         """
-        if hints.wish is None and not self._peers.knows(model):
+        if hints.wish is None and not self._is_elsewhere(model):
             return self._by_neurons(workload, model, hints)
         decision, out = self._decide(workload, model, hints)
+        if not decision.targets:
+            # Of many neurons a few were looked at, and the wish may have ruled out just those.
+            decision, out = self._decide(workload, model, hints, thorough=True)
         if not decision.targets:
             raise self._refusal(workload, model, hints, out)
         return decision
@@ -116,6 +128,22 @@ class Fabric:
     def decide(self, workload: WorkloadClass, model: ModelId, hints: RouteHints) -> RoutingDecision:
         """As `route`; no targets is an answer here. Never raises."""
         return self._decide(workload, model, hints)[0]
+
+    def explained(self, workload: WorkloadClass, model: ModelId, hints: RouteHints) -> Explanation:
+        """The same decision with everybody looked at, and what it went by. Raises ModelUnknown."""
+        decision = self._decide(workload, model, hints, thorough=True)[0]
+        if not (decision.targets or decision.excluded or self._neurons.knows(model)):
+            raise ModelUnknown(str(model))
+        return explained(
+            decision,
+            self._neurons.facts(),
+            hints,
+            called=self.called,
+            offer=self._peers.offer,
+        )
+
+    def wants_prefixes(self, model: ModelId) -> bool:
+        return self._neurons.wants_prefixes(model)
 
     def way(self, target: Target, hints: RouteHints) -> Way | PeerWay:
         """Raises PeerLost when the target left since it was chosen."""
@@ -147,9 +175,9 @@ class Fabric:
             return self._neurons.why_lost(target)
         return self._peers.note(target.via)
 
-    def started(self, target: Target, model: ModelId) -> None:
+    def started(self, target: Target, model: ModelId, hints: RouteHints) -> None:
         if target.via is None:
-            self._neurons.started(target, model)
+            self._neurons.started(target, model, hints)
         else:
             self._peers.started(target.via, model)
 
@@ -162,25 +190,41 @@ class Fabric:
 
     # --- deciding
 
+    def _is_elsewhere(self, model: ModelId) -> bool:
+        """Whether any cortex has, or had, what the name leads to."""
+        if not self._peers.offers_anything:
+            return False
+        return any(map(self._peers.knows, reachable(self._neurons.catalogue, model)))
+
     def _by_neurons(
         self, workload: WorkloadClass, model: ModelId, hints: RouteHints
     ) -> RoutingDecision:
         # A cortex without neurons whose peers serve it lacks the model, not the neurons.
-        if self._peers.offers_anything and model not in self._neurons.view.holders:
+        if self._peers.offers_anything and not self._neurons.knows(model):
             raise ModelUnknown(str(model))
         return self._neurons.route(workload, model, hints)
 
     def _decide(
-        self, workload: WorkloadClass, model: ModelId, hints: RouteHints
+        self,
+        workload: WorkloadClass,
+        model: ModelId,
+        hints: RouteHints,
+        *,
+        thorough: bool = False,
     ) -> tuple[RoutingDecision, list[_Out]]:
-        local = self._neurons.decide(workload, model, hints)
+        local = self._neurons.decide(workload, model, hints, thorough=thorough)
         places, out = self._local(local, hints.wish)
         # A request that came from a peer goes on only while its way and ours allow it.
         order = (hints.wish.order if hints.wish else "") or self.terms.order
         if hints.hops_left is None or (hints.hops_left > 0 and self.terms.hops_max > 0):
-            spare = order == ORDERS[0] and any(not place.doubtful for place in places)
-            at_most = SPARES_MAX if spare else CHOICES_MAX
-            places += self._remote(workload, model, hints, out, at_most)
+            for rank, choice in enumerate(local.choices):
+                spare = order == ORDERS[0] and any(
+                    place.rank == rank and not place.doubtful for place in places
+                )
+                at_most = SPARES_MAX if spare else CHOICES_MAX
+                asked = ModelId("") if choice == model else choice
+                found = self._remote(workload, choice, hints, out, at_most, asked)
+                places += (place._replace(rank=rank) for place in found)
         places.sort(key=_KEYS[order])
         decision = RoutingDecision(
             model=model,
@@ -188,37 +232,42 @@ class Fabric:
             targets=tuple(place.target for place in places),
             excluded=tuple(one.exclusion for one in out),
             policy=f"{local.policy}, {order}",
+            choices=local.choices,
         )
         return decision, out
 
     def _local(self, local: RoutingDecision, wish: Wish | None) -> tuple[list[_Place], list[_Out]]:
         view = self._neurons.view
+        ranks = {model: rank for rank, model in enumerate(local.choices)}
         out = []
         for one in local.excluded:
             lacks = one.reason.startswith("offers ")
             verb = "" if lacks else "is "
             called = self._neurons.called(Target(node=one.node))
             sentence = f"neuron {called} {verb}{one.reason}"
-            out.append(_Out(Exclusion(node=one.node, reason=one.reason, sentence=sentence), lacks))
+            out.append(_Out(msgspec.structs.replace(one, sentence=sentence), lacks))
         places = []
         for target in local.targets:
+            model = target.model or local.model
             neuron = view.neurons[target.node]
-            capability = neuron.capabilities[local.model]
+            capability = neuron.capabilities[model]
+            price = self._neurons.price(capability)
             if wish is not None:
                 where = replace(self.own, region=neuron.descriptor.region or self.own.region)
-                rule = wish_forbids(wish, where, dearest(capability.price), local=True)
+                rule = wish_forbids(wish, where, dearest(price), local=True)
                 if rule:
                     called = self._neurons.called(target)
-                    out.append(_left_out(target.node, f"neuron {called}", rule))
+                    out.append(_left_out(target.node, f"neuron {called}", rule, asked=target.model))
                     continue
-            busy = self._neurons.in_flight.get((target.node, local.model), 0)
+            busy = self._neurons.in_flight.get((target.node, model), 0)
             places.append(
                 _Place(
                     target=target,
+                    rank=ranks[model],
                     is_remote=False,
                     doubtful=capability.state not in _SERVES,
-                    price=_both_kinds(capability.price),
-                    waits=capability.state is not ModelState.LOADED,
+                    price=_both_kinds(price),
+                    waits=not target.ready,
                     full=busy >= max(capability.slots, 1),
                     slowness=-capability.tokens_per_s,
                 )
@@ -232,6 +281,7 @@ class Fabric:
         hints: RouteHints,
         out: list[_Out],
         at_most: int,
+        asked: ModelId,
     ) -> list[_Place]:
         """The peers that may be asked, the likeliest first; the others are added to `out`."""
         found: list[tuple[tuple[float, ...], _Place]] = []
@@ -244,11 +294,19 @@ class Fabric:
                 prospect, offer or Offer(model=model), workload, hints.wish
             )
             if why_not or offer is None:
-                out.append(_left_out(node, f"cortex {prospect.called}", why_not, lacks=lacks))
+                called = f"cortex {prospect.called}"
+                out.append(_left_out(node, called, why_not, lacks=lacks, asked=asked))
                 continue
             pressure = max(offer.slots - offer.free, prospect.in_flight) / max(offer.slots, 1)
             place = _Place(
-                target=Target(node=node, via=node, reason=_told(prospect.called, offer)),
+                target=Target(
+                    node=node,
+                    via=node,
+                    reason=_told(prospect.called, offer),
+                    model=asked,
+                    ready=offer.ready,
+                ),
+                rank=0,
                 is_remote=True,
                 doubtful=False,
                 price=_both_kinds(offer.price),
@@ -322,14 +380,25 @@ class Fabric:
 
 _KEYS: Final[Mapping[str, Callable[[_Place], tuple[float, ...]]]] = {
     # Sorting is stable: within a key the scheduler's and the prospects' own order holds.
-    "local_first": lambda one: (one.doubtful, one.is_remote),
-    "cheapest": lambda one: (one.doubtful, one.price, one.is_remote),
-    "fastest": lambda one: (one.doubtful, one.waits, one.full, one.slowness, one.is_remote),
+    # Another model is asked when nobody has the one before it, whoever has that.
+    "local_first": lambda one: (one.doubtful, one.rank, one.is_remote),
+    "cheapest": lambda one: (one.doubtful, one.rank, one.price, one.is_remote),
+    "fastest": lambda one: (
+        one.doubtful,
+        one.rank,
+        one.waits,
+        one.full,
+        one.slowness,
+        one.is_remote,
+    ),
 }
 
 
-def _left_out(node: NodeId, called: str, rule: str, *, lacks: bool = False) -> _Out:
-    return _Out(Exclusion(node=node, reason=rule, sentence=f"{called} {rule}"), lacks)
+def _left_out(
+    node: NodeId, called: str, rule: str, *, lacks: bool = False, asked: ModelId = _AS_ASKED
+) -> _Out:
+    sentence = f"{called} {rule}"
+    return _Out(Exclusion(node=node, reason=rule, sentence=sentence, model=asked), lacks)
 
 
 def _both_kinds(price: Price) -> int:

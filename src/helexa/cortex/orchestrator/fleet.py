@@ -9,12 +9,19 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Final, TypeAlias, assert_never
 
 from helexa.protocol.ids import ModelId, NodeId
-from helexa.protocol.work import Load, ModelCapability, NeuronDescriptor
+from helexa.protocol.work import (
+    Load,
+    ModelCapability,
+    ModelState,
+    NeuronDescriptor,
+    ReplicaLoad,
+)
 
 NEURONS_MAX: Final = 16_384
 """Registered or remembered; the next one is refused. Far above what one cortex is meant for."""
@@ -50,6 +57,10 @@ class NeuronView:
         default_factory=lambda: MappingProxyType({})
     )
 
+    replicas: Mapping[ModelId, ReplicaLoad] = field(default_factory=lambda: MappingProxyType({}))
+    """What `load` says of each model."""
+    elsewhere: Mapping[ModelId, int] = field(default_factory=lambda: MappingProxyType({}))
+    """Requests on it as of its last report that were not this cortex' own."""
     mark: Mark | None = None
     ticket: str = ""
     """Where other neurons can dial it."""
@@ -67,6 +78,10 @@ class FleetView:
         default_factory=lambda: MappingProxyType({})
     )
     """For each model the neurons that list it, in node id order, gone ones included."""
+    loaded: Mapping[ModelId, tuple[NodeId, ...]] = field(
+        default_factory=lambda: MappingProxyType({})
+    )
+    """Of those, the ones where it is loaded, gone ones left out."""
     marks: Mapping[NodeId, Mark] = field(default_factory=lambda: MappingProxyType({}))
     """Also of neurons that are not here."""
 
@@ -91,6 +106,8 @@ class HealthReported:
     node: NodeId
     load: Load
     now_s: float
+    own: Mapping[ModelId, int] = field(default_factory=lambda: MappingProxyType({}))
+    """Requests that this cortex had on it when the report came."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,7 +143,9 @@ FleetEvent: TypeAlias = (
 
 
 def apply(view: FleetView, event: FleetEvent) -> FleetView:
-    """The view after `event`. Events about an unknown neuron change nothing."""
+    """The view after `event`. What an unknown neuron says changes nothing, nor what one says
+    that is gone: only a registration brings it back, and a late frame of a dead link must not.
+    """
     match event:
         case NeuronRegistered():
             neuron = NeuronView(
@@ -141,7 +160,7 @@ def apply(view: FleetView, event: FleetEvent) -> FleetView:
             return _with(view, event.descriptor.node, neuron)
         case CapabilitiesAnnounced():
             known = view.neurons.get(event.node)
-            if known is None:
+            if known is None or known.presence is Presence.GONE:
                 return view
             heard = _heard(known, event.now_s)
             return _with(
@@ -149,18 +168,17 @@ def apply(view: FleetView, event: FleetEvent) -> FleetView:
             )
         case HealthReported():
             known = view.neurons.get(event.node)
-            if known is None or (known.load and event.load.sequence <= known.load.sequence):
+            if known is None or known.presence is Presence.GONE:
                 return view
-            heard = replace(_heard(known, event.now_s), load=event.load)
+            if known.load is not None and event.load.sequence <= known.load.sequence:
+                return view
+            heard = _reporting(_heard(known, event.now_s), event)
             return replace(view, neurons=_put(view.neurons, event.node, heard))
         case NeuronLeft():
             known = view.neurons.get(event.node)
-            if known is None:
+            if known is None or known.presence is Presence.GONE:
                 return view
-            gone = replace(
-                known, presence=Presence.GONE, since_s=event.now_s, reason=event.reason, load=None
-            )
-            return replace(view, neurons=_put(view.neurons, event.node, gone))
+            return _with(view, event.node, _gone(known, event))
         case NeuronMarked():
             return _marked(view, event)
         case TimePassed():
@@ -174,18 +192,37 @@ def _by_model(capabilities: tuple[ModelCapability, ...]) -> Mapping[ModelId, Mod
 
 
 def _heard(neuron: NeuronView, now_s: float) -> NeuronView:
-    match neuron.presence:
-        case Presence.PRESENT:
-            return replace(neuron, heard_s=now_s)
-        case Presence.SILENT:
-            return replace(
-                neuron, heard_s=now_s, presence=Presence.PRESENT, since_s=now_s, reason=""
-            )
-        case Presence.GONE:
-            # Only a new registration brings it back: a late frame of a dead link must not.
-            return neuron
-        case _:
-            assert_never(neuron.presence)
+    if neuron.presence is Presence.SILENT:
+        return replace(neuron, heard_s=now_s, presence=Presence.PRESENT, since_s=now_s, reason="")
+    return replace(neuron, heard_s=now_s)
+
+
+def _reporting(neuron: NeuronView, event: HealthReported) -> NeuronView:
+    replicas = {one.model: one for one in event.load.replicas}
+    # What this cortex sent it knows better than any report: by the next one it is history.
+    elsewhere = {
+        model: others
+        for model, one in replicas.items()
+        if (others := one.running + one.waiting - event.own.get(model, 0)) > 0
+    }
+    return replace(
+        neuron,
+        load=event.load,
+        replicas=MappingProxyType(replicas),
+        elsewhere=MappingProxyType(elsewhere),
+    )
+
+
+def _gone(neuron: NeuronView, event: NeuronLeft) -> NeuronView:
+    return replace(
+        neuron,
+        presence=Presence.GONE,
+        since_s=event.now_s,
+        reason=event.reason,
+        load=None,
+        replicas=MappingProxyType({}),
+        elsewhere=MappingProxyType({}),
+    )
 
 
 def _marked(view: FleetView, event: NeuronMarked) -> FleetView:
@@ -228,20 +265,42 @@ def _put(
 
 
 def _with(view: FleetView, node: NodeId, neuron: NeuronView) -> FleetView:
-    """Put the neuron, and touch the index only for the models that came or went."""
+    """Put the neuron, and touch the indexes only for the models that came or went."""
     before = view.neurons.get(node)
-    old = before.capabilities.keys() if before else frozenset[ModelId]()
-    holders = dict(view.holders)
-    for model in old - neuron.capabilities.keys():
-        rest = tuple(one for one in holders[model] if one != node)
+    listed = before.capabilities.keys() if before else frozenset[ModelId]()
+    return replace(
+        view,
+        neurons=_put(view.neurons, node, neuron),
+        holders=_moved(view.holders, node, listed, neuron.capabilities.keys()),
+        loaded=_moved(view.loaded, node, _loaded_on(before), _loaded_on(neuron)),
+    )
+
+
+def _loaded_on(neuron: NeuronView | None) -> AbstractSet[ModelId]:
+    if neuron is None or neuron.presence is Presence.GONE:
+        return frozenset()
+    loaded = ModelState.LOADED
+    return {model for model, one in neuron.capabilities.items() if one.state is loaded}
+
+
+def _moved(
+    index: Mapping[ModelId, tuple[NodeId, ...]],
+    node: NodeId,
+    old: AbstractSet[ModelId],
+    new: AbstractSet[ModelId],
+) -> Mapping[ModelId, tuple[NodeId, ...]]:
+    if old == new:
+        return index
+    found = dict(index)
+    for model in old - new:
+        rest = tuple(one for one in found[model] if one != node)
         if rest:
-            holders[model] = rest
+            found[model] = rest
         else:
-            del holders[model]
-    for model in neuron.capabilities.keys() - old:
-        holders[model] = tuple(sorted({*holders.get(model, ()), node}))
-    neurons = _put(view.neurons, node, neuron)
-    return replace(view, neurons=neurons, holders=MappingProxyType(holders))
+            del found[model]
+    for model in new - old:
+        found[model] = tuple(sorted({*found.get(model, ()), node}))
+    return MappingProxyType(found)
 
 
 def _holders(neurons: Mapping[NodeId, NeuronView]) -> Mapping[ModelId, tuple[NodeId, ...]]:

@@ -8,13 +8,18 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Final
 
 import anyio
 import msgspec
 
+from helexa.cortex.orchestrator.catalogue import EMPTY, Catalogue
+from helexa.cortex.orchestrator.choices import reachable
+from helexa.cortex.orchestrator.explain import Explanation, explained
 from helexa.cortex.orchestrator.fleet import (
     NEURONS_MAX,
+    CapabilitiesAnnounced,
     FleetEvent,
     FleetView,
     HealthReported,
@@ -24,8 +29,15 @@ from helexa.cortex.orchestrator.fleet import (
     TimePassed,
     apply,
 )
+from helexa.cortex.orchestrator.recall import Recall
 from helexa.cortex.orchestrator.reception import Reception, Timing, Way
-from helexa.cortex.orchestrator.scheduler import Policy, offers, route
+from helexa.cortex.orchestrator.scheduler import (
+    Facts,
+    Policy,
+    offers,
+    price_of,
+    route,
+)
 from helexa.mesh.sessions.session import AnswerTimeout, PeerRefused, PeerUnsupported
 from helexa.mesh.transport import LinkClosed
 from helexa.protocol.errors import (
@@ -54,7 +66,7 @@ from helexa.protocol.messages import (
     Wire,
 )
 from helexa.protocol.routing import RouteHints, RoutingDecision, Target
-from helexa.protocol.work import ModelCapability, WorkloadClass
+from helexa.protocol.work import ModelCapability, ModelState, Price, WorkloadClass
 
 REGISTER_WITHIN_S: Final = 10.0
 FORGET_AFTER_S: Final = 3600.0
@@ -64,6 +76,9 @@ WAITING_PER_NEURON_MAX: Final = 1_024
 PATH_CHECK_S: Final = 2.0
 LOAD_WITHIN_S: Final = 1_800.0
 TELL_WITHIN_S: Final = 10.0
+
+_UNSEEN: Final = ModelCapability(model=ModelId(""), state=ModelState.UNLOADED)
+"""A model as nobody has seen it yet: it may turn out to do anything."""
 
 _log = logging.getLogger(__name__)
 
@@ -80,11 +95,16 @@ class Neurons:
         monotonic: Callable[[], float],
         random: Callable[[], float],
         events: Callable[[Mapping[str, Any]], None] = lambda _event: None,
+        catalogue: Callable[[], Catalogue] = lambda: EMPTY,
     ) -> None:
-        """`events` is told of neurons that come and go, as JSON-shaped objects."""
+        """`events` is told of neurons that come and go, as JSON-shaped objects; `catalogue`
+        gives the one that is in force.
+        """
         self.view = FleetView()
         self.in_flight: dict[tuple[NodeId, ModelId], int] = {}
-        self._policy = policy
+        self.recall = Recall()
+        self.policy = policy
+        self._catalogue = catalogue
         self._timing = timing
         self._name = name
         self._monotonic = monotonic
@@ -99,11 +119,41 @@ class Neurons:
         return Reception(self, self._timing, self._name)
 
     def post(self, event: FleetEvent) -> None:
+        if isinstance(event, HealthReported):
+            self._hear(event)
+            return
         before = self.view
         self.view = apply(before, event)
-        if self.view is not before and not isinstance(event, HealthReported):
-            for changed in self._watchers:
-                changed()
+        if self.view is before:
+            return
+        if isinstance(event, NeuronRegistered):
+            self._forget_unloaded(before, event.descriptor.node)
+        elif isinstance(event, CapabilitiesAnnounced):
+            self._forget_unloaded(before, event.node)
+        elif len(self.view.neurons) < len(before.neurons):
+            self.recall.drop(before.neurons.keys() - self.view.neurons.keys())
+        for changed in self._watchers:
+            changed()
+
+    def _hear(self, event: HealthReported) -> None:
+        node, load = event.node, event.load
+        own = {one.model: self.in_flight.get((node, one.model), 0) for one in load.replicas}
+        before = self.view
+        self.view = apply(before, replace(event, own=own))
+        if self.view is not before:
+            for one in load.replicas:
+                self.recall.reported(node, one)
+
+    def _forget_unloaded(self, before: FleetView, node: NodeId) -> None:
+        """A model that is not loaded any more has lost the prompts that it had read."""
+        if (known := before.neurons.get(node)) is None:
+            return
+        now = self.view.neurons[node].capabilities
+        for model, one in known.capabilities.items():
+            if one.state is ModelState.LOADED and (
+                model not in now or now[model].state is not ModelState.LOADED
+            ):
+                self.recall.forget(node, model)
 
     def watch(self, changed: Callable[[], None]) -> None:
         """Be told when neurons come, go, or can do something else; not of each health report."""
@@ -158,16 +208,35 @@ class Neurons:
 
     # --- for the gateway
 
-    def decide(self, workload: WorkloadClass, model: ModelId, hints: RouteHints) -> RoutingDecision:
+    @property
+    def catalogue(self) -> Catalogue:
+        return self._catalogue()
+
+    def facts(self) -> Facts:
+        return Facts(
+            view=self.view,
+            now_s=self.now_s(),
+            catalogue=self._catalogue(),
+            in_flight=self.in_flight,
+            recall=self.recall,
+        )
+
+    def decide(
+        self,
+        workload: WorkloadClass,
+        model: ModelId,
+        hints: RouteHints,
+        *,
+        thorough: bool = False,
+    ) -> RoutingDecision:
         return route(
-            self.view,
+            self.facts(),
             workload,
             model,
             hints,
-            in_flight=self.in_flight,
-            policy=self._policy,
+            policy=self.policy,
             random=self._random,
-            now_s=self.now_s(),
+            thorough=thorough,
         )
 
     def route(self, workload: WorkloadClass, model: ModelId, hints: RouteHints) -> RoutingDecision:
@@ -178,23 +247,59 @@ class Neurons:
         decision = self.decide(workload, model, hints)
         if decision.targets:
             return decision
-        if decision.excluded:
-            if not self.can_do(workload, model):
-                raise CapabilityMissing(str(model), f"{workload.value} requests")
-            reasons = "; ".join(
-                f"neuron {self._called(one.node)} is {one.reason}" for one in decision.excluded[:5]
-            )
-            raise NoCapacity(f"No neuron can serve {str(model)!r} now: {reasons}.", 2)
-        if not self._receptions:
+        if not self._receptions and not decision.excluded:
             raise NoCapacity("No neuron is connected to this cortex.", 2)
-        raise ModelUnknown(str(model))
+        if not self.knows(model):
+            raise ModelUnknown(str(model))
+        if not self.can_do(workload, model):
+            raise CapabilityMissing(str(model), f"{workload.value} requests")
+        if not decision.excluded:
+            raise NoCapacity(f"No neuron has the model {str(model)!r} now.", 2)
+        reasons = "; ".join(
+            f"neuron {self._called(one.node)} is {one.reason}" for one in decision.excluded[:5]
+        )
+        raise NoCapacity(f"No neuron can serve {str(model)!r} now: {reasons}.", 2)
+
+    def explained(self, workload: WorkloadClass, model: ModelId, hints: RouteHints) -> Explanation:
+        """The same decision with everybody looked at, and what it went by. Raises ModelUnknown."""
+        decision = self.decide(workload, model, hints, thorough=True)
+        if not (decision.targets or decision.excluded or self.knows(model)):
+            raise ModelUnknown(str(model))
+        return explained(decision, self.facts(), hints, called=self.called)
+
+    def knows(self, model: ModelId) -> bool:
+        """Whether the catalogue or a neuron has such a model, in whatever state."""
+        catalogue = self._catalogue()
+        return (
+            model in catalogue.entries or model in catalogue.aliases or model in self.view.holders
+        )
 
     def can_do(self, workload: WorkloadClass, model: ModelId) -> bool:
-        """Whether some neuron lists the model for this kind of work, in whatever state."""
-        return any(
-            offers(self.view.neurons[node].capabilities[model], workload)
-            for node in self.view.holders.get(model, ())
+        """Whether some neuron lists what the name leads to for this kind of work, in whatever
+        state; or nobody lists it yet, and the catalogue does not say otherwise.
+        """
+        catalogue = self._catalogue()
+        for one in reachable(catalogue, model):
+            entry = catalogue.entries.get(one)
+            holders = self.view.holders.get(one, ())
+            if any(
+                offers(self.view.neurons[node].capabilities[one], workload, entry)
+                for node in holders
+            ):
+                return True
+            if entry is not None and not holders and offers(_UNSEEN, workload, entry):
+                return True
+        return False
+
+    def wants_prefixes(self, model: ModelId) -> bool:
+        """Whether the heads of a prompt would make a difference to where it goes."""
+        return self.policy.by_prefix and any(
+            len(self.view.loaded.get(one, ())) > 1 for one in reachable(self._catalogue(), model)
         )
+
+    def price(self, capability: ModelCapability) -> Price:
+        """What a neuron asks, or the catalogue where it asks nothing."""
+        return price_of(capability, self._catalogue().entries.get(capability.model))
 
     def way(self, target: Target) -> Way:
         """Raises PeerLost when the neuron left between the decision and now."""
@@ -203,9 +308,12 @@ class Neurons:
             raise PeerLost(f"The neuron {self._called(target.node)} left.")
         return reception.way
 
-    def started(self, target: Target, model: ModelId) -> None:
+    def started(self, target: Target, model: ModelId, hints: RouteHints) -> None:
+        """A request for `model`, as the target knows it, is on its way there."""
         key = (target.node, model)
         self.in_flight[key] = self.in_flight.get(key, 0) + 1
+        if hints.prefixes:
+            self.recall.sent(target.node, model, hints.prefixes)
 
     def finished(self, target: Target, model: ModelId) -> None:
         key = (target.node, model)

@@ -1,21 +1,39 @@
-"""Where a request goes: a pure function of the fleet view, what is in flight here, and the request.
+"""Where a request goes: a pure function of the facts, the request, and a policy.
 
-Filtering is the scheduler's and the same for all; ordering is a policy's, one
-file each in `policies/`. A candidate that is passed over is named with the
-reason, and the reasons become the refusal when nobody is left.
+    name -> models that it leads to -> for each, those who may serve it -> one order
+
+Filtering is the scheduler's and the same for all; ordering is a policy's, one file each
+in `policies/`. A candidate that is passed over is named with the reason, and the reasons
+become the refusal when nobody is left.
+
+The order of the targets. Models come as the catalogue leads to them: an alias' in the
+order drawn by their weights, then fallbacks. A model is gone through whole before the
+next: where it is loaded, where it is being loaded, where it lies on a disk. So a fallback
+that is loaded does not go before a first choice that is cold: that one is waited for, or
+weights and wishes would mean nothing whenever a model is cold, and it would stay cold. A
+fallback is for a first choice that cannot be served. What is being downloaded and what
+failed comes behind all of these: whoever named a fallback wants to be answered meanwhile.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Final, Protocol
 
 import msgspec
 
-from helexa.cortex.orchestrator.fleet import FleetView, NeuronView, Presence
+from helexa.cortex.orchestrator import ring
+from helexa.cortex.orchestrator.catalogue import EMPTY, Catalogue
+from helexa.cortex.orchestrator.choices import choices
+from helexa.cortex.orchestrator.constraints import is_bound, why_not_there
+from helexa.cortex.orchestrator.fleet import FleetView, Mark, NeuronView, Presence
+from helexa.cortex.orchestrator.recall import NOTHING, Recalls
+from helexa.cortex.settings import ModelEntry
 from helexa.protocol.ids import ModelId, NodeId
 from helexa.protocol.routing import Exclusion, RouteHints, RoutingDecision, Target
-from helexa.protocol.work import ModelCapability, ModelState, WorkloadClass
+from helexa.protocol.work import ModelCapability, ModelState, Price, WorkloadClass
 
 READINESS: Final[Mapping[ModelState, int]] = {
     ModelState.LOADED: 0,
@@ -26,26 +44,53 @@ READINESS: Final[Mapping[ModelState, int]] = {
     ModelState.FAILED: 4,
 }
 """Lower is asked first. A state that is not here takes no new work."""
+DOUBTFUL: Final = READINESS[ModelState.DOWNLOADING]
+"""From here on a model's other ways, its fallbacks and other cortexes, go first."""
+
+WANTED_MIN: Final = 3
+"""Loaded candidates that are enough: what one request tries. With fewer, cold ones of the same
+model are looked at as well, and then the next model."""
+EXCLUDED_MAX: Final = 32
+"""Named of one model where not all are looked at."""
+HOLDERS_TRIED: Final = 6
+POINTS_TRIED: Final = 3
+_AS_ASKED: Final = ModelId("")
+_FREE: Final = Price()
+_PRESENT: Final = Presence.PRESENT
+_LOADED: Final = ModelState.LOADED
+_COLD: Final[Mapping[ModelState, int]] = {
+    state: tier for state, tier in READINESS.items() if state is not _LOADED
+}
+_WORDS: Final = tuple(state.value for state in READINESS)
 
 
-class Candidate(msgspec.Struct, frozen=True):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Facts:
+    """What a decision is made upon; it changes none of it."""
+
+    view: FleetView
+    now_s: float
+    catalogue: Catalogue = EMPTY
+    in_flight: Mapping[tuple[NodeId, ModelId], int] = field(
+        default_factory=lambda: MappingProxyType({})
+    )
+    """Requests that this cortex has there."""
+    recall: Recalls = NOTHING
+
+
+class Candidate(msgspec.Struct, frozen=True, gc=False):
     """A neuron that may serve the request. A msgspec type because it is made per request."""
 
     node: NodeId
     neuron: NeuronView
     capability: ModelCapability
-    in_flight: int
-    """Requests that this cortex has on it for this model."""
-
-    @property
-    def pressure(self) -> float:
-        """Work on it per slot: what it reported or what is known here, whichever is more."""
-        reported = 0
-        if self.neuron.load is not None:
-            for replica in self.neuron.load.replicas:
-                if replica.model == self.capability.model:
-                    reported = replica.running + replica.waiting
-        return max(self.in_flight, reported) / max(self.capability.slots, 1)
+    price: Price
+    busy: int
+    """Requests on it for this model: this cortex' now, and others' as of its last report."""
+    pressure: float
+    """Work on it per slot."""
+    matched: int = 0
+    """Heads of the prompt, from the shortest on, that it may have in its cache."""
 
 
 class Policy(Protocol):
@@ -53,6 +98,19 @@ class Policy(Protocol):
 
     @property
     def name(self) -> str: ...
+
+    @property
+    def by_prefix(self) -> bool:
+        """Whether it goes by `hints.prefixes` and `Candidate.matched`, which cost to be known."""
+        ...
+
+    @property
+    def candidates_max(self) -> int:
+        """How many that may serve one model it has to compare. Where more list the model, those
+        that may hold the prompt and those that it belongs to are looked at, then a fair draw of
+        the loaded ones, each with the same chance; others as `WANTED_MIN` says.
+        """
+        ...
 
     def order(
         self, candidates: Sequence[Candidate], hints: RouteHints, random: Callable[[], float]
@@ -62,76 +120,244 @@ class Policy(Protocol):
 
 
 def route(
-    view: FleetView,
+    facts: Facts,
     workload: WorkloadClass,
     model: ModelId,
     hints: RouteHints,
     *,
-    in_flight: Mapping[tuple[NodeId, ModelId], int],
     policy: Policy,
     random: Callable[[], float],
-    now_s: float,
+    thorough: bool = False,
 ) -> RoutingDecision:
-    """Targets in the order to try; when there are none, `excluded` says why. Never raises."""
-    tiers: dict[int, list[Candidate]] = {}
+    """Targets in the order to try; when there are none, `excluded` says why. Never raises.
+
+    `thorough` looks at everybody, for a person who asks why.
+    """
+    led = choices(facts.catalogue, model, hints.session, random)
+    firm: list[Target] = []
+    doubtful: list[Target] = []
     excluded: list[Exclusion] = []
-    for node in view.holders.get(model, ()):
-        neuron = view.neurons[node]
-        capability = neuron.capabilities[model]
-        why_not = _why_not(neuron, capability, workload, node in hints.exclude, now_s)
-        # Looked up once: an enum's hash is Python code, and this is done per request.
-        tier = READINESS.get(capability.state)
-        if tier is None or why_not:
-            why_not = why_not or f"the model is {capability.state.value}"
-            excluded.append(Exclusion(node=node, reason=why_not))
-            continue
-        candidate = Candidate(node, neuron, capability, in_flight.get((node, model), 0))
-        tiers.setdefault(tier, []).append(candidate)
-    targets: list[Target] = []
-    for tier in sorted(tiers):
-        targets += (
-            Target(node=candidate.node, reason=f"{candidate.capability.state.value}, {reason}")
-            for candidate, reason in policy.order(tiers[tier], hints, random)
-        )
+    for choice in led:
+        asked = _AS_ASKED if choice == model else choice
+        look = _Look(facts, workload, choice, hints, policy, random, asked)
+        tiers = look.tiers(excluded, thorough=thorough)
+        for tier in sorted(tiers):
+            word = _WORDS[tier]
+            targets = firm if tier < DOUBTFUL else doubtful
+            for candidate, reason in policy.order(tiers[tier], hints, random):
+                targets.append(
+                    Target(
+                        node=candidate.node,
+                        reason=f"{word}, {reason}",
+                        model=asked,
+                        ready=tier == 0,
+                    )
+                )
+        if not thorough and len(tiers.get(0, ())) >= WANTED_MIN:
+            break
     return RoutingDecision(
         model=model,
         workload=workload,
-        targets=tuple(targets),
+        targets=(*firm, *doubtful),
         excluded=tuple(excluded),
         policy=policy.name,
+        choices=led,
     )
 
 
-def _why_not(
-    neuron: NeuronView,
-    capability: ModelCapability,
-    workload: WorkloadClass,
-    failed: bool,
-    now_s: float,
-) -> str:
-    if neuron.presence is not Presence.PRESENT:
-        age_s = max(now_s - neuron.since_s, 0.0)
-        return f"{neuron.presence.value} for {age_s:.0f} s: {neuron.reason}"
-    if neuron.draining:
-        return "draining"
-    if failed:
-        return "already failed this request"
-    if not offers(capability, workload):
-        offered = ", ".join(one.value for one in capability.classes) or "nothing"
-        return f"offers {offered}, not {workload.value}"
-    return ""
+class _Look:
+    """At those who have one model."""
+
+    __slots__ = (
+        "_asked",
+        "_bound",
+        "_entry",
+        "_facts",
+        "_hints",
+        "_model",
+        "_policy",
+        "_random",
+        "_work",
+    )
+
+    def __init__(
+        self,
+        facts: Facts,
+        workload: WorkloadClass,
+        model: ModelId,
+        hints: RouteHints,
+        policy: Policy,
+        random: Callable[[], float],
+        asked: ModelId,
+    ) -> None:
+        entry = facts.catalogue.entries.get(model)
+        self._asked = asked
+        self._entry = entry
+        self._bound = entry if entry is not None and is_bound(entry) else None
+        self._facts = facts
+        self._hints = hints
+        self._model = model
+        self._policy = policy
+        self._random = random
+        self._work = workload
+
+    def tiers(self, excluded: list[Exclusion], *, thorough: bool) -> dict[int, list[Candidate]]:
+        """The candidates by readiness; those that are none are added to `excluded`."""
+        facts, model = self._facts, self._model
+        neurons, in_flight = facts.view.neurons, facts.in_flight
+        holders = facts.view.holders.get(model)
+        if not holders:
+            return {}
+        matches = self._matches()
+        all_of_them = thorough or len(holders) <= self._policy.candidates_max
+        room = len(holders) if all_of_them else self._policy.candidates_max
+        named_max = len(excluded) + (len(holders) if all_of_them else EXCLUDED_MAX)
+        loaded: list[Candidate] = []
+        tiers: dict[int, list[Candidate]] = {0: loaded}
+        for node in holders if all_of_them else self._drawn(matches, loaded, holders):
+            neuron = neurons[node]
+            capability = neuron.capabilities[model]
+            if why_not := self._why_not(node, neuron, capability):
+                if len(excluded) < named_max:
+                    excluded.append(Exclusion(node=node, reason=why_not, model=self._asked))
+                continue
+            busy = in_flight.get((node, model), 0) + neuron.elsewhere.get(model, 0)
+            candidate = Candidate(
+                node,
+                neuron,
+                capability,
+                price_of(capability, self._entry),
+                busy,
+                busy / (capability.slots or 1),
+                matches.get(node, 0),
+            )
+            if capability.state is _LOADED:
+                loaded.append(candidate)
+            else:
+                tiers.setdefault(_COLD[capability.state], []).append(candidate)
+            room -= 1
+            if not room:
+                break
+        if not loaded:
+            del tiers[0]
+        return tiers
+
+    def _drawn(
+        self,
+        matches: Mapping[NodeId, int],
+        found: Sequence[Candidate],
+        holders: Sequence[NodeId],
+    ) -> Iterator[NodeId]:
+        """Each holder at most once: the cold ones only while `found` has too few."""
+        loaded = self._facts.view.loaded.get(self._model, ())
+        seen: set[NodeId] = set()
+        for node in self._first(matches, loaded):
+            if node not in seen:
+                seen.add(node)
+                yield node
+        for node in shuffled(loaded, self._random):
+            if node not in seen:
+                seen.add(node)
+                yield node
+        if len(found) >= WANTED_MIN:
+            return
+        for node in shuffled(holders, self._random):
+            if node not in seen:
+                yield node
+
+    def _first(self, matches: Mapping[NodeId, int], loaded: Sequence[NodeId]) -> Iterable[NodeId]:
+        if not loaded or not self._policy.by_prefix:
+            return ()
+        neurons = self._facts.view.neurons
+        known = [
+            node
+            for node in matches
+            if node in neurons and self._model in neurons[node].capabilities
+        ]
+        key = ring.key_of(self._hints)
+        own = () if key is None else ring.following(key, loaded, POINTS_TRIED)
+        return (*known[:HOLDERS_TRIED], *own)
+
+    def _matches(self) -> Mapping[NodeId, int]:
+        heads = self._hints.prefixes
+        if not heads or not self._policy.by_prefix:
+            return MappingProxyType({})
+        return self._facts.recall.matches(self._model, heads)
+
+    def _why_not(self, node: NodeId, neuron: NeuronView, capability: ModelCapability) -> str:
+        if neuron.presence is not _PRESENT:
+            age_s = max(self._facts.now_s - neuron.since_s, 0.0)
+            return f"{neuron.presence.value} for {age_s:.0f} s: {neuron.reason}"
+        state = capability.state
+        if neuron.mark is not None:
+            if neuron.mark is Mark.DRAINED:
+                return "drained"
+            if state not in _THERE:
+                return "cordoned, and the model is not loaded there"
+        if neuron.load is not None and neuron.load.draining:
+            return "draining"
+        if node in self._hints.exclude:
+            return "already failed this request"
+        if self._bound is not None and (rule := why_not_there(self._bound, neuron.descriptor)):
+            return rule
+        if not offers(capability, self._work, self._entry):
+            classes = classes_of(capability, self._entry)
+            offered = ", ".join(one.value for one in classes) or "nothing"
+            return f"offers {offered}, not {self._work.value}"
+        if state is not _LOADED and state not in _COLD:
+            return f"the model is {state.value}"
+        return ""
+
+
+_THERE: Final = (ModelState.LOADED, ModelState.LOADING)
+
+
+def shuffled(nodes: Sequence[NodeId], random: Callable[[], float]) -> Iterator[NodeId]:
+    """Each node once, in an order that all orders are equally likely to be. The price is that of
+    the nodes that are taken.
+    """
+    moved: dict[int, int] = {}
+    for at in range(len(nodes)):
+        other = at + int(random() * (len(nodes) - at))
+        yield nodes[moved.get(other, other)]
+        moved[other] = moved.get(at, at)
+
+
+def price_of(capability: ModelCapability, entry: ModelEntry | None) -> Price:
+    """The neuron's own, or its entry's where the neuron asks none."""
+    asked = capability.price
+    if entry is None or entry.price is None or asked != _FREE:
+        return asked
+    return entry.price
 
 
 _CHAT: Final = frozenset({WorkloadClass.CHAT_INTERACTIVE, WorkloadClass.CHAT_BULK})
 
 
-def offers(capability: ModelCapability, workload: WorkloadClass) -> bool:
-    """Whether the model does this kind of work at all.
+def offers(
+    capability: ModelCapability, workload: WorkloadClass, entry: ModelEntry | None = None
+) -> bool:
+    """Whether the model does this kind of work, and the catalogue lets it."""
+    if entry is not None and entry.classes and not _among(entry.classes, workload):
+        return False
+    return not capability.classes or _among(capability.classes, workload)
 
-    Chat is chat whoever waits for it; an announcement without classes promises nothing less.
-    """
-    if not capability.classes or workload in capability.classes:
+
+def classes_of(capability: ModelCapability, entry: ModelEntry | None) -> tuple[WorkloadClass, ...]:
+    """What it is used for: as far as is known, if it says nothing itself."""
+    if entry is None or not entry.classes:
+        return capability.classes
+    if not capability.classes:
+        return entry.classes
+    return tuple(one for one in capability.classes if _among(entry.classes, one))
+
+
+def _among(classes: Sequence[WorkloadClass], workload: WorkloadClass) -> bool:
+    """Chat is chat whoever waits for it."""
+    if workload in classes:
         return True
     # A text model gets the picture request and refuses it with the right words.
-    chat = _CHAT | {WorkloadClass.VISION}
-    return workload in chat and not chat.isdisjoint(capability.classes)
+    return workload in _TEXT and not _CHAT.isdisjoint(classes)
+
+
+_TEXT: Final = _CHAT | {WorkloadClass.VISION}

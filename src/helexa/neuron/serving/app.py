@@ -54,9 +54,6 @@ class Routes:
         self._status = status
         self._created = int(time.time())
         self._for_all: dict[str, tuple[str, Handler]] = {
-            "/v1/chat/completions": ("POST", self._inference(Endpoint.CHAT)),
-            "/v1/completions": ("POST", self._inference(Endpoint.COMPLETIONS)),
-            "/v1/embeddings": ("POST", self._inference(Endpoint.EMBEDDINGS)),
             "/v1/models": ("GET", _plain(self._list)),
             "/healthz": ("GET", _plain(self._healthy)),
             "/readyz": ("GET", _plain(self._ready)),
@@ -65,6 +62,9 @@ class Routes:
 
     def behind(self, door: Door, *, management: bool = False, path_check: bool = False) -> App:
         fixed = dict(self._for_all)
+        for endpoint in Endpoint:
+            handler = self._inference(endpoint, from_cortex=door.is_for_cortexes)
+            fixed[endpoint.value] = ("POST", handler)
         if management:
             fixed[f"{MANAGEMENT}v1/status"] = ("GET", _plain(self._answer_status))
         if path_check:
@@ -96,9 +96,9 @@ class Routes:
                 return "POST", _plain(self._unload)
         return None
 
-    def _inference(self, endpoint: Endpoint) -> Handler:
+    def _inference(self, endpoint: Endpoint, *, from_cortex: bool) -> Handler:
         async def handler(scope: Scope, receive: Receive, send: Send) -> None:
-            await self._executor.serve(endpoint, scope, receive, send)
+            await self._executor.serve(endpoint, scope, receive, send, from_cortex=from_cortex)
 
         return handler
 

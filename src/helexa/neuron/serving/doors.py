@@ -31,12 +31,19 @@ _NONCE_CHARS_MAX: Final = 256
 
 
 class Door(Protocol):
+    @property
+    def is_for_cortexes(self) -> bool:
+        """Whether nobody else comes in here."""
+        ...
+
     def check(self, scope: Scope) -> None:
         """Raise a NotAllowed for a request that may not pass."""
         ...
 
 
 class ApiDoor:
+    is_for_cortexes = False
+
     def __init__(self, address: Address, token: str) -> None:
         self._is_loopback = address.is_loopback
         self._token = token.encode()
@@ -63,6 +70,8 @@ class ApiDoor:
 class WorkDoor:
     """Tokens by cortex; one that is given anew replaces the old one."""
 
+    is_for_cortexes = True
+
     def __init__(self) -> None:
         self._hashes: dict[str, bytes] = {}
 
@@ -83,6 +92,8 @@ class WorkDoor:
 
 
 class MeshDoor:
+    is_for_cortexes = True
+
     def check(self, scope: Scope) -> None:
         """The link was let in; so is what it carries."""
 

@@ -11,6 +11,7 @@ import anyio
 
 from helexa.neuron.serving.answer import Answer
 from helexa.neuron.serving.metrics import NeuronMetrics
+from helexa.neuron.serving.prompts import Prompts
 from helexa.neuron.serving.work import Work
 from helexa.neuron.supervisor.roster import Roster
 from helexa.protocol.errors import (
@@ -21,6 +22,7 @@ from helexa.protocol.errors import (
     NoCapacity,
     RequestRejected,
 )
+from helexa.protocol.routing import MODEL_HEADER
 from helexa.runtime.contract import Endpoint
 from helexa.util.http_server import (
     BodyTooBig,
@@ -30,6 +32,7 @@ from helexa.util.http_server import (
     Scope,
     Send,
     UntilDisconnect,
+    header,
     read_body,
 )
 
@@ -48,6 +51,8 @@ class Executor:
         self._metrics = metrics
         self._keepalive_s = keepalive_s
         self._body_bytes_max = body_bytes_max
+        self.prompts = Prompts()
+        """What was served, as far as the engines may hold it."""
         self._in_flight: dict[str, set[anyio.CancelScope]] = {}
 
     def cancel(self, request_id: str) -> bool:
@@ -57,14 +62,30 @@ class Executor:
             scope.cancel()
         return bool(scopes)
 
-    async def serve(self, endpoint: Endpoint, scope: Scope, receive: Receive, send: Send) -> None:
+    async def serve(
+        self,
+        endpoint: Endpoint,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+        *,
+        from_cortex: bool = False,
+    ) -> None:
         """One request. Raises nothing but cancellation."""
         answer = Answer(scope, send)
         started = time.monotonic()
         outcome, work = "ok", None
         try:
             body = await self._body(scope, receive)
-            work = Work(self._roster, endpoint, answer, body, keepalive_s=self._keepalive_s)
+            work = Work(
+                self._roster,
+                endpoint,
+                answer,
+                body,
+                keepalive_s=self._keepalive_s,
+                prompts=self.prompts,
+                model=_named(scope) if from_cortex else "",
+            )
             with UntilDisconnect(scope) as client:
                 await self._cancellable(answer.request_id, work)
             if client.gone:
@@ -114,3 +135,8 @@ class Executor:
                     del self._in_flight[request_id]
         if cancel.cancelled_caught:
             raise NoCapacity(reason="This request was cancelled.")
+
+
+def _named(scope: Scope) -> str:
+    """The model that a cortex asks for, where its client said an alias or fell back to another."""
+    return (header(scope, MODEL_HEADER) or b"").decode("latin-1")

@@ -20,6 +20,7 @@ import msgspec
 
 from helexa.neuron.serving.answer import Answer
 from helexa.neuron.serving.assemble import assembled
+from helexa.neuron.serving.prompts import Prompts
 from helexa.neuron.serving.relay import Relay, as_openai, payload_of
 from helexa.neuron.serving.replies import JSON
 from helexa.neuron.supervisor.engine import Engine
@@ -61,6 +62,9 @@ _NEEDS: Final = {
     Endpoint.EMBEDDINGS: (WorkloadClass.EMBEDDING, "embeddings"),
 }
 
+_PROMPTS: Final = {Endpoint.CHAT: "messages", Endpoint.COMPLETIONS: "prompt"}
+"""The member that engines keep in their caches, as cortexes look at it, too."""
+
 log = logging.getLogger(__name__)
 
 
@@ -100,9 +104,14 @@ class Work:
         body: bytes,
         *,
         keepalive_s: float,
+        prompts: Prompts,
+        model: str = "",
     ) -> None:
+        """`model` is the one to serve it by, where that is not the body's."""
         self.replica: Replica | None = None
         self.used: Usage | None = None
+        self._prompts = prompts
+        self._model = model
         self._roster = roster
         self._keepalive_s = keepalive_s
         self._endpoint = endpoint
@@ -110,11 +119,12 @@ class Work:
         self._body = body
         self._head: _Head
         self._is_heard = False
-        self._first_at = self._last_at = 0.0
+        self._asked_at = self._first_at = self._last_at = 0.0
 
     async def run(self) -> None:
         head = self._head = bodies.typed(_head, self._body)
-        replica = self.replica = await self._roster.replica(head.model)
+        self._model = self._model or head.model
+        replica = self.replica = await self._roster.replica(self._model)
         self._check_ability(replica)
         # Also before it runs: what is wrong with a request is said without loading anything.
         spec = replica.spec
@@ -124,6 +134,7 @@ class Work:
                 await stack.enter_async_context(replica.gate.slot())
                 # It may have died while this task let others run.
                 engine = await self._roster.engine(replica)
+                self._asked_at = time.monotonic()
             else:
                 engine = await self._waited(replica, stack)
             try:
@@ -157,7 +168,7 @@ class Work:
         needed, called = _NEEDS[self._endpoint]
         offered = replica.adapter.serves(replica.spec.files)
         if offered is None or needed not in offered.classes:
-            raise CapabilityMissing(model=self._head.model, capability=called)
+            raise CapabilityMissing(model=self._model, capability=called)
 
     async def _waited(self, replica: Replica, stack: AsyncExitStack) -> Engine:
         """A place and a running child; a streaming client hears that it is still awaited."""
@@ -237,7 +248,7 @@ class Work:
             else:
                 await self._assemble(relay, response)
         finally:
-            self._measure(relay.total())
+            self._measure(engine, relay.total())
 
     @property
     def _wants_usage(self) -> bool:
@@ -296,13 +307,22 @@ class Work:
             if relay.failure is not None:
                 raise relay.failure
 
-    def _measure(self, used: Usage | None) -> None:
+    def _measure(self, engine: Engine, used: Usage | None) -> None:
         self.used = used
         if self.replica is None or used is None:
             return
         tokens, seconds = used.completion + used.reasoning, self._last_at - self._first_at
-        if tokens >= MEASURED_TOKENS_MIN and seconds > 0:
-            self._roster.measured(self.replica.spec.files.model, (tokens - 1) / seconds)
+        is_measured = tokens >= MEASURED_TOKENS_MIN and seconds > 0
+        # Of one that waited it would say how full this neuron was, which is told by itself.
+        first_s = self._first_at - self._asked_at if self._asked_at and self._first_at else 0.0
+        self._roster.measured(
+            self.replica.spec.files.model,
+            tokens_per_s=(tokens - 1) / seconds if is_measured else 0.0,
+            first_token_s=first_s,
+        )
+        if (member := _PROMPTS.get(self._endpoint)) is not None:
+            heads = bodies.prompt_heads(self._body, member)
+            self._prompts.served(self.replica, engine, heads, used.total)
 
 
 async def _let_finish(response: Response) -> None:

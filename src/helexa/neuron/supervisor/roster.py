@@ -159,8 +159,13 @@ class Roster:
         self.draining = enabled
         self._changed()
 
-    def measured(self, model: ModelId, tokens_per_s: float) -> None:
-        self._standing.measured(model, tokens_per_s)
+    def measured(self, model: ModelId, *, tokens_per_s: float, first_token_s: float) -> None:
+        """What a request showed; 0 is what it did not show."""
+        standing = self._standing
+        news = tokens_per_s > 0 and standing.tokens_per_s.measured(model, tokens_per_s)
+        news |= first_token_s > 0 and standing.first_token_s.measured(model, first_token_s)
+        if news:
+            self._changed()
 
     # --- for those who watch
 

@@ -11,6 +11,7 @@ from typing import Final
 from helexa.neuron.supervisor import loading
 from helexa.neuron.supervisor.catalogue import Catalogue
 from helexa.neuron.supervisor.load_times import LoadTimes
+from helexa.neuron.supervisor.pace import Pace
 from helexa.neuron.supervisor.recipe import Recipes
 from helexa.neuron.supervisor.replica import Replica
 from helexa.neuron.supervisor.step import Phase
@@ -26,8 +27,6 @@ STATES: Final = {
     Phase.STOPPING: ModelState.UNLOADING,
     Phase.FAILED: ModelState.FAILED,
 }
-_SPEED_KEPT: Final = 0.7
-"""Of the old estimate when a new measurement comes."""
 
 
 class Standing:
@@ -48,12 +47,7 @@ class Standing:
         self._granted = granted
         self._leaving = leaving
         self._times = times
-        self._speeds: dict[ModelId, float] = {}
-
-    def measured(self, model: ModelId, tokens_per_s: float) -> None:
-        old = self._speeds.get(model)
-        new = tokens_per_s if old is None else old * _SPEED_KEPT + tokens_per_s * (1 - _SPEED_KEPT)
-        self._speeds[model] = new
+        self.tokens_per_s, self.first_token_s = Pace(), Pace()
 
     def capabilities(self) -> tuple[ModelCapability, ...]:
         """Every model on disk, the broken ones with their reason."""
@@ -98,7 +92,8 @@ class Standing:
             structured_output=offered.structured_output,
             reasoning=offered.reasoning,
             memory_bytes=self._granted.get(files.model, need.total),
-            tokens_per_s=round(self._speeds.get(files.model, 0.0), 1),
+            tokens_per_s=round(self.tokens_per_s.of(files.model), 1),
+            first_token_s=round(self.first_token_s.of(files.model), 4),
             reason=replica.state.reason if replica is not None else "",
             load_s=round(load_s, 2),
         )

@@ -13,6 +13,7 @@ from typing import Any, Final, TypeAlias, TypeVar
 
 import msgspec
 
+from helexa.protocol import prefix
 from helexa.protocol.errors import BodyMalformed
 
 Fields: TypeAlias = dict[str, msgspec.Raw]
@@ -39,6 +40,18 @@ def value(raw: Fields, name: str, kind: Any) -> Any:
     if member is None or bytes(member) == b"null":
         return None
     return _decoded(msgspec.json.Decoder(kind), member, name)
+
+
+def prompt_heads(body: bytes, name: str) -> tuple[int, ...]:
+    """`protocol.prefix` heads of the member that is the prompt; none where there is no such one.
+
+    Over the client's own bytes, so that a cortex and a neuron find the same. Raises
+    BodyMalformed.
+    """
+    if len(body) < prefix.SHORTEST_BYTES:
+        return ()
+    prompt = fields(body).get(name)
+    return () if prompt is None else prefix.heads(memoryview(prompt))
 
 
 def with_changes(raw: Fields, changes: Mapping[str, Any]) -> bytes:

@@ -20,5 +20,9 @@ def _check(head: ChatHead) -> None:
 
 
 endpoint = WorkEndpoint(
-    path="/v1/chat/completions", head=ChatHead, classify=_classify, check=_check
+    path="/v1/chat/completions",
+    head=ChatHead,
+    classify=_classify,
+    check=_check,
+    prompt="messages",
 )

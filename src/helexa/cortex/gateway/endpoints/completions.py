@@ -19,5 +19,9 @@ def _check(head: CompletionHead) -> None:
 
 
 endpoint = WorkEndpoint(
-    path="/v1/completions", head=CompletionHead, classify=_classify, check=_check
+    path="/v1/completions",
+    head=CompletionHead,
+    classify=_classify,
+    check=_check,
+    prompt="prompt",
 )

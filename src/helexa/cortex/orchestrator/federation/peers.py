@@ -263,6 +263,11 @@ class Peers:
             if found:
                 yield model, found
 
+    def offer(self, node: NodeId, model: ModelId) -> Offer | None:
+        """What a cortex said of a model last."""
+        peer = self._peers.get(node)
+        return None if peer is None else peer.offer(model)
+
     def lane(self, node: NodeId) -> Lane:
         """Where requests for this peer are sent. Raises PeerLost when it is gone."""
         peer = self._peers.get(node)

@@ -17,6 +17,8 @@ from helexa.protocol.routing import RouteHints
 @dataclass(frozen=True, slots=True)
 class LeastLoaded:
     name: str = "least_loaded"
+    by_prefix: bool = False
+    candidates_max: int = 8
 
     def order(
         self,
@@ -26,11 +28,9 @@ class LeastLoaded:
     ) -> Sequence[tuple[Candidate, str]]:
         if len(candidates) == 1:
             return [(candidates[0], "the only one")]
+        by_load = sorted([(one.pressure, random(), at) for at, one in enumerate(candidates)])
         ranked = [
-            (candidate, f"{pressure:.2f} requests a slot")
-            for pressure, _, candidate in sorted(
-                ((one.pressure, random(), one) for one in candidates), key=lambda each: each[:2]
-            )
+            (candidates[at], f"{pressure:.2f} requests a slot") for pressure, _, at in by_load
         ]
         # Positions in the ranking, so the smaller of two random ones is the emptier.
         first = min(int(random() * len(ranked)), int(random() * len(ranked)))

@@ -1,1 +1,0 @@
-"""Where a neuron's models come from: sources, pulls, pieces, and the disk that they lie on."""
