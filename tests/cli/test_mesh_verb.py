@@ -22,7 +22,7 @@ from helexa.config import load
 from helexa.config.federation import FederationStore
 from helexa.cortex.accounts.keyring import keyring
 from helexa.cortex.orchestrator import policies
-from helexa.cortex.orchestrator.api import ControlApi, application
+from helexa.cortex.orchestrator.api import application
 from helexa.cortex.orchestrator.mesh_control import InviteWish, PeerRow
 from helexa.cortex.orchestrator.neurons import Neurons
 from helexa.cortex.orchestrator.reception import Timing
@@ -51,8 +51,13 @@ def home(tmp_path: Path, mesh: ScriptedMesh) -> Iterator[Path]:
         random=random.random,
     )
     with keyring(folder) as keys, anyio.from_thread.start_blocking_portal() as portal:
-        control = ControlApi(neurons=neurons, keys=keys.opened, status=lambda: {"node_id": ME})
-        app = application(control, admin_token=TOKEN, health=(), mesh=mesh)
+        app = application(
+            admin_token=TOKEN,
+            neurons=neurons,
+            keys=keys.opened,
+            status=lambda: {"node_id": ME},
+            mesh=mesh,
+        )
         listener = listen_tcp(Address("127.0.0.1", 0))
         served = serving(
             app,

@@ -13,15 +13,27 @@ from tests.cortex.fleets import capability, descriptor, node
 
 from helexa.cortex.accounts.keyring import keyring
 from helexa.cortex.orchestrator import policies
-from helexa.cortex.orchestrator.api import ControlApi, application
-from helexa.cortex.orchestrator.calls import BODY_BYTES_MAX
-from helexa.cortex.orchestrator.fleet import NeuronRegistered
+from helexa.cortex.orchestrator.api import application
+from helexa.cortex.orchestrator.api.calls import BODY_BYTES_MAX
+from helexa.cortex.orchestrator.catalogue import catalogue
+from helexa.cortex.orchestrator.fleet import Mark, NeuronMarked, NeuronRegistered
 from helexa.cortex.orchestrator.neurons import Neurons
 from helexa.cortex.orchestrator.reception import Timing
+from helexa.cortex.settings import ModelEntry
+from helexa.protocol.ids import NodeId
+from helexa.protocol.work import ModelState
 from helexa.util.health import health_routes
 from helexa.util.metrics import Metrics
 
 TOKEN = "hx_admin_of_this_test"
+
+
+class ScriptedMarks:
+    def __init__(self, neurons: Neurons) -> None:
+        self._neurons = neurons
+
+    async def set(self, node: NodeId, mark: Mark | None) -> None:
+        self._neurons.post(NeuronMarked(node=node, mark=mark))
 
 
 @pytest.fixture
@@ -44,9 +56,14 @@ def neurons() -> Neurons:
 @pytest.fixture
 def api(tmp_path: Path, neurons: Neurons) -> Iterator[TestClient]:
     with keyring(tmp_path) as keys:
-        control = ControlApi(neurons=neurons, keys=keys.opened, status=lambda: {"node_id": "x"})
-        health = health_routes(why_not_ready=lambda: "", metrics=Metrics())
-        app = application(control, admin_token=TOKEN, health=health)
+        app = application(
+            admin_token=TOKEN,
+            neurons=neurons,
+            keys=keys.opened,
+            status=lambda: {"node_id": "x"},
+            health=health_routes(why_not_ready=lambda: "", metrics=Metrics()),
+            marks=ScriptedMarks(neurons),
+        )
         yield TestClient(
             app, headers={"authorization": f"Bearer {TOKEN}"}, raise_server_exceptions=False
         )
@@ -58,6 +75,12 @@ def api(tmp_path: Path, neurons: Neurons) -> Iterator[TestClient]:
         ("GET", "/api/v1/status"),
         ("GET", "/api/v1/neurons"),
         ("POST", f"/api/v1/neurons/{node(1)}/drain"),
+        ("GET", "/api/v1/nodes"),
+        ("GET", f"/api/v1/nodes/{node(1)}"),
+        ("POST", f"/api/v1/nodes/{node(1)}/cordon"),
+        ("GET", "/api/v1/placements"),
+        ("GET", "/api/v1/policies"),
+        ("GET", "/api/v1/models/m"),
         ("GET", "/api/v1/models"),
         ("POST", "/api/v1/models/m/load"),
         ("POST", "/api/v1/models/m/unload"),
@@ -113,17 +136,28 @@ def test_routing_is_explained(api: TestClient) -> None:
     [
         ("POST", "/api/v1/models/nope/load", b"", 404, "model_not_found"),
         ("POST", "/api/v1/models/../load", b"", 404, "unknown_url"),
-        ("POST", "/api/v1/models/m/load", b'{"node": "zzz"}', 400, "bad_request"),
+        ("POST", "/api/v1/models/m/load", b'{"node": "zzz"}', 404, "node_not_found"),
         ("POST", "/api/v1/models/m/load", b'{"nod": 1}', 400, "invalid_body"),
         ("POST", "/api/v1/keys", b"{", 400, "invalid_body"),
         ("POST", "/api/v1/keys", b'{"name": 3}', 400, "invalid_body"),
-        ("POST", "/api/v1/keys", b'{"name": ""}', 400, "bad_request"),
+        ("POST", "/api/v1/keys", b'{"name": ""}', 400, "invalid_body"),
+        ("POST", "/api/v1/keys", b'{"name": " "}', 400, "bad_request"),
         ("POST", "/api/v1/keys", b"\xff", 400, "invalid_body"),
         ("POST", "/api/v1/keys", b"x" * (BODY_BYTES_MAX + 1), 413, "body_too_large"),
         ("GET", "/api/v1/explain?model=nope", b"", 404, "model_not_found"),
         ("GET", "/api/v1/explain?model=m&workload=play", b"", 400, "bad_request"),
         ("GET", "/api/v1/nothing", b"", 404, "unknown_url"),
         ("PUT", "/api/v1/status", b"", 405, "method_not_allowed"),
+        ("GET", "/api/v1/models/a/b/load", b"", 405, "method_not_allowed"),
+        ("GET", "/api/v1/models/a/b", b"", 404, "model_not_found"),
+        ("GET", "/api/v1/models/..%2f..%2fetc", b"", 404, "model_not_found"),
+        ("GET", "/api/v1/nodes/nobody", b"", 404, "node_not_found"),
+        ("POST", "/api/v1/nodes/nobody/drain", b"", 404, "node_not_found"),
+        ("POST", f"/api/v1/nodes/{node(1)}/drain", b'{"enabled": true}', 400, "invalid_body"),
+        ("GET", "/api/v1/status?verbose=1", b"", 400, "bad_request"),
+        ("GET", "/api/v1/explain?model=m&model=m", b"", 400, "bad_request"),
+        ("GET", "/api/v1/explain?model=%ff", b"", 400, "bad_request"),
+        ("GET", "/api/v1/explain", b"", 400, "bad_request"),
     ],
 )
 def test_a_bad_call_is_refused_in_the_envelope(
@@ -137,11 +171,104 @@ def test_a_bad_call_is_refused_in_the_envelope(
 def test_a_fault_of_ours_is_a_500_without_its_details(
     api: TestClient, neurons: Neurons, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def broken() -> list[dict[str, object]]:
+    def broken() -> float:
         raise RuntimeError("/secret/path")
 
-    monkeypatch.setattr(neurons, "listed", broken)
+    monkeypatch.setattr(neurons, "now_s", broken)
     response = api.get("/api/v1/neurons")
     assert response.status_code == 500
     assert response.json()["error"]["code"] == "internal_error"
     assert "secret" not in response.text
+
+
+def test_a_wrong_method_says_which_are_right(api: TestClient) -> None:
+    assert api.put("/api/v1/keys").headers["allow"] == "GET, HEAD, POST"
+    assert api.request("OPTIONS", "/api/v1/models/a/b/load").headers["allow"] == "POST"
+
+
+@pytest.mark.parametrize("given", ["text/plain", "application/x-www-form-urlencoded", "\xe9"])
+def test_a_body_that_says_it_is_no_json_is_not_read(api: TestClient, given: str) -> None:
+    headers = {"content-type": given.encode("latin-1")}
+    response = api.post("/api/v1/keys", content=b'{"name": "x"}', headers=headers)
+    assert (response.status_code, response.json()["error"]["code"]) == (
+        415,
+        "unsupported_media_type",
+    )
+    assert api.post("/api/v1/models/m/load", headers=headers).status_code == 503
+
+
+@pytest.mark.parametrize("given", ["application/json; charset=utf-8", "application/vnd.x+json"])
+def test_a_body_that_says_it_is_json_is_read(api: TestClient, given: str) -> None:
+    headers = {"content-type": given}
+    assert api.post("/api/v1/keys", content=b'{"name": "x"}', headers=headers).status_code == 201
+
+
+def test_a_node_is_shown_with_what_it_holds_by_any_of_its_names(api: TestClient) -> None:
+    one = api.get(f"/api/v1/nodes/{node(1)}").json()
+    assert (one["node"], one["presence"], one["mark"], one["running"]) == (
+        node(1),
+        "present",
+        "",
+        0,
+    )
+    assert [held["model"] for held in one["holds"]] == ["m"]
+    assert api.get("/api/v1/nodes/00").json()["node"] == node(1)
+    assert api.get("/api/v1/nodes").json()["nodes"][0].keys() == one.keys() - {"holds"}
+
+
+def test_marks_follow_an_operators_words(api: TestClient) -> None:
+    def said(word: str) -> tuple[str, bool]:
+        answer = api.post(f"/api/v1/nodes/{node(1)}/{word}").json()
+        return answer["mark"], answer["draining"]
+
+    assert said("cordon") == ("cordoned", False)
+    assert said("undrain") == ("cordoned", False), "a cordon is undone by its own word alone"
+    assert said("drain") == ("drained", True)
+    assert said("cordon") == ("drained", True), "drained is the more of the two"
+    assert said("uncordon") == ("drained", True)
+    assert said("undrain") == ("", False)
+
+
+def test_the_older_way_to_drain_still_works(api: TestClient) -> None:
+    path = f"/api/v1/neurons/{node(1)}/drain"
+    assert api.post(path).json()["mark"] == "drained"
+    assert api.post(path, json={"enabled": False}).json()["mark"] == ""
+
+
+def test_a_model_is_one_row_with_all_its_places(api: TestClient, neurons: Neurons) -> None:
+    unloaded = capability(state=ModelState.UNLOADED)
+    for number, held in ((2, unloaded), (3, capability())):
+        neurons.post(
+            NeuronRegistered(descriptor=descriptor(number), capabilities=(held,), now_s=1.0)
+        )
+    (row,) = api.get("/api/v1/models").json()["models"]
+    assert (row["model"], row["state"], row["replicas"], row["slots"]) == ("m", "loaded", 2, 8)
+    assert [one["node"] for one in row["nodes"]] == [node(1), node(3), node(2)]
+    assert api.get("/api/v1/models/m").json() == row
+    assert len(api.get("/api/v1/placements").json()["placements"]) == 3
+
+
+def test_the_catalogue_keeps_what_it_says_must_be_loaded(tmp_path: Path, neurons: Neurons) -> None:
+    kept = catalogue([ModelEntry(id="m", replicas_min=1), ModelEntry(id="elsewhere")])
+    with keyring(tmp_path) as keys:
+        app = application(
+            admin_token=TOKEN,
+            neurons=neurons,
+            keys=keys.opened,
+            status=dict,
+            catalogue=lambda: kept,
+        )
+        api = TestClient(app, headers={"authorization": f"Bearer {TOKEN}"})
+        refused = api.post("/api/v1/models/m/unload")
+        assert (refused.status_code, refused.json()["error"]["code"]) == (409, "kept_by_catalogue")
+        rows = {row["model"]: row for row in api.get("/api/v1/models").json()["models"]}
+    assert (rows["m"]["in_catalogue"], rows["m"]["replicas_min"]) == (True, 1)
+    assert (rows["elsewhere"]["state"], rows["elsewhere"]["nodes"]) == ("absent", [])
+
+
+def test_the_policies_say_what_they_do_and_which_is_in_force(api: TestClient) -> None:
+    listed = api.get("/api/v1/policies").json()
+    assert listed["in_force"] == "least_loaded"
+    by_name = {one["name"]: one for one in listed["policies"]}
+    assert [name for name, one in by_name.items() if one["in_force"]] == ["least_loaded"]
+    assert all(one["does"] for one in by_name.values())

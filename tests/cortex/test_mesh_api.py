@@ -17,9 +17,9 @@ from helexa.config import load
 from helexa.config.federation import FederationStore
 from helexa.cortex.accounts.keyring import keyring
 from helexa.cortex.orchestrator import policies
-from helexa.cortex.orchestrator.api import ControlApi, application
-from helexa.cortex.orchestrator.calls import BODY_BYTES_MAX
-from helexa.cortex.orchestrator.join_answer import STEPS_AHEAD_MAX
+from helexa.cortex.orchestrator.api import application
+from helexa.cortex.orchestrator.api.calls import BODY_BYTES_MAX
+from helexa.cortex.orchestrator.api.join_answer import STEPS_AHEAD_MAX
 from helexa.cortex.orchestrator.mesh_control import InviteWish
 from helexa.cortex.orchestrator.neurons import Neurons
 from helexa.cortex.orchestrator.reception import Timing
@@ -46,10 +46,9 @@ def mesh(tmp_path: Path) -> ScriptedMesh:
 @pytest.fixture
 def api(tmp_path: Path, mesh: ScriptedMesh) -> Iterator[TestClient]:
     with keyring(tmp_path) as keys:
-        control = ControlApi(
-            neurons=no_neurons(), keys=keys.opened, status=lambda: {"node_id": "x"}
+        app = application(
+            admin_token=TOKEN, neurons=no_neurons(), keys=keys.opened, status=dict, mesh=mesh
         )
-        app = application(control, admin_token=TOKEN, health=(), mesh=mesh)
         yield TestClient(app, headers={"authorization": f"Bearer {TOKEN}"})
 
 
@@ -227,7 +226,8 @@ def test_a_bad_call_is_refused_in_the_envelope_and_does_nothing(
 
 def test_a_cortex_without_a_mesh_has_no_such_paths(tmp_path: Path) -> None:
     with keyring(tmp_path) as keys:
-        control = ControlApi(neurons=no_neurons(), keys=keys.opened, status=dict)
-        client = TestClient(application(control, admin_token=TOKEN, health=()))
+        client = TestClient(
+            application(admin_token=TOKEN, neurons=no_neurons(), keys=keys.opened, status=dict)
+        )
         response = client.get("/api/v1/mesh", headers={"authorization": f"Bearer {TOKEN}"})
     assert response.json()["error"]["code"] == "unknown_url"

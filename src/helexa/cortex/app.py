@@ -20,6 +20,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from secrets import token_hex
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import helexa
@@ -27,7 +28,9 @@ from helexa.cortex.accounts.keyring import Keyring, keyring
 from helexa.cortex.orchestrator import policies
 from helexa.cortex.orchestrator.fleet import Presence
 from helexa.cortex.orchestrator.live_policy import FixedPolicy, LivePolicy
+from helexa.cortex.orchestrator.marks import MarksKept
 from helexa.cortex.orchestrator.neurons import Neurons
+from helexa.cortex.orchestrator.observe import Log
 from helexa.cortex.orchestrator.place.opening import Place, opened
 from helexa.cortex.orchestrator.reception import Timing
 from helexa.cortex.settings import CortexSettings
@@ -65,6 +68,9 @@ class Cortex:
     orchestrator_url: str | None
     portal_urls: tuple[str, ...]
     neurons: Neurons
+    marks: MarksKept
+    log: Log | None
+    """None where nobody can watch: without the orchestrator's socket."""
     keyring: Keyring
     place: Place
     roles: tuple[str, ...]
@@ -100,6 +106,8 @@ async def running(
         token_path = settings.home / ADMIN_TOKEN_FILE
         admin_token = secret_token(token_path)
         keys = stack.enter_context(keyring(settings.home))
+        watched = "orchestrator" in sockets.by_role
+        log = Log(epoch=token_hex(4), monotonic=time.monotonic, unix=time.time) if watched else None
         neurons = Neurons(
             policy=policies.named(settings.policy),
             timing=Timing(settings.health_every_s, settings.lost_after_s),
@@ -107,7 +115,10 @@ async def running(
             monotonic=time.monotonic,
             random=random.random,
             events=events,
+            log=log,
         )
+        marks = await stack.enter_async_context(MarksKept.running(settings.home, neurons))
+        neurons.watch(marks.changed)
         roles = tuple(role for role in ROLES if role in sockets.by_role)
         place = await stack.enter_async_context(
             opened(
@@ -133,6 +144,8 @@ async def running(
             orchestrator_url=orchestrator_url,
             portal_urls=portal_urls,
             neurons=neurons,
+            marks=marks,
+            log=log,
             keyring=keys,
             place=place,
             roles=roles,
@@ -249,17 +262,20 @@ def _apps(
         return portal_app(overview)
 
     async def orchestrator() -> App:
-        from helexa.cortex.orchestrator.api import ControlApi, application  # Starlette.
+        from helexa.cortex.orchestrator.api import application  # Starlette.
         from helexa.util.health import health_routes
 
-        api = ControlApi(
+        return application(
+            admin_token=admin_token,
             neurons=cortex.neurons,
             keys=cortex.keyring.opened,
             status=status,
-            why=cortex.place.fabric.explained,
+            health=health_routes(why_not_ready=lambda: "", metrics=metrics),
+            explain=cortex.place.fabric.explained,
+            marks=cortex.marks,
+            mesh=cortex.place.control,
+            log=cortex.log,
         )
-        health = health_routes(why_not_ready=lambda: "", metrics=metrics)
-        return application(api, admin_token=admin_token, health=health, mesh=cortex.place.control)
 
     async def gateway() -> App:
         from helexa.cortex.gateway.app import gateway as gateway_app  # Starlette.

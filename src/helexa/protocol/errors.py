@@ -6,11 +6,17 @@
         BodyTooLarge           413
         ModelUnknown           404
         PeerUnknown            404
+        NodeUnknown            404
+        EntryUnknown           404  the catalogue has none of that name
         PromptTooLong          400
         ModalityUnsupported    400
         CapabilityMissing      400
         RouteUnknown           404
         MethodNotAllowed       405
+        BodyLate               408
+        KeptByCatalogue        409  the catalogue says otherwise
+        MediaTypeUnsupported   415
+        UpgradeRequired        426
       NotAllowed
         KeyInvalid             401
         KeyRevoked             401
@@ -138,6 +144,38 @@ class PeerUnknown(HelexaError):
 
 
 @dataclass(eq=False)
+class NodeUnknown(HelexaError):
+    """The control API was asked about a neuron that is not registered."""
+
+    status, kind, code = 404, "invalid_request_error", "node_not_found"
+    node: str
+
+    @property
+    def message(self) -> str:
+        return f"No neuron is called {self.node[:80]!r} here; `helexa nodes ls` lists them."
+
+    @property
+    def param(self) -> str | None:
+        return "node"
+
+
+@dataclass(eq=False)
+class EntryUnknown(HelexaError):
+    """The catalogue has no entry for a model, whoever may hold it."""
+
+    status, kind, code = 404, "invalid_request_error", "entry_not_found"
+    model: str
+
+    @property
+    def message(self) -> str:
+        return f"The catalogue has no entry for {self.model[:200]!r}."
+
+    @property
+    def param(self) -> str | None:
+        return "model"
+
+
+@dataclass(eq=False)
 class PromptTooLong(HelexaError):
     status, kind, code = 400, "invalid_request_error", "context_length_exceeded"
     tokens: int
@@ -207,6 +245,40 @@ class MethodNotAllowed(HelexaError):
     @property
     def message(self) -> str:
         return f"{self.method[:16]} is not allowed here; use {self.allowed}."
+
+
+class BodyLate(RequestRejected):
+    status, code = 408, "body_timeout"
+
+    @property
+    def message(self) -> str:
+        return "The request body took too long to arrive."
+
+
+class KeptByCatalogue(RequestRejected):
+    """The catalogue holds something in place that a call would change."""
+
+    status, code = 409, "kept_by_catalogue"
+
+
+@dataclass(eq=False)
+class MediaTypeUnsupported(HelexaError):
+    status, kind, code = 415, "invalid_request_error", "unsupported_media_type"
+    given: str
+
+    @property
+    def message(self) -> str:
+        return f"A body of {self.given[:80]!r} is not read here; send `application/json`."
+
+
+class UpgradeRequired(HelexaError):
+    """A websocket's path was asked for without becoming one."""
+
+    status, kind, code = 426, "invalid_request_error", "upgrade_required"
+
+    @property
+    def message(self) -> str:
+        return "This path is a websocket: ask for it with `upgrade: websocket`."
 
 
 class NotAllowed(HelexaError):

@@ -19,36 +19,14 @@ from typing import Final
 import msgspec
 import sqlalchemy as sa
 
+from helexa.cortex.accounts.api_key import NAME_CHARS_MAX, ApiKey, KeyUnknown, NewKey
 from helexa.cortex.accounts.secrets import hash_of, hint_of, is_well_formed, new_secret
 from helexa.cortex.store.engine import open_store
 from helexa.cortex.store.schema import api_keys
 from helexa.protocol.errors import KeyInvalid, KeyRevoked, RequestRejected
 
 RECHECK_S: Final = 0.01
-NAME_CHARS_MAX: Final = 100
 DEFAULT_ACCOUNT: Final = "default"
-
-
-class KeyUnknown(RequestRejected):
-    status, code = 404, "key_not_found"
-
-
-class ApiKey(msgspec.Struct, frozen=True, kw_only=True):
-    """A key as it may be shown. Times are UTC seconds since 1970."""
-
-    id: str
-    name: str
-    hint: str
-    account: str
-    created_at: int
-    revoked_at: int | None = None
-
-
-class NewKey(msgspec.Struct, frozen=True, kw_only=True):
-    """The only time that the secret is seen."""
-
-    key: ApiKey
-    secret: str
 
 
 @dataclass(frozen=True, slots=True)

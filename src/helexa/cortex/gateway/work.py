@@ -23,12 +23,12 @@ from helexa.cortex.gateway.ingress import Ingress
 from helexa.cortex.gateway.observe import Observes
 from helexa.cortex.gateway.seams import Door, Fleet, Ticket
 from helexa.protocol.errors import (
+    BodyLate,
     BodyTooLarge,
     Draining,
     HelexaError,
     InternalFault,
     MethodNotAllowed,
-    RequestRejected,
 )
 from helexa.protocol.ids import ModelId
 from helexa.protocol.openai.body import prompt_heads, typed
@@ -171,11 +171,3 @@ def work_app(  # noqa: PLR0915 - two functions that share what is bound once
             bench.door.leave(ticket)
 
     return run
-
-
-class BodyLate(RequestRejected):
-    status, code = 408, "body_timeout"
-
-    @property
-    def message(self) -> str:
-        return "The request body took too long to arrive."

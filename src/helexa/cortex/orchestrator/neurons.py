@@ -9,10 +9,9 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import anyio
-import msgspec
 
 from helexa.cortex.orchestrator.catalogue import EMPTY, Catalogue
 from helexa.cortex.orchestrator.choices import reachable
@@ -29,6 +28,8 @@ from helexa.cortex.orchestrator.fleet import (
     TimePassed,
     apply,
 )
+from helexa.cortex.orchestrator.news import News, ProvisioningAnswered, ProvisioningSent
+from helexa.cortex.orchestrator.observe import Log
 from helexa.cortex.orchestrator.recall import Recall
 from helexa.cortex.orchestrator.reception import Reception, Timing, Way
 from helexa.cortex.orchestrator.scheduler import (
@@ -42,6 +43,7 @@ from helexa.mesh.sessions.session import AnswerTimeout, PeerRefused, PeerUnsuppo
 from helexa.mesh.transport import LinkClosed
 from helexa.protocol.errors import (
     CapabilityMissing,
+    HelexaError,
     ModelUnknown,
     NoCapacity,
     PeerLost,
@@ -77,6 +79,15 @@ PATH_CHECK_S: Final = 2.0
 LOAD_WITHIN_S: Final = 1_800.0
 TELL_WITHIN_S: Final = 10.0
 
+Command: TypeAlias = LoadModel | UnloadModel | PullModel | CancelPull | RemoveModel
+_KINDS: Final[Mapping[type[Command], str]] = {
+    LoadModel: "load",
+    UnloadModel: "unload",
+    PullModel: "pull",
+    CancelPull: "cancel",
+    RemoveModel: "remove",
+}
+
 _UNSEEN: Final = ModelCapability(model=ModelId(""), state=ModelState.UNLOADED)
 """A model as nobody has seen it yet: it may turn out to do anything."""
 
@@ -96,9 +107,10 @@ class Neurons:
         random: Callable[[], float],
         events: Callable[[Mapping[str, Any]], None] = lambda _event: None,
         catalogue: Callable[[], Catalogue] = lambda: EMPTY,
+        log: Log | None = None,
     ) -> None:
         """`events` is told of neurons that come and go, as JSON-shaped objects; `catalogue`
-        gives the one that is in force.
+        gives the one that is in force; `log` is told what those who watch this cortex see.
         """
         self.view = FleetView()
         self.in_flight: dict[tuple[NodeId, ModelId], int] = {}
@@ -110,6 +122,7 @@ class Neurons:
         self._monotonic = monotonic
         self._random = random
         self._events = events
+        self._log = log
         self._receptions: dict[NodeId, Reception] = {}
         self._watchers: list[Callable[[], None]] = []
 
@@ -124,6 +137,8 @@ class Neurons:
             return
         before = self.view
         self.view = apply(before, event)
+        if self._log is not None:
+            self._log.fleet(before, self.view, event)
         if self.view is before:
             return
         if isinstance(event, NeuronRegistered):
@@ -141,6 +156,8 @@ class Neurons:
         before = self.view
         self.view = apply(before, replace(event, own=own))
         if self.view is not before:
+            if self._log is not None:
+                self._log.fleet(before, self.view, event)
             for one in load.replicas:
                 self.recall.reported(node, one)
 
@@ -349,33 +366,10 @@ class Neurons:
             if self.view.neurons[node].presence is Presence.PRESENT
         ]
 
-    def placements(self) -> list[dict[str, Any]]:
-        """A row for each model on each neuron that is present."""
-        return [
-            {
-                **msgspec.to_builtins(self.view.neurons[node].capabilities[model]),
-                "node": node,
-                "neuron": self.view.neurons[node].descriptor.name,
-            }
-            for model in sorted(self.view.holders)
-            for node in self.present_holders(model)
-        ]
-
-    def listed(self) -> list[dict[str, Any]]:
-        now_s = self.now_s()
-        return [
-            {
-                **msgspec.to_builtins(neuron.descriptor),
-                "presence": neuron.presence.value,
-                "since_s": round(now_s - neuron.since_s, 3),
-                "reason": neuron.reason,
-                "draining": neuron.draining,
-                "load": msgspec.to_builtins(neuron.load),
-                "models": len(neuron.capabilities),
-                "path": self._path_kind(node),
-            }
-            for node, neuron in sorted(self.view.neurons.items())
-        ]
+    def path_kind(self, node: NodeId) -> str:
+        """How requests reach it: `unix` or `mesh`; empty for one that is not connected."""
+        reception = self._receptions.get(node)
+        return reception.way.kind if reception and reception.way else ""
 
     async def load(
         self,
@@ -428,12 +422,44 @@ class Neurons:
         await self._ask(node, Drain(enabled=enabled), TELL_WITHIN_S)
 
     async def _provision(
-        self, node: NodeId, message: Wire, timeout_s: float = LOAD_WITHIN_S
+        self, node: NodeId, message: Command, timeout_s: float = LOAD_WITHIN_S
     ) -> ProvisioningResponse:
-        answer = await self._ask(node, message, timeout_s)
-        if not isinstance(answer, ProvisioningResponse):
-            raise UpstreamFailed("The neuron answered something else than was asked.")
-        return answer
+        began_s = self.now_s()
+        sent = ProvisioningSent(
+            node=node,
+            name=self._called(node),
+            command=message.command,
+            model=message.model,
+            kind=_KINDS[type(message)],
+        )
+        self._tell(sent)
+        state = code = reason = ""
+        try:
+            answer = await self._ask(node, message, timeout_s)
+            if not isinstance(answer, ProvisioningResponse):
+                raise UpstreamFailed("The neuron answered something else than was asked.")
+            state, reason = answer.state.value, answer.reason
+            return answer
+        except HelexaError as error:
+            code, reason = error.code, error.message
+            raise
+        finally:
+            answered = ProvisioningAnswered(
+                node=node,
+                name=sent.name,
+                command=sent.command,
+                model=sent.model,
+                kind=sent.kind,
+                state=state,
+                code=code,
+                reason=reason,
+                took_s=round(self.now_s() - began_s, 3),
+            )
+            self._tell(answered)
+
+    def _tell(self, news: News) -> None:
+        if self._log is not None:
+            self._log.emit(news)
 
     async def _ask(self, node: NodeId, message: Wire, timeout_s: float) -> Wire:
         reception = self._receptions.get(node)
@@ -453,7 +479,3 @@ class Neurons:
     def _called(self, node: NodeId) -> str:
         neuron = self.view.neurons.get(node)
         return (neuron.descriptor.name if neuron else "") or str(node)[:10]
-
-    def _path_kind(self, node: NodeId) -> str:
-        reception = self._receptions.get(node)
-        return reception.way.kind if reception and reception.way else ""

@@ -1,0 +1,33 @@
+"""An API key as it is shown: apart from the database, which those who only show it do without."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import msgspec
+
+from helexa.protocol.errors import RequestRejected
+
+NAME_CHARS_MAX: Final = 100
+
+
+class KeyUnknown(RequestRejected):
+    status, code = 404, "key_not_found"
+
+
+class ApiKey(msgspec.Struct, frozen=True, kw_only=True):
+    """A key as it may be shown. Times are UTC seconds since 1970."""
+
+    id: str
+    name: str
+    hint: str
+    account: str
+    created_at: int
+    revoked_at: int | None = None
+
+
+class NewKey(msgspec.Struct, frozen=True, kw_only=True):
+    """The only time that the secret is seen."""
+
+    key: ApiKey
+    secret: str
