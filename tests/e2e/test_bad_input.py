@@ -290,7 +290,7 @@ def test_a_client_that_does_not_read_holds_up_nobody(up: Node) -> None:
         ("truncated", "truncated"),
         ("text", "GGUF"),
         ("empty", "GGUF"),
-        ("huge", "MiB"),
+        ("huge", "GiB"),
     ],
 )
 def test_a_broken_model_file_says_what_is_wrong_with_it(up: Node, model: str, words: str) -> None:

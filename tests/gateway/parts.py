@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -79,6 +79,17 @@ class MemoryFleet:
             raise NoCapacity("neuron x is gone for 3 s", 2)
         targets = tuple(Target(node=node, model=self.leads_to) for node in self.ways)
         return RoutingDecision(model=model, workload=workload, targets=targets)
+
+    brings_models = False
+
+    def waits(self, decision: RoutingDecision) -> ModelId | None:
+        return None
+
+    def place(self, model: ModelId) -> AbstractContextManager[Any]:
+        raise AssertionError("nobody waits here")
+
+    def queue_max(self, model: ModelId) -> int | None:
+        return None
 
     def way(self, target: Target, hints: RouteHints) -> MemoryWay:
         if target.node in self.lost:

@@ -22,7 +22,12 @@ from helexa.config import kinds, names
 from helexa.config.node import NodeSettings, UpSettings
 from helexa.config.words import WORDS
 from helexa.cortex.orchestrator import policies
-from helexa.cortex.settings import CortexSettings, FederationSettings, MeshSettings
+from helexa.cortex.settings import (
+    CortexSettings,
+    FederationSettings,
+    MeshSettings,
+    OrchestratorSettings,
+)
 from helexa.mesh import transports
 from helexa.neuron.settings import ModelSettings, NeuronSettings
 from helexa.protocol.work import WorkloadClass
@@ -34,6 +39,7 @@ SECTIONS: Final[Mapping[str, type[msgspec.Struct]]] = {
     "cortex": CortexSettings,
     "mesh": MeshSettings,
     "federation": FederationSettings,
+    "orchestrator": OrchestratorSettings,
     "neuron": NeuronSettings,
     "up": UpSettings,
 }
@@ -100,6 +106,7 @@ _CHOICES: Final[Mapping[str, tuple[str, ...]]] = {
     "mesh.neurons": ("open", "lan", "invite", "approve", "closed"),
     "federation.lend_to": _LEVELS,
     "federation.borrow_from": _LEVELS,
+    "orchestrator.share_pieces": ("nobody", "own", "trusted", "any"),
     "federation.order": ("local_first", "cheapest", "fastest"),
 }
 

@@ -18,7 +18,12 @@ from helexa.config.catalogue import (
 from helexa.config.check import conflicts
 from helexa.config.node import NodeSettings, UpSettings
 from helexa.config.origin import DEFAULT, ConfigRefused, Layer, Origin, Problem
-from helexa.cortex.settings import CortexSettings, FederationSettings, MeshSettings
+from helexa.cortex.settings import (
+    CortexSettings,
+    FederationSettings,
+    MeshSettings,
+    OrchestratorSettings,
+)
 from helexa.neuron.settings import ModelSettings, NeuronSettings
 
 OTHER_VARIABLES: Final = frozenset({"HELEXA_CONFIG", "HELEXA_DEBUG"})
@@ -196,6 +201,7 @@ def _composed(
             home=home / "cortex",
             mesh=MeshSettings(**of("mesh")),
             federation=FederationSettings(**of("federation")),
+            orchestrator=OrchestratorSettings(**of("orchestrator")),
             **of("cortex"),
         ),
         neuron=NeuronSettings(home=home / "neuron", models=of_models, **of("neuron")),

@@ -16,6 +16,7 @@ SECTION_WORDS: Final = {
     "federation": "What a cortex serves for other operators, and what it asks of them. The "
     "lists hold patterns: * and ? stand for any characters and any one; with a leading ! what "
     "matches is out, and that beats the others; an empty list, or one of ! alone, takes the rest.",
+    "orchestrator": "Which models are loaded where, and how long requests wait for them.",
     "neuron": "The data plane, `helexa neuron`.",
     MODEL_SECTION: "How one model is served; NAME is the model's name, quoted if it has dots.",
     "up": "Both on one machine, `helexa up`. It takes the rest from [cortex] and [neuron].",

@@ -170,6 +170,33 @@ WORDS: Final[Mapping[str, Words]] = {
     "federation.hops_max": Words(
         "Cortexes that a request may pass after the one it came to; 0 turns borrowing off."
     ),
+    "orchestrator.provision": Words(
+        "Load, unload and place models as requests want them; off: only what is asked for by hand.",
+    ),
+    "orchestrator.idle_timeout_s": Words(
+        "A model that nobody asked for so long is unloaded, if no entry says otherwise; 0: never.",
+    ),
+    "orchestrator.max_wait_s": Words(
+        "Longest wait of a request for its model to be loaded; then 503 with how far it is.",
+    ),
+    "orchestrator.swap_after_s": Words(
+        "How long requests for a cold model are collected before a model in use gives way to it.",
+    ),
+    "orchestrator.stay_s": Words("A model that was loaded stays at least this long."),
+    "orchestrator.settle_s": Words(
+        "After a start nothing is moved for so long, except for requests that wait: "
+        "neurons come back.",
+    ),
+    "orchestrator.scale_up_queue_s": Words(
+        "Mean wait for a slot above which a model gets one more replica.",
+    ),
+    "orchestrator.scale_down_after_s": Words(
+        "How long a replica must have been superfluous before it is unloaded.",
+    ),
+    "orchestrator.load_timeout_s": Words("Longest time that a neuron is given to load a model."),
+    "orchestrator.share_pieces": Words(
+        "Whose neurons give one another the weights that they pull.",
+    ),
     "neuron.control_socket": Words(_SOCKET.format("cortexes", "neuron"), "--control-socket"),
     "neuron.api_socket": Words(
         "This neuron's own OpenAI-shaped API; open on loopback, by token elsewhere.",

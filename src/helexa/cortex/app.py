@@ -26,12 +26,14 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 import helexa
 from helexa.cortex.accounts.keyring import Keyring, keyring
 from helexa.cortex.orchestrator import policies
+from helexa.cortex.orchestrator.catalogue import catalogue
 from helexa.cortex.orchestrator.fleet import Presence
 from helexa.cortex.orchestrator.live_policy import FixedPolicy, LivePolicy
 from helexa.cortex.orchestrator.marks import MarksKept
 from helexa.cortex.orchestrator.neurons import Neurons
 from helexa.cortex.orchestrator.observe import Log
 from helexa.cortex.orchestrator.place.opening import Place, opened
+from helexa.cortex.orchestrator.provisioning.composition import provisioning
 from helexa.cortex.orchestrator.reception import Timing
 from helexa.cortex.settings import CortexSettings
 from helexa.mesh.identity import NodeKey
@@ -108,7 +110,9 @@ async def running(
         keys = stack.enter_context(keyring(settings.home))
         watched = "orchestrator" in sockets.by_role
         log = Log(epoch=token_hex(4), monotonic=time.monotonic, unix=time.time) if watched else None
+        models = catalogue(settings.models)
         neurons = Neurons(
+            catalogue=lambda: models,
             policy=policies.named(settings.policy),
             timing=Timing(settings.health_every_s, settings.lost_after_s),
             name=settings.name,
@@ -134,6 +138,9 @@ async def running(
         )
         tasks = await stack.enter_async_context(background())
         tasks.start_soon(neurons.keep_time)
+        if roles and settings.orchestrator.provision:
+            provisioner = provisioning(settings.orchestrator, neurons, place.fabric, emit=events)
+            tasks.start_soon(provisioner.run, name="provisioner")
 
         cortex = Cortex(
             node_id=key.node_id,

@@ -6,8 +6,9 @@ announcement. Health goes out as often as the cortex asked for.
 
 from __future__ import annotations
 
+import itertools
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final, Protocol
@@ -95,8 +96,9 @@ class Announcer:
             log.info("registered", extra={"cortex": session.peer, "called": registered.name})
             self._sessions.add(session)
             async with background() as tasks:
-                tasks.start_soon(self._announce, session, name="announce")
-                tasks.start_soon(self._report, session, registered, name="health")
+                sequence = itertools.count(1)
+                tasks.start_soon(self._announce, session, sequence, name="announce")
+                tasks.start_soon(self._report, session, registered, sequence, name="health")
                 await session.wait_closed()
         finally:
             self._sessions.discard(session)
@@ -125,7 +127,7 @@ class Announcer:
         for change in self._changes:
             change.set()
 
-    async def _announce(self, session: Session) -> None:
+    async def _announce(self, session: Session, sequence: Iterator[int]) -> None:
         # What changed between the registration and here is told at once.
         told = None
         with suppress(LinkClosed):
@@ -135,6 +137,9 @@ class Announcer:
                 try:
                     capabilities = self._capabilities()
                     if capabilities != told:
+                        # Whoever places models reckons with both: what is free, told first, is
+                        # then never more than what the list of the loaded leaves.
+                        await session.tell(ReportHealth(load=self._told.load(next(sequence))))
                         await session.tell(AnnounceCapabilities(capabilities=capabilities))
                         told = capabilities
                     await change.wait()
@@ -142,10 +147,10 @@ class Announcer:
                     self._changes.discard(change)
                 await anyio.sleep(SETTLE_S)
 
-    async def _report(self, session: Session, registered: Registered) -> None:
-        sequence = 0
+    async def _report(
+        self, session: Session, registered: Registered, sequence: Iterator[int]
+    ) -> None:
         with suppress(LinkClosed):
             while True:
-                sequence += 1
-                await session.tell(ReportHealth(load=self._told.load(sequence)))
+                await session.tell(ReportHealth(load=self._told.load(next(sequence))))
                 await anyio.sleep(max(HEALTH_LEAST_S, registered.health_every_s))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from helexa.cortex.gateway.ingress import Ingress
 from helexa.cortex.gateway.seams import KeyGrant, Keys, Ticket, Visit
 from helexa.protocol.errors import QueueFull
@@ -11,7 +13,8 @@ from helexa.util.asgi import Scope
 
 
 class Admission:
-    def __init__(self, keys: Keys, *, queue_max: int) -> None:
+    def __init__(self, keys: Keys, *, queue_max: Callable[[ModelId], int]) -> None:
+        """`queue_max`: requests under way for a model, above which the next is refused."""
         self._keys = keys
         self._queue_max = queue_max
         self._under_way: dict[ModelId, int] = {}
@@ -34,7 +37,7 @@ class Admission:
     def admit(self, ticket: Ticket) -> None:
         """Called after routing, so that only models that exist are counted. Raises QueueFull."""
         count = self._under_way.get(ticket.model, 0)
-        if count >= self._queue_max:
+        if count >= self._queue_max(ticket.model):
             raise QueueFull(f"{count} requests for this model are under way; try again shortly.")
         self._under_way[ticket.model] = count + 1
 

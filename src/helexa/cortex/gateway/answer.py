@@ -63,10 +63,10 @@ class Answer:
         self.ended = True
         await self._cycle.write(data, more=False)
 
-    async def keepalive(self) -> None:
+    async def keepalive(self, comment: bytes = KEEPALIVE) -> None:
         """Show a waiting client, and what lies between, that somebody works on it."""
         await self.begin_stream()
-        await self.write(KEEPALIVE)
+        await self.write(comment)
 
     async def fail(self, error: HelexaError) -> None:
         """The last word, in the form that is still possible."""

@@ -31,6 +31,7 @@ from helexa.cortex.gateway.seams import Fleet, Keys
 from helexa.cortex.gateway.work import Bench, WorkEndpoint, work_app
 from helexa.cortex.settings import CortexSettings
 from helexa.protocol.errors import HelexaError, InternalFault, MethodNotAllowed, RouteUnknown
+from helexa.protocol.ids import ModelId
 from helexa.util.asgi import App, Receive, Scope, Send
 from helexa.util.health import health_routes
 from helexa.util.metrics import Metrics
@@ -46,13 +47,19 @@ def gateway(
     metrics: Metrics,
 ) -> App:
     """The app to serve on the gateway socket."""
-    admission = Admission(keys, queue_max=settings.queue_max)
+
+    def queue_max(model: ModelId) -> int:
+        own = fleet.queue_max(model)
+        return settings.queue_max if own is None else own
+
+    admission = Admission(keys, queue_max=queue_max)
+    now = asyncio.get_running_loop().time
     bench = Bench(
         fleet=fleet,
         door=admission,
-        dispatch=Dispatch(fleet, Patience.of(settings)),
+        dispatch=Dispatch(fleet, Patience.of(settings), now=now),
         observer=Observer(metrics, under_way=lambda: admission.under_way),
-        now=asyncio.get_running_loop().time,
+        now=now,
         body_bytes_max=settings.body_bytes_max,
         body_timeout_s=settings.body_timeout_s,
     )

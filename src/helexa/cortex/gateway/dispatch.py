@@ -7,7 +7,7 @@ says why: a truncated answer must never look like a complete one.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, Self
 
@@ -17,9 +17,12 @@ from helexa.cortex.gateway.answer import Answer
 from helexa.cortex.gateway.envelope import PassedOn
 from helexa.cortex.gateway.seams import Fleet, Ticket, Way
 from helexa.cortex.gateway.usage import UsageTap
+from helexa.cortex.gateway.waiting import Asked, Waiting
 from helexa.cortex.settings import CortexSettings
 from helexa.protocol.errors import (
     Busy,
+    DoesNotFit,
+    Draining,
     ErrorEnvelope,
     HelexaError,
     NoCapacity,
@@ -42,6 +45,10 @@ from helexa.util.upstream import (
 )
 
 ATTEMPTS_MAX: Final = 3
+ROUNDS_MAX: Final = 3
+"""Times that the fleet is asked anew, where every target was gone before it answered."""
+_MOVES: Final = frozenset((PeerLost.code, DoesNotFit.code, Draining.code))
+"""A target's last word that says: what it served is served elsewhere, or soon will be."""
 ANSWER_BYTES_MAX: Final = 64 * 1024 * 1024
 """Of an answer that is not streamed: many embeddings fit."""
 REFUSAL_BYTES_MAX: Final = 64 * 1024
@@ -77,6 +84,8 @@ class Job:
     hints: RouteHints
     body_model: ModelId
     """What the body asks for; a target that is to take another model is told beside it."""
+    max_wait_s: float | None = None
+    """How long it may wait for its model, where the client said so."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,40 +113,72 @@ class _Elsewhere(Exception):
 
 
 class Dispatch:
-    def __init__(self, fleet: Fleet, patience: Patience) -> None:
+    def __init__(self, fleet: Fleet, patience: Patience, *, now: Callable[[], float]) -> None:
         self._fleet = fleet
         self._patience = patience
+        self._waiting = Waiting(fleet, keepalive_s=patience.keepalive_s, now=now)
 
     async def serve(self, job: Job, decision: RoutingDecision, answer: Answer) -> Usage | None:
         """Answer the client completely.
 
         Raises the last attempt's HelexaError when none worked; NoCapacity with what each
-        answered where other cortexes were among them.
+        answered where other cortexes were among them; ModelLoading when nobody served the
+        model in time.
         """
         failures: list[tuple[Target, HelexaError]] = []
-        for target in decision.targets[:ATTEMPTS_MAX]:
-            try:
-                way = self._fleet.way(target, job.hints)
-            except HelexaError as error:
-                failures.append((target, error))
-                continue
-            model = target.model or job.ticket.model
-            self._fleet.started(target, model, job.hints)
-            outcome = "client_gone"
-            try:
-                usage = await self._attempt(job, target, model, way, answer)
-                outcome = answer.outcome
-            except _Elsewhere as elsewhere:
-                outcome = elsewhere.error.code
-                failures.append((target, elsewhere.error))
-            except HelexaError as error:
-                outcome = error.code
-                raise
-            else:
-                return usage
-            finally:
-                self._fleet.finished(target, model, outcome)
+        for last in (*(False,) * (ROUNDS_MAX - 1), True):
+            if self._fleet.waits(decision) is not None:
+                decision = await self._waiting.until_served(_asked(job), decision, answer)
+            begun = len(failures)
+            for target in decision.targets[:ATTEMPTS_MAX]:
+                try:
+                    return await self._try(job, target, answer)
+                except _Elsewhere as elsewhere:
+                    failures.append((target, elsewhere.error))
+            again = None if last else self._again(job, failures[begun:])
+            if again is None:
+                break
+            decision = again
         raise self._exhausted(decision, failures)
+
+    def _again(
+        self, job: Job, failures: Sequence[tuple[Target, HelexaError]]
+    ) -> RoutingDecision | None:
+        """Where to go now that all of these are gone; None where their words are the answer."""
+        gone = all(error.code in _MOVES for _, error in failures)
+        if not failures or not gone or not self._fleet.brings_models:
+            return None
+        exclude = (*job.hints.exclude, *(target.node for target, _ in failures))
+        hints = msgspec.structs.replace(job.hints, exclude=exclude)
+        try:
+            decision = self._fleet.route(job.ticket.workload, job.ticket.model, hints)
+        except HelexaError:
+            return None
+        # Those who failed may be the first to serve it again; a wait excludes nobody.
+        return decision
+
+    async def _try(self, job: Job, target: Target, answer: Answer) -> Usage | None:
+        """Raises _Elsewhere when nothing came of it."""
+        try:
+            way = self._fleet.way(target, job.hints)
+        except HelexaError as error:
+            raise _Elsewhere(error) from error
+        model = target.model or job.ticket.model
+        self._fleet.started(target, model, job.hints)
+        outcome = "client_gone"
+        try:
+            usage = await self._attempt(job, target, model, way, answer)
+            outcome = answer.outcome
+        except _Elsewhere as elsewhere:
+            outcome = elsewhere.error.code
+            raise
+        except HelexaError as error:
+            outcome = error.code
+            raise
+        else:
+            return usage
+        finally:
+            self._fleet.finished(target, model, outcome)
 
     def _exhausted(
         self, decision: RoutingDecision, failures: Sequence[tuple[Target, HelexaError]]
@@ -264,6 +305,10 @@ class Dispatch:
                 answer.outcome = UpstreamFailed.code
             await answer.end()
         return tap.usage
+
+
+def _asked(job: Job) -> Asked:
+    return Asked(ticket=job.ticket, hints=job.hints, stream=job.stream, max_wait_s=job.max_wait_s)
 
 
 def _is_stream(response: Response) -> bool:

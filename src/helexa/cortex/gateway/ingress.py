@@ -6,24 +6,35 @@ import re
 from typing import Final
 
 from helexa.cortex.orchestrator.federation.wish import parse
-from helexa.protocol.errors import KeyInvalid
+from helexa.protocol.errors import KeyInvalid, RequestRejected
 from helexa.protocol.ids import RequestId, new_request_id
 from helexa.protocol.routing import Wish
 from helexa.util.asgi import Scope
 
+MAX_WAIT_MOST_S: Final = 86_400
 _SANE_ID: Final = re.compile(rb"[A-Za-z0-9._:/+=-]{1,128}\Z")
 
 
 class Ingress:
     """The headers that matter, found in one pass; a general map costs more than its use here."""
 
-    __slots__ = ("id_header", "id_lines", "policy", "request_id", "secret", "session", "workload")
+    __slots__ = (
+        "id_header",
+        "id_lines",
+        "max_wait",
+        "policy",
+        "request_id",
+        "secret",
+        "session",
+        "workload",
+    )
 
     def __init__(self, scope: Scope) -> None:
         self.secret = b""
         self.policy = b""
         self.session = b""
         self.workload = b""
+        self.max_wait = b""
         shown = b""
         for name, value in scope["headers"]:
             if name == b"authorization":
@@ -39,6 +50,8 @@ class Ingress:
                 self.session = value
             elif name == b"x-helexa-workload":
                 self.workload = value
+            elif name == b"x-helexa-max-wait":
+                self.max_wait = value
             elif name == b"x-helexa-policy":
                 # Of two headers both hold, as if they were one; a part in both is refused.
                 self.policy = b"%s;%s" % (self.policy, value) if self.policy else value or b" "
@@ -50,6 +63,22 @@ class Ingress:
     def wish(self) -> Wish | None:
         """What the request asks of its way. Raises RequestRejected for what cannot be read."""
         return parse(self.policy) if self.policy else None
+
+    def max_wait_s(self) -> float | None:
+        """How long the request may wait for its model, where it says so. Raises RequestRejected."""
+        if not self.max_wait:
+            return None
+        try:
+            seconds = float(self.max_wait)
+        except ValueError:
+            seconds = -1.0
+        # Not a number is in no range either.
+        if not 0 <= seconds <= MAX_WAIT_MOST_S:
+            raise RequestRejected(
+                f"x-helexa-max-wait is a number of seconds from 0 to {MAX_WAIT_MOST_S}.",
+                "x-helexa-max-wait",
+            )
+        return seconds
 
     def key(self) -> str:
         """The API key. Raises KeyInvalid when there is none or it cannot be one."""

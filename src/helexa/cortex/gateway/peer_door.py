@@ -138,12 +138,13 @@ def peer_app(
 ) -> App:
     """The app to serve on streams that peers open. `client` in a scope is the proven node id."""
     door = PeerDoor(fabric, peers, limits)
+    now = asyncio.get_running_loop().time
     bench = Bench(
         fleet=fabric,
         door=door,
-        dispatch=Dispatch(fabric, Patience.of(settings)),
+        dispatch=Dispatch(fabric, Patience.of(settings), now=now),
         observer=PeerObserver(fabric.count),
-        now=asyncio.get_running_loop().time,
+        now=now,
         body_bytes_max=settings.body_bytes_max,
         body_timeout_s=settings.body_timeout_s,
     )

@@ -7,13 +7,15 @@ microseconds: nothing on the way of a request waits for a database.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
 from helexa.cortex.gateway.ingress import Ingress
+from helexa.protocol.errors import HelexaError
 from helexa.protocol.ids import ModelId, NodeId, RequestId
 from helexa.protocol.routing import RouteHints, RoutingDecision, Target
-from helexa.protocol.work import ModelCapability, WorkloadClass
+from helexa.protocol.work import ModelCapability, Progress, WorkloadClass
 from helexa.util.asgi import Scope
 from helexa.util.upstream import Headers, Response
 
@@ -102,9 +104,48 @@ class Way(Protocol):
     def headers(self) -> Headers: ...
 
 
+class Place(Protocol):
+    """Of one request that waits for its model to be served somewhere."""
+
+    @property
+    def max_wait_s(self) -> float:
+        """The longest wait that the model's entry allows."""
+        ...
+
+    async def news(self, timeout_s: float) -> bool:
+        """Return at news about the model, or after this time; whether there was any."""
+        ...
+
+    def progress(self) -> Progress: ...
+
+    def too_late(self) -> HelexaError:
+        """The refusal of one that waited as long as it may."""
+        ...
+
+
 class Fleet(Protocol):
+    def waits(self, decision: RoutingDecision) -> ModelId | None:
+        """The model to wait for, where nobody serves this now; None where it can go."""
+        ...
+
+    def place(self, model: ModelId) -> AbstractContextManager[Place]:
+        """A place to wait at until somebody serves what `waits` named."""
+        ...
+
+    @property
+    def brings_models(self) -> bool:
+        """Whether a model that nobody serves is brought somewhere for a request that waits."""
+        ...
+
+    def queue_max(self, model: ModelId) -> int | None:
+        """How many requests for the model may be under way; None is the gateway's own bound."""
+        ...
+
     def route(self, workload: WorkloadClass, model: ModelId, hints: RouteHints) -> RoutingDecision:
-        """At least one target. Raises ModelUnknown, or NoCapacity with the reasons."""
+        """At least one target, or one that `waits`.
+
+        Raises ModelUnknown, or NoCapacity with the reasons.
+        """
         ...
 
     def wants_prefixes(self, model: ModelId) -> bool:

@@ -124,6 +124,7 @@ def work_app(  # noqa: PLR0915 - two functions that share what is bound once
             raise MethodNotAllowed(scope["method"], "POST")
         visit = bench.door.enter(scope, ingress)
         wish = ingress.wish()
+        max_wait_s = ingress.max_wait_s()
         try:
             body = await read_body(
                 scope, receive, bytes_max=bench.body_bytes_max, timeout_s=bench.body_timeout_s
@@ -163,6 +164,7 @@ def work_app(  # noqa: PLR0915 - two functions that share what is bound once
             visit.shows_usage or (isinstance(head, Generation) and head.wants_usage),
             hints,
             ModelId(head.model),
+            max_wait_s,
         )
         bench.door.admit(ticket)
         try:

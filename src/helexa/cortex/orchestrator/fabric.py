@@ -10,6 +10,7 @@ the rule, and the rules become the refusal when nobody is left.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from typing import Final, NamedTuple
 
@@ -28,6 +29,8 @@ from helexa.cortex.orchestrator.federation.terms import (
 )
 from helexa.cortex.orchestrator.federation.wish import HEADER, onward
 from helexa.cortex.orchestrator.neurons import Neurons
+from helexa.cortex.orchestrator.provisioning.demand import Demand
+from helexa.cortex.orchestrator.provisioning.room import Place, Room
 from helexa.cortex.orchestrator.reception import Way
 from helexa.mesh.trust import Standing
 from helexa.protocol.errors import CapabilityMissing, HelexaError, ModelUnknown, NoCapacity
@@ -99,6 +102,13 @@ class Fabric:
         self._neurons = neurons
         self._peers = peers
         self._random = random
+        self._room: Room | None = None
+        self._demand: Demand | None = None
+
+    def furnish(self, room: Room, demand: Demand) -> None:
+        """From here on a model that nobody serves is waited for, and brought."""
+        self._room = room
+        self._demand = demand
 
     @property
     def terms(self) -> Terms:
@@ -111,19 +121,70 @@ class Fabric:
     # --- the gateway's Fleet
 
     def route(self, workload: WorkloadClass, model: ModelId, hints: RouteHints) -> RoutingDecision:
-        """At least one target.
+        """At least one target, or one that `waits`.
 
         Raises ModelUnknown, CapabilityMissing, or NoCapacity with each candidate's reason.
         """
+        return self._hopeful(self._routed(workload, model, hints))
+
+    def _routed(
+        self, workload: WorkloadClass, model: ModelId, hints: RouteHints
+    ) -> RoutingDecision:
         if hints.wish is None and not self._is_elsewhere(model):
             return self._by_neurons(workload, model, hints)
         decision, out = self._decide(workload, model, hints)
         if not decision.targets:
             # Of many neurons a few were looked at, and the wish may have ruled out just those.
             decision, out = self._decide(workload, model, hints, thorough=True)
-        if not decision.targets:
+        if not decision.targets and self._neurons.awaited(decision) is None:
             raise self._refusal(workload, model, hints, out)
         return decision
+
+    def _hopeful(self, decision: RoutingDecision) -> RoutingDecision:
+        """Without neurons that would have to load what they cannot. Raises NoCapacity."""
+        room, targets = self._room, decision.targets
+        if room is None or not targets or targets[0].ready:
+            return decision
+        hopeful = tuple(
+            target
+            for target in targets
+            if target.ready
+            or target.via is not None
+            or not room.hopeless(target.model or decision.model)
+        )
+        if len(hopeful) == len(targets):
+            return decision
+        if not hopeful:
+            reason = room.hopeless(targets[0].model or decision.model)
+            raise NoCapacity(f"Nobody can serve {str(decision.model)!r} now: {reason}.", 5)
+        return msgspec.structs.replace(decision, targets=hopeful)
+
+    def waits(self, decision: RoutingDecision) -> ModelId | None:
+        """The model to wait for, where nobody serves this now; None where it can go."""
+        if self._room is None:
+            return None
+        if not decision.targets:
+            return self._neurons.awaited(decision)
+        first = decision.targets[0]
+        if not first.ready and first.via is None:
+            return first.model or decision.model
+        wanted = decision.choices[0] if decision.choices else decision.model
+        if self._demand is not None and first.model and wanted != first.model:
+            # Somebody stands in for the first choice: that it was wanted is remembered.
+            self._demand.missed(wanted, self._neurons.now_s())
+        return None
+
+    def place(self, model: ModelId) -> AbstractContextManager[Place]:
+        assert self._room is not None
+        return self._room.place(model)
+
+    @property
+    def brings_models(self) -> bool:
+        return self._room is not None
+
+    def queue_max(self, model: ModelId) -> int | None:
+        entry = self._neurons.catalogue.entries.get(model)
+        return None if entry is None else entry.queue_max
 
     def decide(self, workload: WorkloadClass, model: ModelId, hints: RouteHints) -> RoutingDecision:
         """As `route`; no targets is an answer here. Never raises."""
@@ -178,12 +239,16 @@ class Fabric:
     def started(self, target: Target, model: ModelId, hints: RouteHints) -> None:
         if target.via is None:
             self._neurons.started(target, model, hints)
+            if self._demand is not None:
+                self._demand.started(model, self._neurons.now_s())
         else:
             self._peers.started(target.via, model)
 
     def finished(self, target: Target, model: ModelId, outcome: str = "ok") -> None:
         if target.via is None:
             self._neurons.finished(target, model)
+            if self._demand is not None:
+                self._demand.ended(model, self._neurons.now_s())
         else:
             self._peers.finished(target.via, model)
             self.count("out", outcome)

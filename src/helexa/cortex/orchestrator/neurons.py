@@ -94,6 +94,16 @@ _UNSEEN: Final = ModelCapability(model=ModelId(""), state=ModelState.UNLOADED)
 _log = logging.getLogger(__name__)
 
 
+Coming: TypeAlias = Callable[[RoutingDecision, frozenset[tuple[NodeId, ModelId]]], ModelId | None]
+
+
+def nobody_comes(
+    _decision: RoutingDecision, _yielding: frozenset[tuple[NodeId, ModelId]]
+) -> ModelId | None:
+    """For a cortex that places nothing: who is not there is not waited for."""
+    return None
+
+
 class Neurons:
     """Fleet view, routing, provisioning. `attend` is run once per neuron link."""
 
@@ -125,6 +135,9 @@ class Neurons:
         self._log = log
         self._receptions: dict[NodeId, Reception] = {}
         self._watchers: list[Callable[[], None]] = []
+        self._news = anyio.Event()
+        self._yielding: frozenset[tuple[NodeId, ModelId]] = frozenset()
+        self._coming: Coming = nobody_comes
 
     # --- for links
 
@@ -147,8 +160,17 @@ class Neurons:
             self._forget_unloaded(before, event.node)
         elif len(self.view.neurons) < len(before.neurons):
             self.recall.drop(before.neurons.keys() - self.view.neurons.keys())
+        self._tell_watchers()
+
+    def _tell_watchers(self) -> None:
+        news, self._news = self._news, anyio.Event()
+        news.set()
         for changed in self._watchers:
             changed()
+
+    async def changed(self) -> None:
+        """Return when a neuron came, left, or said that it can do something else."""
+        await self._news.wait()
 
     def _hear(self, event: HealthReported) -> None:
         node, load = event.node, event.load
@@ -236,7 +258,20 @@ class Neurons:
             catalogue=self._catalogue(),
             in_flight=self.in_flight,
             recall=self.recall,
+            yielding=self._yielding,
         )
+
+    def bring(self, coming: Coming) -> None:
+        """`coming` says which model of a decision without targets will be served by and by."""
+        self._coming = coming
+
+    def set_yielding(self, copies: frozenset[tuple[NodeId, ModelId]]) -> None:
+        """These get no new requests, from the next decision on."""
+        self._yielding = copies
+
+    def awaited(self, decision: RoutingDecision) -> ModelId | None:
+        """The model to wait for where a decision has no target; None where waiting is in vain."""
+        return self._coming(decision, self._yielding)
 
     def decide(
         self,
@@ -257,12 +292,12 @@ class Neurons:
         )
 
     def route(self, workload: WorkloadClass, model: ModelId, hints: RouteHints) -> RoutingDecision:
-        """At least one target.
+        """At least one target, or a model that is `awaited`.
 
         Raises ModelUnknown, CapabilityMissing, or NoCapacity with each neuron's reason.
         """
         decision = self.decide(workload, model, hints)
-        if decision.targets:
+        if decision.targets or self.awaited(decision) is not None:
             return decision
         if not self._receptions and not decision.excluded:
             raise NoCapacity("No neuron is connected to this cortex.", 2)

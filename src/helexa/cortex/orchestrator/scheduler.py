@@ -17,7 +17,7 @@ failed comes behind all of these: whoever named a fallback wants to be answered 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Final, Protocol
@@ -76,6 +76,8 @@ class Facts:
     )
     """Requests that this cortex has there."""
     recall: Recalls = NOTHING
+    yielding: Collection[tuple[NodeId, ModelId]] = frozenset()
+    """Copies that get no new requests, because another model is to have their room."""
 
 
 class Candidate(msgspec.Struct, frozen=True, gc=False):
@@ -298,6 +300,8 @@ class _Look:
             return "draining"
         if node in self._hints.exclude:
             return "already failed this request"
+        if self._facts.yielding and (node, self._model) in self._facts.yielding:
+            return "making room for another model"
         if self._bound is not None and (rule := why_not_there(self._bound, neuron.descriptor)):
             return rule
         if not offers(capability, self._work, self._entry):

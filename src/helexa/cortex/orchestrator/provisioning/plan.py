@@ -1,11 +1,4 @@
-"""What to do so that what is wanted gets served: a pure function of what is known.
-
-    plan(view, catalogue, wants, pending, settings, now_s) -> Plan
-
-The plan is made anew at every change and again every second; an action is small, and its
-effect shows in the next view. An action that was given and shows no effect yet is in
-`pending`, and holds the memory that it will take.
-"""
+"""What a plan is made of, and made from: the words between planner, actor and waiting room."""
 
 from __future__ import annotations
 
@@ -13,9 +6,13 @@ import enum
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
+from typing import TypeAlias
 
 from helexa.protocol.ids import ModelId, NodeId
 from helexa.protocol.work import Progress
+
+Copy: TypeAlias = tuple[NodeId, ModelId]
+"""A model on a neuron, whatever its state."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,6 +45,10 @@ class Action:
     reason: str
     """For the operator, as the rest of a sentence."""
 
+    @property
+    def node_model(self) -> Copy:
+        return self.node, self.model
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pending:
@@ -69,6 +70,30 @@ class Setback:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Failure:
+    """A copy that its neuron calls failed, and how often that was so in a row."""
+
+    count: int
+    until_s: float
+    """Not tried again before."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Memory:
+    """What one plan leaves to the next. A cortex that starts anew begins with none of it."""
+
+    since_s: Mapping[Copy, float] = field(default_factory=lambda: MappingProxyType({}))
+    """When a copy was first seen loading or loaded, as it is now."""
+    superfluous_s: Mapping[ModelId, float] = field(default_factory=lambda: MappingProxyType({}))
+    """Since when it has a replica more than it needs."""
+    scaled_s: Mapping[ModelId, float] = field(default_factory=lambda: MappingProxyType({}))
+    """When a replica was added last because of its queue."""
+    yielding: Mapping[Copy, ModelId] = field(default_factory=lambda: MappingProxyType({}))
+    """Copies that make room, and for which model."""
+    failures: Mapping[Copy, Failure] = field(default_factory=lambda: MappingProxyType({}))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Outlook:
     """What those who wait for a model are told."""
 
@@ -84,3 +109,5 @@ class Plan:
     """For each model with waiting requests that is not served yet."""
     hopeless: Mapping[ModelId, str] = field(default_factory=lambda: MappingProxyType({}))
     """Models with waiting requests that nothing here can ever serve as things stand, and why."""
+    yielding: frozenset[Copy] = frozenset()
+    """No new requests go there, so that it becomes idle and can make room."""
