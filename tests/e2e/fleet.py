@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -92,7 +90,7 @@ class Fleet:
         return node
 
     def present(self) -> list[str]:
-        rows = helexa("inspect", "cortex", home=self.home)["neurons"]
+        rows = self.control("/api/v1/nodes")["nodes"]
         return [row["node"] for row in rows if row["presence"] == "present"]
 
     def chat(
@@ -104,10 +102,22 @@ class Fleet:
     def loaded(self) -> dict[str, list[str]]:
         """Names of neurons by the model that each has loaded."""
         found: dict[str, list[str]] = {}
-        for row in helexa("inspect", "cortex", home=self.home)["models"]:
+        for row in self.control("/api/v1/placements")["placements"]:
             if row["state"] == "loaded":
                 found.setdefault(row["model"], []).append(row["neuron"])
         return found
+
+    def control(self, path: str, body: object = None) -> Any:
+        """An answer of the control API that is no refusal."""
+        token = (self.home / "cortex" / "admin.token").read_text().strip()
+        url = str(self.cortex.ready["orchestrator_url"])
+        status, answer = ask(url, path, body, key=token)
+        assert status < 300, answer
+        return answer
+
+    def mark(self, name: str, word: str) -> None:
+        """`drain`, `undrain`, `cordon` or `uncordon` a neuron."""
+        self.control(f"/api/v1/nodes/{name}/{word}", {})
 
     def story(self) -> str:
         """What the cortex did with its models, for a test that failed."""
@@ -117,7 +127,7 @@ class Fleet:
 
     def states(self) -> dict[tuple[str, str], str]:
         """By neuron's name and model."""
-        rows = helexa("inspect", "cortex", home=self.home)["models"]
+        rows = self.control("/api/v1/placements")["placements"]
         return {(row["neuron"], row["model"]): row["state"] for row in rows}
 
 
@@ -141,19 +151,3 @@ def fleet(folder: Path, settings: Sequence[str] = ()) -> Iterator[Fleet]:
 
 def said(body: Mapping[str, Any]) -> str:
     return str(body["choices"][0]["message"]["content"])
-
-
-def command(*arguments: str, home: Path) -> str:
-    """The human output of a command that must succeed."""
-    done = subprocess.run(
-        [sys.executable, "-m", "helexa", *arguments, "--home", str(home)],
-        capture_output=True,
-        timeout=60,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr.decode(errors="replace")
-    return done.stdout.decode()
-
-
-def as_json(text: str) -> Any:
-    return json.loads(text)

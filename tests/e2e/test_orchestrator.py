@@ -11,8 +11,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from tests.e2e.fleet import CHAT, fleet, question_to, said
-from tests.e2e.processes import until, wait_gone
+from tests.e2e.fleet import CHAT, Fleet, fleet, question_to, said
+from tests.e2e.processes import runtime_children, until, wait_gone
 from tests.e2e.raw import asked, events
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(180)]
@@ -79,7 +79,7 @@ def test_a_drained_neuron_finishes_its_streams_and_its_model_moves(tmp_path: Pat
         with asked(made.url, CHAT, endless, key=made.key) as response:
             stream = events(response)
             next(stream)
-            made_drain(made, holder)
+            made.mark(holder, "drain")
             status, body = made.chat("a")
             assert status == 200, body
             payloads = list(stream)
@@ -91,13 +91,6 @@ def test_a_drained_neuron_finishes_its_streams_and_its_model_moves(tmp_path: Pat
             missing=made.cortex.log,
         )
         assert "loaded" in states.values()
-
-
-def made_drain(made: object, name: str) -> None:
-    from tests.e2e.fleet import Fleet, command
-
-    assert isinstance(made, Fleet)
-    command("nodes", "drain", name, home=made.home)
 
 
 def test_a_cortex_killed_in_the_midst_finds_its_fleet_and_moves_nothing(tmp_path: Path) -> None:
@@ -117,11 +110,7 @@ def test_a_cortex_killed_in_the_midst_finds_its_fleet_and_moves_nothing(tmp_path
         assert {name: children_of(made, name) for name in made.neurons} == pids
 
 
-def children_of(made: object, name: str) -> list[int]:
-    from tests.e2e.fleet import Fleet
-    from tests.e2e.processes import runtime_children
-
-    assert isinstance(made, Fleet)
+def children_of(made: Fleet, name: str) -> list[int]:
     return [one.pid for one in runtime_children(made.neurons[name])]
 
 
