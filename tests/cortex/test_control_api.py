@@ -248,19 +248,26 @@ def test_a_model_is_one_row_with_all_its_places(api: TestClient, neurons: Neuron
     assert len(api.get("/api/v1/placements").json()["placements"]) == 3
 
 
-def test_the_catalogue_keeps_what_it_says_must_be_loaded(tmp_path: Path, neurons: Neurons) -> None:
+def test_the_catalogue_keeps_what_it_says_must_be_loaded(tmp_path: Path) -> None:
     kept = catalogue([ModelEntry(id="m", replicas_min=1), ModelEntry(id="elsewhere")])
+    neurons = Neurons(
+        policy=policies.named("least_loaded"),
+        timing=Timing(1, 4),
+        name="",
+        monotonic=time.monotonic,
+        random=random.random,
+        catalogue=lambda: kept,
+    )
+    neurons.post(
+        NeuronRegistered(descriptor=descriptor(1), capabilities=(capability(),), now_s=0.0)
+    )
     with keyring(tmp_path) as keys:
-        app = application(
-            admin_token=TOKEN,
-            neurons=neurons,
-            keys=keys.opened,
-            status=dict,
-            catalogue=lambda: kept,
-        )
+        app = application(admin_token=TOKEN, neurons=neurons, keys=keys.opened, status=dict)
         api = TestClient(app, headers={"authorization": f"Bearer {TOKEN}"})
-        refused = api.post("/api/v1/models/m/unload")
-        assert (refused.status_code, refused.json()["error"]["code"]) == (409, "kept_by_catalogue")
+        for method, path in (("POST", "/api/v1/models/m/unload"), ("DELETE", "/api/v1/models/m")):
+            refused = api.request(method, path)
+            assert refused.status_code == 409
+            assert refused.json()["error"]["code"] == "kept_by_catalogue"
         rows = {row["model"]: row for row in api.get("/api/v1/models").json()["models"]}
     assert (rows["m"]["in_catalogue"], rows["m"]["replicas_min"]) == (True, 1)
     assert (rows["elsewhere"]["state"], rows["elsewhere"]["nodes"]) == ("absent", [])

@@ -35,6 +35,7 @@ from helexa.cortex.orchestrator.observe import Log
 from helexa.cortex.orchestrator.place.opening import Place, opened
 from helexa.cortex.orchestrator.provisioning.composition import provisioning
 from helexa.cortex.orchestrator.reception import Timing
+from helexa.cortex.orchestrator.sharing import Sharing, takes_part
 from helexa.cortex.settings import CortexSettings
 from helexa.mesh.identity import NodeKey
 from helexa.mesh.membership.events import State
@@ -71,6 +72,7 @@ class Cortex:
     portal_urls: tuple[str, ...]
     neurons: Neurons
     marks: MarksKept
+    sharing: Sharing
     log: Log | None
     """None where nobody can watch: without the orchestrator's socket."""
     keyring: Keyring
@@ -136,6 +138,10 @@ async def running(
                 open_transports=open_transports,
             )
         )
+        sharing = await stack.enter_async_context(
+            Sharing.running(neurons, partial(_shares, settings.orchestrator.share_pieces, place))
+        )
+        neurons.watch(sharing.changed)
         tasks = await stack.enter_async_context(background())
         tasks.start_soon(neurons.keep_time)
         if roles and settings.orchestrator.provision:
@@ -152,6 +158,7 @@ async def running(
             portal_urls=portal_urls,
             neurons=neurons,
             marks=marks,
+            sharing=sharing,
             log=log,
             keyring=keys,
             place=place,
@@ -282,6 +289,7 @@ def _apps(
             marks=cortex.marks,
             mesh=cortex.place.control,
             log=cortex.log,
+            sharing=cortex.sharing,
         )
 
     async def gateway() -> App:
@@ -291,6 +299,12 @@ def _apps(
         return gateway_app(settings, keys=keys, fleet=cortex.place.fabric, metrics=metrics)
 
     return {"gateway": gateway, "orchestrator": orchestrator, "portal": portal}
+
+
+def _shares(mode: str, place: Place, node: NodeId) -> bool:
+    standing = place.acquaintances.standing_of(node)
+    own = place.fabric.own
+    return takes_part(mode, standing, has_operator=str(own.operator) != own.node)
 
 
 def _fleet_metrics(metrics: Metrics, neurons: Neurons) -> None:

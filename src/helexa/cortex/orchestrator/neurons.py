@@ -470,7 +470,8 @@ class Neurons:
         self._tell(sent)
         state = code = reason = ""
         try:
-            answer = await self._ask(node, message, timeout_s)
+            begun = isinstance(message, PullModel)
+            answer = await (self._begun if begun else self._ask)(node, message, timeout_s)
             if not isinstance(answer, ProvisioningResponse):
                 raise UpstreamFailed("The neuron answered something else than was asked.")
             state, reason = answer.state.value, answer.reason
@@ -496,12 +497,32 @@ class Neurons:
         if self._log is not None:
             self._log.emit(news)
 
-    async def _ask(self, node: NodeId, message: Wire, timeout_s: float) -> Wire:
+    async def _begun(self, node: NodeId, message: Wire, timeout_s: float) -> Wire:
+        """As `_ask`, but the first word on how it goes is enough: the rest is in the view."""
+        said: list[Wire] = []
+        with anyio.CancelScope() as scope:
+
+            def hear(progress: ProvisioningResponse) -> None:
+                said.append(progress)
+                scope.cancel()
+
+            return await self._ask(node, message, timeout_s, hear)
+        return said[0]
+
+    async def _ask(
+        self,
+        node: NodeId,
+        message: Wire,
+        timeout_s: float,
+        on_progress: Callable[[ProvisioningResponse], None] | None = None,
+    ) -> Wire:
         reception = self._receptions.get(node)
         if reception is None or reception.session is None:
             raise PeerLost(f"The neuron {self._called(node)} is not connected.")
         try:
-            return await reception.session.ask(message, timeout_s=timeout_s)
+            return await reception.session.ask(
+                message, timeout_s=timeout_s, on_progress=on_progress
+            )
         except PeerRefused as refusal:
             raise Relayed(refusal.code, refusal.message, refusal.retry_after_s) from refusal
         except PeerUnsupported as error:

@@ -16,13 +16,15 @@ from helexa.cortex.orchestrator.api.mesh import MeshCalls
 from helexa.cortex.orchestrator.api.models import ModelCalls
 from helexa.cortex.orchestrator.api.nodes import NodeCalls
 from helexa.cortex.orchestrator.api.observe import ObserveCalls
+from helexa.cortex.orchestrator.api.pulls import PullCalls
 from helexa.cortex.orchestrator.api.routing import Routes
 from helexa.cortex.orchestrator.api.status import Status
-from helexa.cortex.orchestrator.catalogue import EMPTY, Catalogue
+from helexa.cortex.orchestrator.catalogue import Catalogue
 from helexa.cortex.orchestrator.marks import Marks
 from helexa.cortex.orchestrator.mesh_control import MeshControl
 from helexa.cortex.orchestrator.neurons import Neurons
 from helexa.cortex.orchestrator.observe import Log
+from helexa.cortex.orchestrator.sharing import Sharing
 
 if TYPE_CHECKING:
     # For the type alone: the keys bring the database, see `helexa.cortex.accounts.keyring`.
@@ -40,16 +42,21 @@ def application(
     marks: Marks | None = None,
     mesh: MeshControl | None = None,
     log: Log | None = None,
-    catalogue: Callable[[], Catalogue] = lambda: EMPTY,
+    sharing: Sharing | None = None,
 ) -> Routes:
     """The ASGI application. `health` are the routes that every socket has, open to all.
 
     `keys` opens the database when first awaited. Where a part is None its paths are unknown:
-    without `explain` the neurons alone are asked.
+    without `explain` the neurons alone are asked, without `sharing` nobody gives pieces.
     """
+
+    def catalogue() -> Catalogue:
+        return neurons.catalogue
+
     tables: Iterable[Sequence[Call]] = (
         status_calls.calls(status),
         ModelCalls(neurons, catalogue).calls(),
+        PullCalls(neurons, catalogue, sharing).calls(),
         NodeCalls(neurons, marks).calls(),
         ExplainCalls(explain or neurons.explained, lambda: neurons.policy.name).calls(),
         KeyCalls(keys).calls(),

@@ -10,7 +10,7 @@ import msgspec
 
 from helexa.cortex.orchestrator.api.calls import Asked, Call, Nothing, Wish
 from helexa.cortex.orchestrator.api.results import NEURON_SAYS, Results, each
-from helexa.cortex.orchestrator.catalogue import EMPTY, Catalogue
+from helexa.cortex.orchestrator.catalogue import Catalogue
 from helexa.cortex.orchestrator.fleet import FleetView, NeuronView, Presence
 from helexa.cortex.orchestrator.naming import one_neuron
 from helexa.cortex.orchestrator.neurons import Neurons
@@ -146,7 +146,7 @@ def model_of(path: str) -> ModelId:
 @dataclass(frozen=True, slots=True)
 class ModelCalls:
     neurons: Neurons
-    catalogue: Callable[[], Catalogue] = lambda: EMPTY
+    catalogue: Callable[[], Catalogue]
 
     async def all(self, asked: Asked[Nothing, Nothing]) -> ModelList:  # noqa: ARG002 - a call's shape
         return ModelList(models=model_rows(self.neurons.view, self.catalogue()))

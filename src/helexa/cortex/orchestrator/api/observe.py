@@ -18,7 +18,7 @@ from starlette.types import Receive, Scope, Send
 from helexa.cortex.orchestrator.api.calls import Asked, Call, Nothing, Wish
 from helexa.cortex.orchestrator.api.models import ModelRow, model_rows
 from helexa.cortex.orchestrator.api.nodes import NodeRow, rows
-from helexa.cortex.orchestrator.catalogue import EMPTY, Catalogue
+from helexa.cortex.orchestrator.catalogue import Catalogue
 from helexa.cortex.orchestrator.neurons import Neurons
 from helexa.cortex.orchestrator.news import News, Told
 from helexa.cortex.orchestrator.observe import Item, Log, Watcher
@@ -54,7 +54,7 @@ ALWAYS: Final = frozenset(("snapshot", "lagged"))
 class ObserveCalls:
     log: Log
     neurons: Neurons
-    catalogue: Callable[[], Catalogue] = lambda: EMPTY
+    catalogue: Callable[[], Catalogue]
 
     async def events(self, asked: Asked[Watch, Nothing]) -> Response:
         since = asked.query.since or asked.request.headers.get("last-event-id", "")
