@@ -145,7 +145,9 @@ async def running(
         tasks = await stack.enter_async_context(background())
         tasks.start_soon(neurons.keep_time)
         if roles and settings.orchestrator.provision:
-            provisioner = provisioning(settings.orchestrator, neurons, place.fabric, emit=events)
+            provisioner = provisioning(
+                settings.orchestrator, neurons, place.fabric, peers=sharing.peers, emit=events
+            )
             tasks.start_soon(provisioner.run, name="provisioner")
 
         cortex = Cortex(
