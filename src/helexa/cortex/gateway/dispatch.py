@@ -116,6 +116,7 @@ class Dispatch:
     def __init__(self, fleet: Fleet, patience: Patience, *, now: Callable[[], float]) -> None:
         self._fleet = fleet
         self._patience = patience
+        self._now = now
         self._waiting = Waiting(fleet, keepalive_s=patience.keepalive_s, now=now)
 
     async def serve(self, job: Job, decision: RoutingDecision, answer: Answer) -> Usage | None:
@@ -216,6 +217,9 @@ class Dispatch:
         if target.via is not None:
             # The class is ours to tell: a peer sees neither our client's hint nor its habits.
             headers.append((b"x-helexa-workload", job.ticket.workload.value.encode()))
+            if job.max_wait_s is not None:
+                left_s = job.ticket.began_s + job.max_wait_s - self._now()
+                headers.append((b"x-helexa-max-wait", b"%.3f" % max(left_s, 0.0)))
         try:
             with await way.pool.send(
                 "POST",
