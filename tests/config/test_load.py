@@ -10,6 +10,7 @@ import pytest
 
 from helexa.config import Config, ConfigRefused, Layer, load
 from helexa.config.catalogue import MODEL_SETTINGS, SETTINGS
+from helexa.config.document import FILE_BYTES_MAX
 from helexa.util.sockets import Address
 
 
@@ -188,7 +189,7 @@ def test_every_problem_is_told_at_once_each_with_its_line(tmp_path: Path) -> Non
         ("[federation]\nhops_max = 9", "from 0 to 8"),
         ("a = ", "is not TOML"),
         ("a = " + "[" * 20_000, "is not TOML"),
-        ("#" * 300_000, "accepted are at most"),
+        ("#" * (FILE_BYTES_MAX + 1), "accepted are at most"),
     ],
 )
 def test_what_a_file_may_not_say(tmp_path: Path, text: str, words: str) -> None:

@@ -9,9 +9,10 @@ import pytest
 from tests.meta.sources import ROOT
 
 from helexa.config import load, render
-from helexa.config.catalogue import MODEL_SETTINGS, SECTIONS, SETTINGS
+from helexa.config.catalogue import ENTRY_SETTINGS, MODEL_SETTINGS, SECTIONS, SETTINGS
 from helexa.config.words import WORDS
 
+OF_ENTRIES = {one.key: one for one in ENTRY_SETTINGS.values()}
 EXAMPLE = ROOT / "helexa.example.toml"
 
 
@@ -24,7 +25,7 @@ def test_the_reference_is_the_generated_one() -> None:
 
 
 def switched_on(text: str) -> str:
-    return re.sub(rf"^{render.MARK}(?=[a-z_]+ = )", "", text, flags=re.MULTILINE)
+    return re.sub(rf"^{render.MARK}(?=[a-z0-9_]+ = |\[\[)", "", text, flags=re.MULTILINE)
 
 
 def test_the_example_loads_as_it_is_and_changes_nothing() -> None:
@@ -47,18 +48,22 @@ def test_the_example_has_every_setting_and_loads_with_all_of_them_on(tmp_path: P
             assert key in machine or found.value == setting.default, key
     for name in MODEL_SETTINGS:
         assert f"neuron.models.helexa-demo.{name}" in config.values
+    (entry,) = config.cortex.models
+    for name in ENTRY_SETTINGS:
+        assert f"models[0] ({entry.id}).{name}" in config.values
 
 
-@pytest.mark.parametrize("key", sorted(SETTINGS))
+@pytest.mark.parametrize("key", sorted({**SETTINGS, **OF_ENTRIES}))
 def test_every_setting_has_a_row_in_the_reference(key: str) -> None:
     section, _, name = key.rpartition(".")
     title = f"## [{section}]" if section else "## Top level"
+    title = "## [[models]]" if section == "models" else title
     page = (ROOT / "docs" / "settings.md").read_text()
     part = page.partition(f"{title}\n")[2].partition("\n## ")[0]
     assert f"\n| `{name}` |" in part
 
 
 def test_every_explained_setting_exists() -> None:
-    known = set(SETTINGS) | {f"neuron.models.{name}" for name in MODEL_SETTINGS}
+    known = {*SETTINGS, *OF_ENTRIES} | {f"neuron.models.{name}" for name in MODEL_SETTINGS}
     assert set(WORDS) == known
     assert set(SECTIONS) <= set(render.SECTION_WORDS)

@@ -7,6 +7,7 @@ this list, so they cannot say different things.
 
 from __future__ import annotations
 
+import enum
 import pkgutil
 import types
 import typing
@@ -18,19 +19,22 @@ from typing import Any, Final
 import msgspec
 from msgspec import Meta
 
-from helexa.config import kinds, names
+from helexa.config import kinds, names, records
 from helexa.config.node import NodeSettings, UpSettings
 from helexa.config.words import WORDS
-from helexa.cortex.orchestrator import policies
+from helexa.cortex.orchestrator import policies, soundness
 from helexa.cortex.settings import (
+    Alias,
     CortexSettings,
     FederationSettings,
     MeshSettings,
+    ModelEntry,
     OrchestratorSettings,
 )
 from helexa.mesh import transports
 from helexa.neuron.settings import ModelSettings, NeuronSettings
-from helexa.protocol.work import WorkloadClass
+from helexa.protocol.messages import SourceFile
+from helexa.protocol.work import Price, WorkloadClass
 from helexa.util import logs
 from helexa.util.sockets import Address
 
@@ -45,6 +49,8 @@ SECTIONS: Final[Mapping[str, type[msgspec.Struct]]] = {
 }
 MODEL_SECTION: Final = "neuron.models"
 """`[neuron.models.NAME]`: the one section whose tables an operator names."""
+ENTRY_SECTION: Final = "models"
+"""`[[models]]`: a table each model of the catalogue."""
 
 _NOT_SET_BY_NAME: Final = {
     "cortex.home",
@@ -63,6 +69,7 @@ _SIZES: Final = {
     "neuron.body_bytes_max",
     "neuron.memory_limit",
     "neuron.memory_reserve",
+    "models.memory_bytes",
 }
 _CLASS: Final = names.pattern(
     "a workload class", "chat_*", tuple(one.value for one in WorkloadClass)
@@ -73,6 +80,11 @@ _TRANSPORT: Final = kinds.Choice(transports.names())
 _FORMS: Final[Mapping[str, kinds.Kind]] = {
     "mesh.realm": names.REALM,
     "neuron.realm": names.REALM,
+    "models.id": kinds.ModelName(),
+    "models.description": names.DESCRIPTION,
+    "models.source": names.SOURCE,
+    "models.quantisation": names.QUANTISATION,
+    "models.runtime": names.RUNTIME,
 }
 _ITEMS: Final[Mapping[str, kinds.Kind]] = {
     "cortex.relays": kinds.Url(),
@@ -93,6 +105,38 @@ _ITEMS: Final[Mapping[str, kinds.Kind]] = {
     "neuron.cortexes": kinds.Ticket(),
     "neuron.preload": kinds.ModelName(),
     "up.models": kinds.ModelName(),
+    "models.arguments": names.ARGUMENT,
+    "models.regions": _PLACE,
+    "models.operators": names.OPERATOR,
+    "models.nodes": names.NEURON,
+    "models.fallbacks": kinds.ModelName(),
+}
+_PRICE: Final = kinds.Number(whole=True, least=0, most=soundness.PRICE_MAX)
+_RECORDS: Final[Mapping[type, records.Record]] = {
+    Alias: records.Record(
+        Alias,
+        {
+            "name": kinds.ModelName(),
+            "weight": kinds.Number(whole=False, above=0, most=1_000_000),
+        },
+        'a name, "NAME:WEIGHT" or { name, weight }',
+        records.alias,
+    ),
+    SourceFile: records.Record(
+        SourceFile,
+        {
+            "name": names.FILE_NAME,
+            "sha256": names.SHA256,
+            "size": kinds.Size(0, soundness.FILE_BYTES_MAX),
+        },
+        "a name or { name, sha256, size }",
+        records.file,
+    ),
+    Price: records.Record(
+        Price,
+        dict.fromkeys(Price.__struct_fields__, _PRICE),
+        "{ " + ", ".join(Price.__struct_fields__) + " }",
+    ),
 }
 _LEVELS: Final = ("nobody", "known", "trusted", "own")
 _CHOICES: Final[Mapping[str, tuple[str, ...]]] = {
@@ -106,8 +150,8 @@ _CHOICES: Final[Mapping[str, tuple[str, ...]]] = {
     "mesh.neurons": ("open", "lan", "invite", "approve", "closed"),
     "federation.lend_to": _LEVELS,
     "federation.borrow_from": _LEVELS,
-    "orchestrator.share_pieces": ("nobody", "own", "trusted", "any"),
     "federation.order": ("local_first", "cheapest", "fastest"),
+    "orchestrator.share_pieces": ("own", "trusted", "any", "nobody"),
 }
 
 
@@ -132,7 +176,8 @@ class Setting:
 
     @property
     def variable(self) -> str:
-        return "" if self.section == MODEL_SECTION else variable_of(self.key)
+        of_tables = self.section in (MODEL_SECTION, ENTRY_SECTION)
+        return "" if of_tables else variable_of(self.key)
 
     @property
     def is_list(self) -> bool:
@@ -194,6 +239,10 @@ def _kind_of(key: str, hint: Any) -> kinds.Kind:
         return kinds.Size(int(bounds.ge or 0), None if bounds.le is None else int(bounds.le))
     if typing.get_origin(hint) is tuple:
         return kinds.ListOf(_ITEMS.get(key) or _kind_of("", typing.get_args(hint)[0]))
+    if hint in _RECORDS:
+        return _RECORDS[hint]
+    if isinstance(hint, type) and issubclass(hint, enum.Enum):
+        return records.Member(hint)
     if hint in (int, float):
         unit = "seconds" if key.endswith("_s") else ""
         return kinds.Number(hint is int, bounds.ge, bounds.gt, bounds.le, unit)
@@ -211,4 +260,7 @@ _SIMPLE: Final[Mapping[Any, kinds.Kind]] = {
 SETTINGS: Final[Mapping[str, Setting]] = {one.key: one for one in _settings()}
 MODEL_SETTINGS: Final[Mapping[str, Setting]] = {
     one.name: one for one in _of_struct(MODEL_SECTION, ModelSettings)
+}
+ENTRY_SETTINGS: Final[Mapping[str, Setting]] = {
+    one.name: one for one in _of_struct(ENTRY_SECTION, ModelEntry)
 }

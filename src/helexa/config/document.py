@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import difflib
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from helexa.config.catalogue import MODEL_SECTION, MODEL_SETTINGS, SECTIONS, SETTINGS
+from helexa.config.catalogue import (
+    ENTRY_SECTION,
+    MODEL_SECTION,
+    MODEL_SETTINGS,
+    SECTIONS,
+    SETTINGS,
+)
 from helexa.config.lines import KeyPath, key_lines
-from helexa.config.origin import Layer, Origin, Problem
+from helexa.config.origin import DEFAULT, Layer, Origin, Problem
 from helexa.protocol.ids import is_model_id
 
-FILE_BYTES_MAX: Final = 256 * 1024
+FILE_BYTES_MAX: Final = 1024 * 1024
 
 _MODELS: Final = tuple(MODEL_SECTION.split("."))
 
@@ -25,6 +31,9 @@ class Given:
 
     values: dict[str, tuple[Any, Origin]] = field(default_factory=dict)
     models: dict[str, dict[str, tuple[Any, Origin]]] = field(default_factory=dict)
+    entries: Any = None
+    """`[[models]]` as it was written; None where the file has none."""
+    where: Callable[[KeyPath], Origin] = lambda _path: DEFAULT
     problems: list[Problem] = field(default_factory=list)
 
 
@@ -44,10 +53,11 @@ def read(path: Path) -> Given:
     try:
         text = raw.decode()
         tables = tomllib.loads(text)
+        lines = key_lines(text)
     except (UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
         given.problems.append(Problem(whole, "", f"is not TOML: {error}"))
         return given
-    _Walk(path, key_lines(text), given).top(tables)
+    _Walk(path, lines, given).top(tables)
     return given
 
 
@@ -58,10 +68,13 @@ class _Walk:
         self._path = path
         self._lines = lines
         self._given = given
+        given.where = self._origin
 
     def top(self, tables: Mapping[str, Any]) -> None:
         for name, value in tables.items():
-            if name not in SECTIONS or not name:
+            if name == ENTRY_SECTION:
+                self._given.entries = value
+            elif name not in SECTIONS or not name:
                 self._take("", name, value)
             elif not isinstance(value, dict):
                 self._refuse((name,), f"is a table: write [{name}]")
@@ -96,13 +109,16 @@ class _Walk:
                     if key in MODEL_SETTINGS:
                         found[key] = (value, self._origin((*path, key)))
                     else:
-                        self._refuse((*path, key), _not_known(key, MODEL_SETTINGS))
+                        self._refuse((*path, key), not_known(key, MODEL_SETTINGS))
 
     def _origin(self, path: KeyPath) -> Origin:
+        """Where `path` is written, or else what it is a part of."""
+        while path and path not in self._lines:
+            path = path[:-1]
         line = self._lines.get(path)
         return Origin(Layer.FILE, f"{self._path}:{line}" if line else str(self._path))
 
-    def _refuse(self, path: KeyPath, message: str) -> None:
+    def _refuse(self, path: tuple[str, ...], message: str) -> None:
         self._given.problems.append(Problem(self._origin(path), ".".join(path), message))
 
 
@@ -114,11 +130,11 @@ def unknown(key: str) -> str:
         return f"is not a setting; did you mean {' or '.join(elsewhere)}?"
     siblings = [one.name for one in SETTINGS.values() if one.section == section]
     if not section:
-        siblings += [one for one in SECTIONS if one]
-    return _not_known(name, siblings)
+        siblings += [*(one for one in SECTIONS if one), ENTRY_SECTION]
+    return not_known(name, siblings)
 
 
-def _not_known(name: str, known: Iterable[str]) -> str:
+def not_known(name: str, known: Iterable[str]) -> str:
     near = closest(name, known)
     return "is not a setting" + (f"; did you mean {near}?" if near else "")
 

@@ -312,7 +312,11 @@ class Labels:
         return {key: _string(one) for key, one in value.items()}
 
     def to_toml(self, value: Mapping[str, str]) -> str:
-        pairs = (f"{json.dumps(key)} = {json.dumps(one)}" for key, one in value.items())
+        # TOML has no surrogate pairs, which is how ASCII would write what is beyond 16 bits.
+        pairs = (
+            " = ".join(json.dumps(one, ensure_ascii=False) for one in pair)
+            for pair in value.items()
+        )
         return "{ " + ", ".join(pairs) + " }" if value else "{}"
 
 
@@ -335,4 +339,4 @@ def _shown(value: object) -> str:
 
 
 def _digits(value: float | None) -> str:
-    return "" if value is None else f"{value:.12g}"
+    return "" if value is None else f"{value:.16g}"

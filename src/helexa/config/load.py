@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
-from helexa.config import document
+from helexa.config import document, entries
 from helexa.config.catalogue import (
+    ENTRY_SETTINGS,
     MODEL_SECTION,
     MODEL_SETTINGS,
     SETTINGS,
@@ -51,7 +52,7 @@ class Config:
     neuron: NeuronSettings
     up: UpSettings
     values: Mapping[str, Value]
-    """By key, models' settings included, in the catalogue's order."""
+    """By key, in the catalogue's order; of `[neuron.models]` and `[[models]]` what was given."""
     file: Path | None = None
 
     def origin(self, key: str) -> Origin:
@@ -84,9 +85,14 @@ def load(
     models = {name: reader.model(name) for name in given.models}
     for name, of_model in models.items():
         values |= {f"{MODEL_SECTION}.{name}.{key}": value for key, value in of_model.items()}
+    listed = reader.entries()
+    values |= {
+        key: Value(ENTRY_SETTINGS[name], value, origin)
+        for key, name, value, origin in listed.settings
+    }
     if problems:
         raise ConfigRefused(problems)
-    config = _composed(values, models, file, environment)
+    config = _composed(values, models, listed, file, environment)
     problems += conflicts(config.values, roles)
     if problems:
         raise ConfigRefused(problems)
@@ -134,6 +140,13 @@ class _Reader:
                     found[key] = value
         return found
 
+    def entries(self) -> entries.Entries:
+        if self._given.entries is None:
+            return entries.Entries()
+        found = entries.read(self._given.entries, self._given.where, self._folder)
+        self._problems += found.problems
+        return found
+
     def _toml(self, setting: Setting, raw: Any, origin: Origin, key: str = "") -> Value | None:
         try:
             return Value(setting, setting.kind.from_toml(raw, self._folder), origin)
@@ -172,6 +185,7 @@ def _unknown_variables(environment: Mapping[str, str]) -> list[Problem]:
 def _composed(
     values: dict[str, Value],
     models: Mapping[str, Mapping[str, Value]],
+    listed: entries.Entries,
     file: Path | None,
     environment: Mapping[str, str],
 ) -> Config:
@@ -202,6 +216,7 @@ def _composed(
             mesh=MeshSettings(**of("mesh")),
             federation=FederationSettings(**of("federation")),
             orchestrator=OrchestratorSettings(**of("orchestrator")),
+            models=listed.entries,
             **of("cortex"),
         ),
         neuron=NeuronSettings(home=home / "neuron", models=of_models, **of("neuron")),

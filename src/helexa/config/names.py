@@ -12,6 +12,8 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Final
 
+from helexa.cortex.orchestrator import entry_forms
+from helexa.protocol import sources
 from helexa.protocol.ids import is_node_id
 
 PATTERN_CHARS_MAX: Final = 200
@@ -84,3 +86,15 @@ def _realm(text: str) -> str:
 KEY_ID: Final = Word("the id of an operator or a node, 64 hexadecimal digits", _key_id)
 HOST_NAME: Final = Word("a domain name, such as mesh.example.org", _host_name)
 REALM: Final = Word("1 to 15 small letters, digits and inner hyphens", _realm)
+
+DESCRIPTION: Final = Word("a text of one line", entry_forms.description)
+SOURCE: Final = Word(f"{sources.FORMS}, or empty", entry_forms.source)
+QUANTISATION: Final = Word("a word such as Q4_K_M", entry_forms.quantisation)
+RUNTIME: Final = Word("small letters, digits and _, such as llama_cpp", entry_forms.runtime)
+ARGUMENT: Final = Word("NAME=VALUE", entry_forms.argument)
+OPERATOR: Final = Word("the id of an operator or its first 8 or more digits", entry_forms.operator)
+NEURON: Final = Word(
+    "a neuron's name, its id, or the first 8 or more digits of that", entry_forms.node
+)
+FILE_NAME: Final = Word("a file's path within the source", sources.check_file_name)
+SHA256: Final = Word("64 small hexadecimal digits", sources.check_sha256)

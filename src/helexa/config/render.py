@@ -4,9 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from textwrap import wrap
-from typing import Final
+from typing import Any, Final
 
-from helexa.config.catalogue import MODEL_SECTION, MODEL_SETTINGS, SETTINGS, Setting
+from helexa.config.catalogue import (
+    ENTRY_SECTION,
+    ENTRY_SETTINGS,
+    MODEL_SECTION,
+    MODEL_SETTINGS,
+    SETTINGS,
+    Setting,
+)
 from helexa.config.load import Value
 
 SECTION_WORDS: Final = {
@@ -16,7 +23,9 @@ SECTION_WORDS: Final = {
     "federation": "What a cortex serves for other operators, and what it asks of them. The "
     "lists hold patterns: * and ? stand for any characters and any one; with a leading ! what "
     "matches is out, and that beats the others; an empty list, or one of ! alone, takes the rest.",
-    "orchestrator": "Which models are loaded where, and how long requests wait for them.",
+    "orchestrator": "Where a cortex has models loaded, and when.",
+    ENTRY_SECTION: "The catalogue: one such table for each model that may be served, see "
+    "docs/catalogue.md. Any number of them; a change is in force without a restart.",
     "neuron": "The data plane, `helexa neuron`.",
     MODEL_SECTION: "How one model is served; NAME is the model's name, quoted if it has dots.",
     "up": "Both on one machine, `helexa up`. It takes the rest from [cortex] and [neuron].",
@@ -34,8 +43,7 @@ def example() -> str:
         "# says which value is in force and where it came from.",
     ]
     for section, words in SECTION_WORDS.items():
-        title = f"{section}.{EXAMPLE_MODEL}" if section == MODEL_SECTION else section
-        lines += ["", *([f"[{title}]"] if title else []), f"# {words}"]
+        lines += ["", *_header(section), *(f"# {line}" for line in wrap(words, 96))]
         for setting in _of(section):
             lines += ["", *_prose(setting), f"{MARK}{setting.name} = {_written(setting)}"]
     return "\n".join(lines) + "\n"
@@ -55,7 +63,7 @@ def reference() -> str:
         "the wrong type or out of range, and two roles on one socket.",
     ]
     for section, words in SECTION_WORDS.items():
-        title = {"": "Top level", MODEL_SECTION: f"[{MODEL_SECTION}.NAME]"}.get(section)
+        title = _TITLES.get(section)
         lines += [
             "",
             f"## {title or f'[{section}]'}",
@@ -76,7 +84,24 @@ def shown(values: Iterable[tuple[str, Value]]) -> Iterator[tuple[str, str, str]]
         yield key, text, str(found.origin)
 
 
+_TITLES: Final = {
+    "": "Top level",
+    ENTRY_SECTION: f"[[{ENTRY_SECTION}]]",
+    MODEL_SECTION: f"[{MODEL_SECTION}.NAME]",
+}
+
+
+def _header(section: str) -> list[str]:
+    if section == ENTRY_SECTION:
+        # Switched off like its settings: a table without an id is no model.
+        return [f"{MARK}[[{section}]]"]
+    title = f"{section}.{EXAMPLE_MODEL}" if section == MODEL_SECTION else section
+    return [f"[{title}]"] if title else []
+
+
 def _of(section: str) -> list[Setting]:
+    if section == ENTRY_SECTION:
+        return list(ENTRY_SETTINGS.values())
     if section == MODEL_SECTION:
         return list(MODEL_SETTINGS.values())
     return [one for one in SETTINGS.values() if one.section == section]
@@ -96,7 +121,10 @@ def _written(setting: Setting) -> str:
     if setting.key == "neuron.models_dir":
         return '"/var/lib/helexa/models"'
     value = setting.default
-    if value in (None, ()) and setting.example is not None:
+    nothing: tuple[Any, ...] = (
+        (None, (), "", {}) if setting.section == ENTRY_SECTION else (None, ())
+    )
+    if value in nothing and setting.example is not None:
         value = setting.example
     return setting.kind.to_toml(value)
 

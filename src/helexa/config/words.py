@@ -10,6 +10,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from helexa.cortex.settings import Alias
+from helexa.protocol.messages import SourceFile
+from helexa.protocol.work import Price, WorkloadClass
 from helexa.util.sockets import Address
 
 
@@ -171,32 +174,121 @@ WORDS: Final[Mapping[str, Words]] = {
         "Cortexes that a request may pass after the one it came to; 0 turns borrowing off."
     ),
     "orchestrator.provision": Words(
-        "Load, unload and place models as requests want them; off: only what is asked for by hand.",
+        "Load, unload and place models by demand.",
+        "--no-provision",
+        off="load and unload models by hand alone",
     ),
     "orchestrator.idle_timeout_s": Words(
-        "A model that nobody asked for so long is unloaded, if no entry says otherwise; 0: never.",
+        "A model that nobody asked for this long is unloaded; 0 keeps all."
     ),
     "orchestrator.max_wait_s": Words(
-        "Longest wait of a request for its model to be loaded; then 503 with how far it is.",
+        "How long a request waits for its model to be loaded; then 503 with how far it is."
     ),
     "orchestrator.swap_after_s": Words(
-        "How long requests for a cold model are collected before a model in use gives way to it.",
+        "How long requests for a cold model gather before a model in use gives way to it."
     ),
-    "orchestrator.stay_s": Words("A model that was loaded stays at least this long."),
+    "orchestrator.stay_s": Words(
+        "A model that was loaded for waiting requests stays at least this long."
+    ),
     "orchestrator.settle_s": Words(
-        "After a start nothing is moved for so long, except for requests that wait: "
-        "neurons come back.",
+        "After a start nothing is moved for this long unless a request waits: neurons come back."
     ),
     "orchestrator.scale_up_queue_s": Words(
-        "Mean wait for a slot above which a model gets one more replica.",
+        "Mean wait for a slot above which one more replica is loaded."
     ),
     "orchestrator.scale_down_after_s": Words(
-        "How long a replica must have been superfluous before it is unloaded.",
+        "How long a replica must have been superfluous before it is unloaded."
     ),
-    "orchestrator.load_timeout_s": Words("Longest time that a neuron is given to load a model."),
+    "orchestrator.load_timeout_s": Words("A load that takes longer is given up."),
     "orchestrator.share_pieces": Words(
-        "Whose neurons give one another the weights that they pull.",
+        "Whose neurons give one another the weights of models: those of this operator, of trusted "
+        "ones, of any, or of nobody."
     ),
+    "models.id": Words(
+        "What clients put into `model`.",
+        default="none: it has to be given",
+        example="team/model-7b",
+    ),
+    "models.description": Words("For people, in listings."),
+    "models.source": Words(
+        "Where a neuron fetches the weights; empty: only neurons that have the model serve it.",
+        example="hf:OWNER/REPO",
+    ),
+    "models.files": Words(
+        "The files to take from the source; empty: the neuron takes a single model of "
+        "`quantisation`.",
+        example=(SourceFile(name="model-7b.Q4_K_M.gguf", size=4 << 30),),
+    ),
+    "models.quantisation": Words("Which of a source's variants.", example="Q4_K_M"),
+    "models.runtime": Words("The runtime by name; empty: the first that can.", example="llama_cpp"),
+    "models.arguments": Words(
+        "For the runtime; one that it does not know is refused when it loads.",
+    ),
+    "models.context_tokens": Words(
+        "Context per request.", default="what the neuron is set to", example=8192
+    ),
+    "models.slots": Words(
+        "Requests served at once by one replica.", default="what the neuron is set to", example=4
+    ),
+    "models.deterministic": Words(
+        "Answers do not depend on what else runs; costs speed.",
+        default="what the neuron is set to",
+        example=True,
+    ),
+    "models.memory_bytes": Words(
+        "Memory that it needs, for placing it before any neuron has read its files; 0 goes by "
+        "the size of the files.",
+    ),
+    "models.replicas_min": Words("Replicas that are kept loaded without anyone asking."),
+    "models.replicas_max": Words(
+        "Replicas at most.", default="as many as there are neurons for it", example=2
+    ),
+    "models.labels": Words(
+        "A neuron that runs it has all of these labels.", example={"rack": "a3"}
+    ),
+    "models.regions": Words("Regions of neurons that may run it; empty: any.", example=("eu-*",)),
+    "models.operators": Words(
+        "Operators of neurons that may run it; empty: any.", example=_ID_EXAMPLE
+    ),
+    "models.nodes": Words("The only neurons that may run it; empty: any.", example=("gpu-1",)),
+    "models.priority": Words(
+        "An idle model may be unloaded for one of its own priority or a higher one."
+    ),
+    "models.keep_warm": Words(
+        "Never unloaded because nobody asks; still unloaded for one that may displace it."
+    ),
+    "models.idle_timeout_s": Words(
+        "Unloaded after so long without a request; 0: never.",
+        default="orchestrator.idle_timeout_s",
+        example=3600.0,
+    ),
+    "models.aliases": Words(
+        "Other names. Models may share one: requests then go by weight.",
+        example=(Alias(name="chat"), Alias(name="team/default", weight=2.0)),
+    ),
+    "models.fallbacks": Words(
+        "Models or aliases of this catalogue to ask, in this order, when this one cannot be served."
+    ),
+    "models.price": Words(
+        "What a token costs where the neuron asks nothing itself, in nano-credits.",
+        default="none",
+        example=Price(prompt_uncached=100, prompt_cached=10, completion=400, reasoning=400),
+    ),
+    "models.classes": Words(
+        "Kinds of work that it is used for; empty: all that it can do.",
+        example=(WorkloadClass.CHAT_INTERACTIVE, WorkloadClass.COMPLETION),
+    ),
+    "models.queue_max": Words(
+        "Requests for it in flight; the next is refused with 429.",
+        default="cortex.queue_max",
+        example=64,
+    ),
+    "models.max_wait_s": Words(
+        "How long a request waits for it to be loaded.",
+        default="orchestrator.max_wait_s",
+        example=300.0,
+    ),
+    "models.pin": Words("Neurons never remove its files to make room on the disk."),
     "neuron.control_socket": Words(_SOCKET.format("cortexes", "neuron"), "--control-socket"),
     "neuron.api_socket": Words(
         "This neuron's own OpenAI-shaped API; open on loopback, by token elsewhere.",

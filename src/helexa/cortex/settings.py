@@ -104,7 +104,7 @@ class ModelEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     context_tokens: Annotated[int, Meta(ge=64, le=1 << 22)] | None = None
     slots: Annotated[int, Meta(ge=1, le=256)] | None = None
     deterministic: bool | None = None
-    memory_bytes: Annotated[int, Meta(ge=0)] = 0
+    memory_bytes: Annotated[int, Meta(ge=0, le=1 << 50)] = 0
     """What it needs, for placing it before any neuron has read its files; 0: by its files' size."""
     replicas_min: Annotated[int, Meta(ge=0, le=1024)] = 0
     replicas_max: Annotated[int, Meta(ge=1, le=1024)] | None = None

@@ -26,6 +26,7 @@ def configure(parser: ArgumentParser) -> None:
         "mesh.join",
         "mesh.admission",
         "mesh.lan",
+        "orchestrator.provision",
         *flags.COMMON,
     )
 
