@@ -63,11 +63,13 @@ class World:
 
 def world(chance: random.Random) -> World:
     nodes = [NodeId(f"{chance.getrandbits(256):064x}") for _ in range(NEURONS)]
-    homes = {"m0": NEURONS // 2, "m2": 0, "m3": 3, "m4": NEURONS // 4}
+    homes = {"m0": NEURONS // 2, "m2": 0, "m3": 3}
     loaded = {
         f"m{number}": set(chance.sample(nodes, homes.get(f"m{number}", 10)))
         for number in range(MODELS)
     }
+    # Where its entry lets it run, and by hand on a few other neurons.
+    loaded["m4"] = {*chance.sample(nodes[::4], NEURONS // 8), *chance.sample(nodes, 20)}
     view, recall = FleetView(), Recall()
     for number, node in enumerate(nodes):
         view = apply(view, _registered(number, node, loaded))

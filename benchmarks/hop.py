@@ -69,7 +69,7 @@ def one_neuron() -> Register:
 async def main(port: int, upstream_port: int, home: Path) -> None:
     with open_keys(home) as keys:
         neurons = Neurons(
-            policy=policies.named("least_loaded"),
+            policy=policies.named(CortexSettings(home=home).policy),
             timing=Timing(1.0, 4.0),
             name="bench",
             monotonic=time.monotonic,

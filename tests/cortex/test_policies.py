@@ -36,12 +36,14 @@ def candidate(
     tokens_per_s: float = 0.0,
     first_token_s: float = 0.0,
     queue_s: float = 0.0,
+    others: int = 0,
 ) -> Candidate:
     able = msgspec.structs.replace(
         capability(slots=slots), tokens_per_s=tokens_per_s, first_token_s=first_token_s
     )
     view = fleet((number, (able,)))
-    load = Load(sequence=1, replicas=(ReplicaLoad(model=M, slots=slots, queue_s=queue_s),))
+    replica = ReplicaLoad(model=M, running=others, slots=slots, queue_s=queue_s)
+    load = Load(sequence=1, replicas=(replica,))
     view = apply(view, HealthReported(node=node(number), load=load, now_s=0))
     neuron: NeuronView = view.neurons[node(number)]
     return Candidate(node(number), neuron, able, price or Price(), busy, busy / slots, matched)
@@ -101,7 +103,20 @@ def test_without_a_match_load_decides_and_among_equals_the_content() -> None:
     homes = [ordered("prefix_affinity", *equal, hints=one, seed=1)[0] for one in hints]
     again = [ordered("prefix_affinity", *equal, hints=one, seed=2)[0] for one in hints]
     assert homes == again
+    assert sorted(Counter(homes)) == [node(1), node(2), node(3)]
     assert min(Counter(homes).values()) > 60
+
+
+def test_where_others_send_requests_too_the_emptier_of_two_homes_takes_a_new_prompt() -> None:
+    busy = (3, 2, 1, 4, 5)
+    mine = [candidate(number, load) for number, load in enumerate(busy)]
+    theirs = [candidate(number, load, others=1) for number, load in enumerate(busy)]
+    hints = [RouteHints(prefixes=(number, number * 7, number * 31)) for number in range(200)]
+    assert {ordered("prefix_affinity", *mine, hints=one)[0] for one in hints} == {node(2)}
+    first = Counter(ordered("prefix_affinity", *theirs, hints=one)[0] for one in hints)
+    # The fullest is never the emptier one; the emptiest is a home of two prompts in five.
+    assert set(first) == {node(number) for number in (0, 1, 2, 3)}
+    assert 50 < first[node(2)] < 110
 
 
 def test_short_prompts_without_a_session_spread_by_chance() -> None:

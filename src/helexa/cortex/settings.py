@@ -171,7 +171,7 @@ class CortexSettings(msgspec.Struct, frozen=True, kw_only=True):
     portal_sockets: tuple[Address, ...] = ()
     name: str = ""
     region: str = ""
-    policy: str = "least_loaded"
+    policy: str = "prefix_affinity"
     body_bytes_max: Annotated[int, Meta(ge=1024)] = 32 * 1024 * 1024
     """A larger body is refused with 413 before it is read; pictures fit, films do not."""
     header_bytes_max: Annotated[int, Meta(ge=1024, le=1 << 20)] = 64 * 1024

@@ -345,8 +345,14 @@ class Neurons:
 
     def wants_prefixes(self, model: ModelId) -> bool:
         """Whether the heads of a prompt would make a difference to where it goes."""
-        return self.policy.by_prefix and any(
-            len(self.view.loaded.get(one, ())) > 1 for one in reachable(self._catalogue(), model)
+        if not self.policy.by_prefix:
+            return False
+        loaded = self.view.loaded
+        if len(loaded.get(model, ())) > 1:
+            return True
+        catalogue = self._catalogue()
+        return bool(catalogue.entries) and any(
+            len(loaded.get(one, ())) > 1 for one in reachable(catalogue, model)
         )
 
     def price(self, capability: ModelCapability) -> Price:

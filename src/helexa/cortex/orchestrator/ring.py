@@ -34,7 +34,7 @@ def key_of(hints: RouteHints) -> int | None:
 
 def weight(key: int, node: NodeId) -> int:
     """The higher, the more the prompt belongs to this neuron."""
-    return _mixed(key ^ int(node[:16], 16))
+    return _mixed(key ^ int(node[-16:], 16))
 
 
 def following(key: int, nodes: Sequence[NodeId], points: int) -> Iterator[NodeId]:

@@ -18,7 +18,6 @@ failed comes behind all of these: whoever named a fallback wants to be answered 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Final, Protocol
 
@@ -64,16 +63,15 @@ _COLD: Final[Mapping[ModelState, int]] = {
 _WORDS: Final = tuple(state.value for state in READINESS)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Facts:
-    """What a decision is made upon; it changes none of it."""
+class Facts(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """What a decision is made upon; it changes none of it. A msgspec type because it is made per
+    request.
+    """
 
     view: FleetView
     now_s: float
     catalogue: Catalogue = EMPTY
-    in_flight: Mapping[tuple[NodeId, ModelId], int] = field(
-        default_factory=lambda: MappingProxyType({})
-    )
+    in_flight: Mapping[tuple[NodeId, ModelId], int] = msgspec.field(default_factory=dict)
     """Requests that this cortex has there."""
     recall: Recalls = NOTHING
     yielding: Collection[tuple[NodeId, ModelId]] = frozenset()

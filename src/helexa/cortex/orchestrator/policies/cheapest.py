@@ -22,7 +22,7 @@ ANSWER_TOKENS: Final = 256
 class Cheapest:
     name: str = "cheapest"
     by_prefix: bool = False
-    candidates_max: int = 16
+    candidates_max: int = 12
 
     def order(
         self, candidates: Sequence[Candidate], hints: RouteHints, random: Callable[[], float]

@@ -24,7 +24,7 @@ ANSWER_TOKENS: Final = 256
 class Fastest:
     name: str = "fastest"
     by_prefix: bool = False
-    candidates_max: int = 16
+    candidates_max: int = 12
 
     def order(
         self,
