@@ -1,22 +1,33 @@
-"""Who gives way so that a model has room on a neuron: pure, and never one that is needed more.
-
-The smallest sufficient set, the idle before the busy, the least recently used first.
+"""Who gives way so that a model has room on a neuron: the smallest set that is enough, of those
+that are needed least, and never one that the catalogue protects. Pure.
 """
 
 from __future__ import annotations
 
+import enum
 import itertools
-from collections.abc import Collection, Sequence
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from helexa.cortex.orchestrator.provisioning.demand import RATE_OVER_S
 from helexa.cortex.orchestrator.provisioning.given import Given
 from helexa.cortex.orchestrator.provisioning.ground import Ground, Replica, Site
-from helexa.cortex.orchestrator.provisioning.plan import Copy, Memory, Want
+from helexa.cortex.orchestrator.provisioning.plan import Kind
 from helexa.protocol.ids import ModelId
 from helexa.protocol.work import ModelState
 
-_NOTHING: Final = Want()
+
+class Ease(enum.IntEnum):
+    """What it takes to let a replica go."""
+
+    REST = 0
+    """Nobody uses it."""
+    IDLE = 1
+    """Nobody uses it at this moment."""
+    BUSY = 2
+    """It has to end what it has, and get nothing new meanwhile."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,105 +36,103 @@ class Giving:
 
     site: Site
     victims: tuple[Replica, ...]
-    priority: int
-    """The highest of theirs."""
-    kept: bool
-    """Whether one of them is meant to be kept warm."""
-    idle_s: float
-    """Since the last use of the one used last."""
+    ease: Ease
+    """Of the hardest to let go."""
+    cost: tuple[float, ...]
+    """Lower is better."""
 
 
-def victims(
-    ground: Ground,
-    site: Site,
-    model: ModelId,
-    given: Given,
-    memory: Memory,
-    *,
-    patient: bool,
-    demanded: bool,
-    taken: Collection[Copy],
+def ease(given: Given, ground: Ground, one: Replica) -> Ease | None:
+    """What it takes now; None where it may not go now for anybody."""
+    if one.leaving or given.setback(one.node, one.model, Kind.UNLOAD) is not None:
+        return None
+    age_s = given.now_s - one.since_s
+    if one.state is ModelState.LOADING:
+        # Stuck: what was asked of it will not come.
+        return Ease.IDLE if age_s >= given.settings.load_timeout_s else None
+    if one.busy:
+        return Ease.BUSY
+    if not ground.sites[one.node].takes_requests:
+        return Ease.REST
+    if age_s < given.settings.stay_s:
+        return None
+    if given.want(one.model).waiting and one.copy not in ground.memory.yielding:
+        # Its requests are on their way to it, unless another replica takes them.
+        return Ease.IDLE if len(ground.serving(one.model)) > 1 else Ease.BUSY
+    return Ease.REST if one.idle_s >= rest_s(given) else Ease.IDLE
+
+
+def rest_s(given: Given) -> float:
+    """Idle for so long, a replica is not in use."""
+    return max(given.settings.stay_s, REST_OF_SWAP * given.settings.swap_after_s)
+
+
+REST_OF_SWAP: Final = 0.5
+
+
+def worth(given: Given, ground: Ground, one: Replica) -> float:
+    """Uses a second that it may expect: by arrivals here, or by its last use by anybody."""
+    rate = given.want(one.model).rate_per_s / max(len(ground.serving(one.model)), 1)
+    return max(rate, math.exp(-one.idle_s / RATE_OVER_S) / RATE_OVER_S)
+
+
+def giving(
+    given: Given, ground: Ground, site: Site, model: ModelId, hardest: Ease
 ) -> Giving | None:
-    """Who would give way for the model there; None where those who may are not enough.
-
-    `patient`: requests are still being collected, and only what was not used for
-    `swap_after_s` may go. `demanded` is whether a request waits. `taken` give way already.
-    """
-    lacking = ground.need_bytes(site, model) - site.free_bytes
-    # What leaves already will be free in a moment; asking more to leave would be too much.
-    lacking -= sum(one.memory_bytes for one in site.replicas.values() if one.leaving)
+    """Who would give way for the model there; None where those who may are not enough."""
+    lacking = ground.need_bytes(site, model) - site.soon_bytes
     if lacking <= 0:
         return None
-    may = [
-        one
-        for one in site.replicas.values()
-        if not one.leaving
-        and one.copy not in taken
-        and _may_go(ground, one, model, given, memory, patient=patient, demanded=demanded)
-    ]
-    chosen = _enough(sorted(may, key=lambda one: _worth(ground, one, given)), lacking)
+    ranked = []
+    for one in site.replicas.values():
+        found = _ranked(given, ground, one, model)
+        if found is not None and found[0] <= hardest:
+            ranked.append((found, one))
+    chosen = _enough(sorted(ranked, key=lambda pair: pair[0]), lacking)
     if not chosen:
         return None
+    ranks = [rank for rank, _ in chosen]
     return Giving(
         site=site,
-        victims=tuple(chosen),
-        priority=max(ground.entry(one.model).priority for one in chosen),
-        kept=any(ground.entry(one.model).keep_warm for one in chosen),
-        idle_s=min(unused_s(one) for one in chosen),
+        victims=tuple(one for _, one in chosen),
+        ease=Ease(int(max(rank[0] for rank in ranks))),
+        cost=(
+            max(rank[0] for rank in ranks),
+            max(rank[1] for rank in ranks),
+            max(rank[2] for rank in ranks),
+            sum(rank[3] for rank in ranks),
+            -min(one.idle_s for _, one in chosen),
+            len(chosen),
+        ),
     )
 
 
-def unused_s(replica: Replica) -> float:
-    """Since its last use by anybody, as its neuron says."""
-    return 0.0 if replica.busy else replica.idle_s
+_Rank = tuple[float, float, float, float, float]
 
 
-def _may_go(
-    ground: Ground,
-    one: Replica,
-    model: ModelId,
-    given: Given,
-    memory: Memory,
-    *,
-    patient: bool,
-    demanded: bool,
-) -> bool:
+def _ranked(given: Given, ground: Ground, one: Replica, model: ModelId) -> _Rank | None:
+    """Lower goes first: the idle, the lowest, what need not be kept, what is used least."""
+    if one.model == model:
+        return None
     entry, wanting = ground.entry(one.model), ground.entry(model)
-    if one.state is not ModelState.LOADED or entry.priority > wanting.priority:
-        return False
-    settings = given.settings
-    there = len(ground.serving(one.model)) + len(ground.coming(one.model))
-    is_least = there <= entry.replicas_min and entry.priority >= wanting.priority
-    if is_least and site_serves(ground, one):
-        return False
-    if given.now_s - memory.since_s.get(one.copy, given.now_s) < settings.stay_s:
-        return False
-    if not demanded:
-        # Nobody waits: only what nobody uses.
-        return not one.busy and unused_s(one) >= settings.scale_down_after_s
-    if patient:
-        return not one.busy and unused_s(one) >= settings.swap_after_s
-    return True
+    if entry.priority > wanting.priority:
+        return None
+    if entry.priority == wanting.priority and ground.is_least(one):
+        return None
+    how = ease(given, ground, one)
+    if how is None:
+        return None
+    return (how, entry.priority, entry.keep_warm, worth(given, ground, one), -one.idle_s)
 
 
-def site_serves(ground: Ground, one: Replica) -> bool:
-    """Whether it counts towards the replicas that its model has."""
-    return ground.sites[one.node].takes_requests
-
-
-def _worth(ground: Ground, one: Replica, given: Given) -> tuple[float, ...]:
-    """Lower goes first."""
-    entry = ground.entry(one.model)
-    rate = given.wants.get(one.model, _NOTHING).rate_per_s
-    return (one.busy > 0, entry.priority, entry.keep_warm, -unused_s(one), rate)
-
-
-def _enough(ranked: Sequence[Replica], lacking: int) -> list[Replica]:
+def _enough(ranked: Sequence[tuple[_Rank, Replica]], lacking: int) -> list[tuple[_Rank, Replica]]:
     """The first that are enough, and of these none too many."""
-    sums = itertools.accumulate(one.memory_bytes for one in ranked)
+    sums = itertools.accumulate(one.memory_bytes for _, one in ranked)
     count = next((at for at, total in enumerate(sums, 1) if total >= lacking), 0)
     chosen = list(ranked[:count])
-    for one in sorted(chosen, key=lambda each: each.memory_bytes):
-        if sum(each.memory_bytes for each in chosen) - one.memory_bytes >= lacking:
-            chosen.remove(one)
+    spare = sum(one.memory_bytes for _, one in chosen) - lacking
+    for pair in reversed(ranked[:count]):
+        if pair[1].memory_bytes <= spare:
+            spare -= pair[1].memory_bytes
+            chosen.remove(pair)
     return chosen

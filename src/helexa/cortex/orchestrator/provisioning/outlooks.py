@@ -7,128 +7,123 @@ from dataclasses import dataclass
 from typing import Final
 
 from helexa.cortex.orchestrator.constraints import why_not_there
-from helexa.cortex.orchestrator.fleet import Presence
+from helexa.cortex.orchestrator.fleet import NeuronView, Presence
 from helexa.cortex.orchestrator.provisioning.given import Given
 from helexa.cortex.orchestrator.provisioning.ground import Ground, Replica, Site
-from helexa.cortex.orchestrator.provisioning.plan import Kind, Memory, Outlook, Setback
+from helexa.cortex.orchestrator.provisioning.placement import is_loadable, pullable
+from helexa.cortex.orchestrator.provisioning.plan import Kind, Outlook, Setback
 from helexa.protocol.ids import ModelId
-from helexa.protocol.work import ModelCapability, ModelState, Phase, Progress
-from helexa.util.units import format_bytes
+from helexa.protocol.work import ModelState, Phase, Progress
+from helexa.util.units import format_bytes, format_seconds
 
-REASONS_MAX: Final = 5
+NAMES_MAX: Final = 3
+"""Neurons that a sentence names."""
+BACK_WITHIN_S: Final = 10.0
+"""A neuron that went may be restarting: its models are not given up sooner."""
+FAILURES_MAX: Final = 3
+"""Of every neuron that could: what failed so often is not waited for until the next try."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Blocked:
-    """It could be loaded if others made room. `left_s`: until they are made to."""
+    """It has no room yet. `left_s`: until others may be made to leave for it."""
 
     left_s: float
+    site: Site | None = None
+    victims: tuple[Replica, ...] = ()
 
 
 def of(
-    given: Given, ground: Ground, memory: Memory, blocked: Mapping[ModelId, Blocked]
+    given: Given, ground: Ground, blocked: Mapping[ModelId, Blocked]
 ) -> tuple[dict[ModelId, Outlook], dict[ModelId, str]]:
-    """Outlooks and hopeless ones, of all models that requests wait for."""
+    """Outlooks and hopeless ones, of all models that requests wait for and nobody serves."""
     told: dict[ModelId, Outlook] = {}
     hopeless: dict[ModelId, str] = {}
     for model, want in given.wants.items():
-        if not want.waiting:
+        if not want.waiting or ground.serving(model):
             continue
-        outlook = _outlook(given, ground, memory, model, blocked.get(model))
-        if outlook is not None:
-            told[model] = outlook
+        outlook = _on_its_way(given, ground, model)
+        if outlook is None and (reason := _why_never(given, ground, model)):
+            hopeless[model] = reason
         else:
-            hopeless[model] = _why(given, ground, model)
+            told[model] = outlook or _waits(given, ground, model, blocked.get(model))
     return told, hopeless
 
 
-def _outlook(
-    given: Given, ground: Ground, memory: Memory, model: ModelId, blocked: Blocked | None
-) -> Outlook | None:
-    """None where nothing is on its way and nothing can be."""
-    coming = [_loading(given, ground, memory, one) for one in ground.coming(model)]
+# --- how far it is
+
+
+def _on_its_way(given: Given, ground: Ground, model: ModelId) -> Outlook | None:
+    coming = [_loading(given, ground, one) for one in ground.coming(model)]
     if coming:
         return min(coming, key=_eta)
-    if ground.serving(model):
-        # Served, and giving way: its turn comes again.
-        left_s = blocked.left_s if blocked is not None else 0.0
-        return _waiting(ground, model, left_s)
-    arriving = [
-        _downloading(site, model, capability)
-        for site, capability in ground.holders(model)
-        if capability.state is ModelState.DOWNLOADING and ground.allowed(site, model)
-    ]
-    if arriving:
-        return min(arriving, key=_eta)
-    if any(model in site.promised or model in site.replicas for site in ground.sites.values()):
-        return _waiting(ground, model, 0.0)
-    if blocked is not None:
-        return _waiting(ground, model, blocked.left_s)
-    if not given.settled or _may_recover(given, ground, model):
-        return Outlook(progress=Progress(phase=Phase.WAITING), reason="for a neuron")
+    arriving = [_downloading(given, ground, site, model) for site in ground.arriving.get(model, ())]
+    return min(arriving, key=_eta) if arriving else None
+
+
+def _loading(given: Given, ground: Ground, one: Replica) -> Outlook:
+    site = ground.sites[one.node]
+    told = _told(given, site.neuron, one.model, Phase.LOADING)
+    if told is None:
+        load_s = ground.load_s(site, one.model)
+        passed_s = given.now_s - one.since_s
+        eta_s = max(0.0, load_s - passed_s) if load_s else None
+        told = Progress(phase=Phase.LOADING, eta_s=eta_s)
+    return Outlook(progress=told, reason=f"on {site.called}")
+
+
+def _downloading(given: Given, ground: Ground, site: Site, model: ModelId) -> Outlook:
+    told = _told(given, site.neuron, model, Phase.DOWNLOADING)
+    if told is None:
+        told = Progress(phase=Phase.DOWNLOADING, bytes_total=ground.files_bytes(model))
+    elif told.eta_s is not None:
+        eta_s = told.eta_s + ground.load_s(site, model)
+        told = Progress(
+            phase=told.phase, bytes_done=told.bytes_done, bytes_total=told.bytes_total, eta_s=eta_s
+        )
+    return Outlook(progress=told, reason=f"to {site.called}")
+
+
+def _told(given: Given, neuron: NeuronView, model: ModelId, phase: Phase) -> Progress | None:
+    """What the neuron says of it. What it foresaw has come nearer since it said so."""
+    for one in neuron.load.progress if neuron.load is not None else ():
+        if one.model == model and one.progress.phase is phase:
+            told = one.progress
+            if told.eta_s is None:
+                return told
+            return Progress(
+                phase=phase,
+                bytes_done=told.bytes_done,
+                bytes_total=told.bytes_total,
+                eta_s=max(0.0, told.eta_s - max(0.0, given.now_s - neuron.heard_s)),
+            )
     return None
 
 
-def _may_recover(given: Given, ground: Ground, model: ModelId) -> bool:
-    """Whether a neuron that is here for certain has only no room for one more command now."""
-    return any(
-        site.is_open
-        and ground.allowed(site, model)
-        and capability.state is ModelState.UNLOADED
-        and ground.need_bytes(site, model) <= site.room_bytes
-        and not _setback(given, site, model)
-        for site, capability in ground.holders(model)
-    )
+def _waits(given: Given, ground: Ground, model: ModelId, blocked: Blocked | None) -> Outlook:
+    blocked = blocked or Blocked(left_s=0.0)
+    site = blocked.site
+    load_s = ground.load_s(site, model)
+    busy = [one for one in blocked.victims if one.busy]
+    eta_s = blocked.left_s + load_s if load_s and not busy else None
+    if site is None:
+        reason = "others are in use" if blocked.left_s else _what_for(given, ground, model)
+    elif busy:
+        names = ", ".join(one.model for one in busy)
+        reason = f"{site.called} ends its requests for {names} first"
+    else:
+        reason = f"{site.called} makes room"
+    return Outlook(progress=Progress(phase=Phase.WAITING, eta_s=eta_s), reason=reason)
 
 
-def _loading(given: Given, ground: Ground, memory: Memory, one: Replica) -> Outlook:
-    site = ground.sites[one.node]
-    load = site.neuron.load
-    for told in load.progress if load else ():
-        if told.model == one.model and told.progress.phase is Phase.LOADING:
-            age_s = max(0.0, given.now_s - site.neuron.heard_s)
-            eta_s = told.progress.eta_s
-            # A report is as old as it is; what it foresaw has come nearer since.
-            left_s = None if eta_s is None else max(0.0, eta_s - age_s)
-            return Outlook(
-                progress=Progress(
-                    phase=Phase.LOADING,
-                    bytes_done=told.progress.bytes_done,
-                    bytes_total=told.progress.bytes_total,
-                    eta_s=left_s,
-                )
-            )
-    capability = site.neuron.capabilities.get(one.model)
-    load_s = capability.load_s if capability else 0.0
-    passed_s = given.now_s - memory.since_s.get(one.copy, given.now_s)
-    eta = max(0.0, load_s - passed_s) if load_s else None
-    return Outlook(progress=Progress(phase=Phase.LOADING, eta_s=eta))
-
-
-def _downloading(site: Site, model: ModelId, capability: ModelCapability) -> Outlook:
-    load = site.neuron.load
-    for told in load.progress if load else ():
-        if told.model == model and told.progress.phase is Phase.DOWNLOADING:
-            found = told.progress
-            eta_s = None if found.eta_s is None else found.eta_s + capability.load_s
-            return Outlook(
-                progress=Progress(
-                    phase=Phase.DOWNLOADING,
-                    bytes_done=found.bytes_done,
-                    bytes_total=found.bytes_total,
-                    eta_s=eta_s,
-                )
-            )
-    return Outlook(progress=Progress(phase=Phase.DOWNLOADING))
-
-
-def _waiting(ground: Ground, model: ModelId, left_s: float) -> Outlook:
-    load_s = min(
-        (one.load_s for _, one in ground.holders(model) if one.load_s),
-        default=None,
-    )
-    eta_s = None if load_s is None else left_s + load_s
-    return Outlook(progress=Progress(phase=Phase.WAITING, eta_s=eta_s))
+def _what_for(given: Given, ground: Ground, model: ModelId) -> str:
+    if not given.settled:
+        return "neurons may still be coming back"
+    tried = [one for site in ground.sites.values() for one in _setbacks(given, site, model)]
+    if tried:
+        soonest = min(tried, key=lambda one: one.until_s)
+        return f"{soonest.reason}; tried again in {format_seconds(soonest.until_s - given.now_s)}"
+    return "for room on a neuron"
 
 
 def _eta(outlook: Outlook) -> float:
@@ -139,60 +134,151 @@ def _eta(outlook: Outlook) -> float:
 # --- why it will not come
 
 
-def _why(given: Given, ground: Ground, model: ModelId) -> str:
-    holders = given.view.holders.get(model, ())
-    reasons = []
-    for node in holders:
-        neuron = given.view.neurons[node]
-        called = neuron.descriptor.name or str(node)[:10]
-        site = ground.sites.get(node)
-        if neuron.presence is not Presence.PRESENT or site is None:
-            age_s = max(0.0, given.now_s - neuron.since_s)
-            reasons.append(f"neuron {called} is {neuron.presence.value} for {age_s:.0f} s")
-        else:
-            reasons.append(f"neuron {called} {_why_not(given, ground, site, model)}")
-    if not ground.entry(model).source:
-        reasons = reasons or ["no neuron has it, and the catalogue names no source"]
-    else:
-        reasons += [
-            f"neuron {site.called} {_why_not(given, ground, site, model)}"
-            for node, site in ground.sites.items()
-            if node not in holders
-        ]
-        reasons = reasons or ["no neuron is here that could pull it"]
-    more = len(reasons) - REASONS_MAX
-    return "; ".join(reasons[:REASONS_MAX]) + (f"; and {more} more" if more > 0 else "")
+def has_home(given: Given, ground: Ground, model: ModelId) -> bool:
+    """Whether a neuron has its files and may run it sooner or later."""
+    return any(True for _ in _homes(given, ground, model))
 
 
-def _why_not(given: Given, ground: Ground, site: Site, model: ModelId) -> str:
-    if not site.is_open:
-        return f"is {site.neuron.mark.value}" if site.neuron.mark else "is draining"
-    if rule := why_not_there(ground.entry(model), site.neuron.descriptor):
-        return f"is {rule}"
-    need = ground.need_bytes(site, model)
-    if need > site.room_bytes:
-        has = format_bytes(site.room_bytes)
-        return f"has room for {has}, and it needs {format_bytes(need)}"
-    if setback := _setback(given, site, model):
-        return f"could not {setback.reason}"
-    capability = site.neuron.capabilities.get(model)
-    if capability is not None and capability.reason:
-        return f"says: {capability.reason}"
+def _homes(given: Given, ground: Ground, model: ModelId) -> list[Site]:
+    return [
+        site
+        for site, capability in ground.holders(model)
+        if (is_loadable(capability) or model in site.replicas)
+        and _may(ground, site, model)
+        and _is_worth_waiting(given, given.setback(site.node, model, Kind.LOAD), model)
+    ]
+
+
+def _may(ground: Ground, site: Site, model: ModelId) -> bool:
+    return (
+        site.is_open
+        and ground.allowed(site, model)
+        and ground.need_bytes(site, model) <= ground.could_have_bytes(site, model)
+    )
+
+
+def _is_worth_waiting(given: Given, setback: Setback | None, model: ModelId) -> bool:
+    if setback is None:
+        return True
+    left_s = given.max_wait_s(model) - given.want(model).oldest_s
+    return setback.failures < FAILURES_MAX and setback.until_s - given.now_s < left_s
+
+
+def _why_never(given: Given, ground: Ground, model: ModelId) -> str:
+    """Empty where something may still come of it."""
+    if not given.settled or has_home(given, ground, model):
+        return ""
+    entry, view = ground.entry(model), given.view
+    allowed = [site for site in ground.sites.values() if ground.allowed(site, model)]
+    if any(not site.is_known and site.takes_requests for site in allowed):
+        return ""
+    absent = [
+        view.neurons[node]
+        for node in view.holders.get(model, ())
+        if view.neurons[node].presence is not Presence.PRESENT
+        and not why_not_there(entry, view.neurons[node].descriptor)
+    ]
+    if any(given.now_s - one.since_s < BACK_WITHIN_S for one in absent):
+        return ""
+    if any(
+        ground.need_bytes(site, model) <= ground.could_have_bytes(site, model)
+        and _has_disk(ground, site, model)
+        for site in pullable(given, ground, model)
+    ):
+        return ""
+    return _reason(given, ground, model, allowed, absent)
+
+
+def _has_disk(ground: Ground, site: Site, model: ModelId) -> bool:
     load = site.neuron.load
-    size = ground.files_bytes(model)
-    if capability is None and load is not None and size > load.disk_free_bytes:
-        free = format_bytes(load.disk_free_bytes)
-        return f"has {free} of disk for models, and its files are {format_bytes(size)}"
-    return "has no room now: what is loaded there may not be displaced by it"
+    return load is None or ground.files_bytes(model) <= load.disk_free_bytes
 
 
-def _setback(given: Given, site: Site, model: ModelId) -> Setback | None:
-    for kind, what in ((Kind.LOAD, "load"), (Kind.PULL, "pull")):
-        found = given.setbacks.get((site.node, model, kind))
-        if found is not None and given.now_s < found.until_s:
-            return Setback(
-                failures=found.failures,
-                until_s=found.until_s,
-                reason=f"{what} it: {found.reason.rstrip('.')}",
-            )
-    return None
+def _reason(
+    given: Given, ground: Ground, model: ModelId, allowed: list[Site], absent: list[NeuronView]
+) -> str:
+    entry = ground.entry(model)
+    if not entry.source:
+        having = [site for site in allowed if model in site.neuron.capabilities]
+        if not having and absent:
+            return f"only {_gone(given, absent[0])} has it"
+        if not having and not any(True for _ in ground.holders(model)):
+            return "no neuron has it, and the catalogue names no source"
+        allowed = having
+    if not ground.sites:
+        return "no neuron is here"
+    if not allowed:
+        some = next(iter(ground.sites.values()))
+        rule = why_not_there(entry, some.neuron.descriptor)
+        return f"no neuron that has it may run it: {some.called} is {rule}"
+    opened = [site for site in allowed if site.is_open]
+    if not opened:
+        marks = {site.neuron.mark.value if site.neuron.mark else "draining" for site in allowed}
+        return f"all neurons that may run it are {' or '.join(sorted(marks))} ({_names(allowed)})"
+    return _by_room(ground, model, opened) or _by_failure(given, ground, model, opened)
+
+
+def _by_room(ground: Ground, model: ModelId, sites: list[Site]) -> str:
+    need = max(ground.need_bytes(site, model) for site in sites)
+    largest = max(sites, key=_all_bytes)
+    if need > _all_bytes(largest):
+        return (
+            f"it needs {format_bytes(need)}; the largest neuron that may run it, "
+            f"{largest.called}, has {format_bytes(_all_bytes(largest))}"
+        )
+    held = [site for site in sites if not _may(ground, site, model)]
+    if len(held) < len(sites):
+        return ""
+    stays = {
+        one.model
+        for site in held
+        for one in site.replicas.values()
+        if not ground.may_ever_leave(one, model)
+    }
+    return (
+        f"no room can be made for it: {', '.join(sorted(stays)[:NAMES_MAX])} may not leave for it"
+    )
+
+
+def _by_failure(given: Given, ground: Ground, model: ModelId, sites: list[Site]) -> str:
+    said = []
+    for site in sites:
+        tried = _setbacks(given, site, model)
+        capability = site.neuron.capabilities.get(model)
+        if tried:
+            said.append(f"{site.called}: {tried[0].reason}")
+        elif capability is not None and capability.state is ModelState.FAILED:
+            said.append(f"{site.called}: {capability.reason}")
+        elif capability is None and not _has_disk(ground, site, model):
+            load = site.neuron.load
+            free = format_bytes(load.disk_free_bytes if load is not None else 0)
+            size = format_bytes(ground.files_bytes(model))
+            said.append(f"{site.called}: its files are {size}, and {free} of disk are left")
+    more = f"; and {len(said) - NAMES_MAX} more" if len(said) > NAMES_MAX else ""
+    return "it could not be loaded: " + "; ".join(said[:NAMES_MAX]) + more
+
+
+def _all_bytes(site: Site) -> int:
+    return site.free_bytes + sum(one.memory_bytes for one in site.replicas.values())
+
+
+def _gone(given: Given, neuron: NeuronView) -> str:
+    called = neuron.descriptor.name or neuron.descriptor.node[:10]
+    age_s = max(0.0, given.now_s - neuron.since_s)
+    said = f"{called}, which is {neuron.presence.value} for {format_seconds(age_s)},"
+    return said if not neuron.reason else f"{said[:-1]} ({neuron.reason}),"
+
+
+def _names(sites: list[Site]) -> str:
+    more = len(sites) - NAMES_MAX
+    names = ", ".join(site.called for site in sites[:NAMES_MAX])
+    return f"{names} and {more} more" if more > 0 else names
+
+
+def _setbacks(given: Given, site: Site, model: ModelId) -> list[Setback]:
+    found = []
+    for kind in (Kind.LOAD, Kind.PULL):
+        one = given.setback(site.node, model, kind)
+        if one is not None:
+            found.append(one)
+    return found

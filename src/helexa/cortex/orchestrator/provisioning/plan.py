@@ -9,7 +9,7 @@ from types import MappingProxyType
 from typing import TypeAlias
 
 from helexa.protocol.ids import ModelId, NodeId
-from helexa.protocol.work import Progress
+from helexa.protocol.work import ModelState, Progress
 
 Copy: TypeAlias = tuple[NodeId, ModelId]
 """A model on a neuron, whatever its state."""
@@ -70,27 +70,44 @@ class Setback:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Failure:
-    """A copy that its neuron calls failed, and how often that was so in a row."""
+class Seen:
+    """A copy that holds memory, as the last plan saw it."""
 
-    count: int
-    until_s: float
-    """Not tried again before."""
+    state: ModelState
+    since_s: float
+    memory_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Told:
+    """What a copy still stands for in a report that is older than its state."""
+
+    sequence: int
+    """Of the report."""
+    memory_bytes: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Memory:
     """What one plan leaves to the next. A cortex that starts anew begins with none of it."""
 
-    since_s: Mapping[Copy, float] = field(default_factory=lambda: MappingProxyType({}))
-    """When a copy was first seen loading or loaded, as it is now."""
+    seen: Mapping[Copy, Seen] = field(default_factory=lambda: MappingProxyType({}))
+    freed: Mapping[Copy, Told] = field(default_factory=lambda: MappingProxyType({}))
+    """Copies that left since their neuron's last report, which counts them still."""
+    uncounted: Mapping[Copy, int] = field(default_factory=lambda: MappingProxyType({}))
+    """Copies that the report of this number names although they held nothing by then."""
+    yielding: Mapping[Copy, ModelId] = field(default_factory=lambda: MappingProxyType({}))
+    """Copies that get no new requests, and for which model."""
     superfluous_s: Mapping[ModelId, float] = field(default_factory=lambda: MappingProxyType({}))
-    """Since when it has a replica more than it needs."""
+    """Since when a model has a replica more than it needs."""
+    short_s: Mapping[ModelId, float] = field(default_factory=lambda: MappingProxyType({}))
+    """Since when it has fewer than `replicas_min`."""
     scaled_s: Mapping[ModelId, float] = field(default_factory=lambda: MappingProxyType({}))
     """When a replica was added last because of its queue."""
-    yielding: Mapping[Copy, ModelId] = field(default_factory=lambda: MappingProxyType({}))
-    """Copies that make room, and for which model."""
-    failures: Mapping[Copy, Failure] = field(default_factory=lambda: MappingProxyType({}))
+    lost_s: Mapping[ModelId, float] = field(default_factory=lambda: MappingProxyType({}))
+    """When it went with its neuron."""
+    pulled_s: Mapping[Copy, float] = field(default_factory=lambda: MappingProxyType({}))
+    """When a neuron was told to pull it last."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
