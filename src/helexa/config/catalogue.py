@@ -67,6 +67,8 @@ _SIZES: Final = {
     "cortex.body_bytes_max",
     "cortex.header_bytes_max",
     "neuron.body_bytes_max",
+    "neuron.disk_limit",
+    "neuron.disk_reserve",
     "neuron.memory_limit",
     "neuron.memory_reserve",
     "models.memory_bytes",
@@ -85,6 +87,10 @@ _FORMS: Final[Mapping[str, kinds.Kind]] = {
     "models.source": names.SOURCE,
     "models.quantisation": names.QUANTISATION,
     "models.runtime": names.RUNTIME,
+    "neuron.hub": kinds.Url(),
+    "neuron.hub_token_file": kinds.Folder(
+        "a file; a relative one starts at the file that names it"
+    ),
 }
 _ITEMS: Final[Mapping[str, kinds.Kind]] = {
     "cortex.relays": kinds.Url(),

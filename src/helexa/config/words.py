@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final
 
 from helexa.cortex.settings import Alias
@@ -317,6 +318,27 @@ WORDS: Final[Mapping[str, Words]] = {
         "Memory that all models together may use; 0 takes what the machine or container has."
     ),
     "neuron.memory_reserve": Words("Memory left to the rest of the machine."),
+    "neuron.disk_limit": Words(
+        "What the models folder may take of the disk; 0 takes what is free. Pulled models that are "
+        "neither pinned nor loaded leave for others."
+    ),
+    "neuron.disk_reserve": Words("What a pull leaves free on the disk."),
+    "neuron.pulls_max": Words("Models pulled at once; the others wait in order."),
+    "neuron.pull_connections": Words("Connections for each file that is pulled."),
+    "neuron.pull_stall_s": Words(
+        "A connection that brings nothing for this long is given up for another."
+    ),
+    "neuron.hub": Words("The hub that hf: sources are asked of; a mirror, for example."),
+    "neuron.hub_token_file": Words(
+        "A file that holds the hub's token and is readable by its owner alone; the token goes to "
+        "the hub and to nobody else.",
+        default="no token",
+        example=Path("hub.token"),
+    ),
+    "neuron.file_folders": Words(
+        "Folders whose files file: sources may name, besides the models folder.",
+        example=(Path("/srv/weights"),),
+    ),
     "neuron.context_tokens": Words(
         "Context per request where a model does not say; never above what it was trained for."
     ),

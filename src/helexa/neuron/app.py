@@ -37,14 +37,18 @@ from helexa.mesh.transports import load_all, worth_opening
 from helexa.neuron import budget, hardware
 from helexa.neuron.allegiance import Allegiance
 from helexa.neuron.announce import Announcer, Told
-from helexa.neuron.control import NeuronControl
+from helexa.neuron.control import NeuronControl, SupplyControl
 from helexa.neuron.hardware import cpu
 from helexa.neuron.models.digests import Digests
 from helexa.neuron.models.store import DEMO_FOLDER, ModelStore
+from helexa.neuron.models.supply.pulls import Pulls
+from helexa.neuron.models.supply.standing import SupplyStanding
+from helexa.neuron.models.supply.supply import pulling, pulls_of
 from helexa.neuron.serving.app import Routes
 from helexa.neuron.serving.doors import ApiDoor, MeshDoor, WorkDoor
 from helexa.neuron.serving.execute import Executor
 from helexa.neuron.serving.metrics import NeuronMetrics
+from helexa.neuron.serving.supply import SupplyRoutes
 from helexa.neuron.serving.work_socket import NAME, WorkPaths
 from helexa.neuron.settings import TRANSPORTS, NeuronSettings
 from helexa.neuron.supervisor.load_times import LoadTimes
@@ -119,6 +123,9 @@ async def running(  # noqa: PLR0915 - the one composition, read from top to bott
         await stack.enter_async_context(digests.running())
         store = _store(settings, digests)
         await store.scan()
+        pulls = pulls_of(settings, store)
+        supply = SupplyStanding(pulls, store.disk_bytes)
+        store.absence = supply.absence
         memory = _memory_of(settings, machine)
         run = stack.enter_context(run_folder(settings.home))
         world = World(
@@ -126,9 +133,11 @@ async def running(  # noqa: PLR0915 - the one composition, read from top to bott
             run=run,
             threads=cpu.compute_threads(machine.cpus),
             load_times=LoadTimes(settings.home / LOAD_TIMES_FILE),
+            completed=supply.completed,
         )
         roster = Roster(store, settings, world)
         await stack.enter_async_context(roster.running())
+        await stack.enter_async_context(pulling(settings, pulls, roster.is_in_use))
         if events is not None:
             roster.observe(_StateEvents(roster, events).look)
 
@@ -142,14 +151,16 @@ async def running(  # noqa: PLR0915 - the one composition, read from top to bott
         work_path, work_door = run / NAME, WorkDoor()
 
         def load(sequence: int) -> Load:
-            found = _load(roster, memory(), sequence, time.monotonic() - started_s)
+            found = _load(roster, pulls, memory(), sequence, time.monotonic() - started_s)
             return msgspec.structs.replace(found, replicas=executor.prompts.beside(found.replicas))
 
         descriptor = _descriptor(key, settings, credentials, machine)
         announcer = Announcer(
             roster, Told(descriptor=descriptor, load=load), WorkPaths(work_path, work_door)
         )
-        control = NeuronControl(roster, lambda: load(0), executor.cancel)
+        control = NeuronControl(
+            roster, lambda: load(0), executor.cancel, supply=SupplyControl(roster, pulls)
+        )
         allegiance = Allegiance(
             [ticket.node for ticket in tickets],
             credentials,
@@ -174,7 +185,7 @@ async def running(  # noqa: PLR0915 - the one composition, read from top to bott
         def status() -> Mapping[str, Any]:
             return _status(neuron, descriptor, load(0))
 
-        routes = Routes(roster, executor, metrics.metrics, status)
+        routes = Routes(roster, executor, metrics.metrics, status, SupplyRoutes(roster, pulls))
         api = routes.behind(ApiDoor(settings.api_socket, token), management=True)
         work = routes.behind(work_door, path_check=True)
         # Entered after the mesh and the roster, so left before them and with their full grace.
@@ -360,7 +371,9 @@ def _serving(settings: NeuronSettings, app: App, sockets: list[socket.socket]) -
     )
 
 
-def _load(roster: Roster, memory: budget.Memory, sequence: int, uptime_s: float) -> Load:
+def _load(
+    roster: Roster, pulls: Pulls, memory: budget.Memory, sequence: int, uptime_s: float
+) -> Load:
     return Load(
         sequence=sequence,
         uptime_s=round(uptime_s, 3),
@@ -368,7 +381,8 @@ def _load(roster: Roster, memory: budget.Memory, sequence: int, uptime_s: float)
         memory_used_bytes=max(0, memory.total - memory.available),
         memory_free_bytes=budget.free(memory, roster.granted),
         replicas=roster.loads(),
-        progress=roster.progress(),
+        progress=(*roster.progress(), *pulls.progress()),
+        disk_free_bytes=pulls.disk_free_bytes,
         draining=roster.draining,
     )
 

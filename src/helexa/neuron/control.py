@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final
+from typing import Final, assert_never
 
+from helexa.neuron.models.supply.pulls import Pulls
 from helexa.neuron.supervisor.roster import Roster
 from helexa.protocol.errors import ModelUnknown, RuntimeExited
 from helexa.protocol.ids import ModelId, is_model_id
 from helexa.protocol.messages import (
     AnnounceCapabilities,
     Cancel,
+    CancelPull,
     Drain,
     LoadModel,
     Ok,
     ProvisioningResponse,
+    PullModel,
+    RemoveModel,
     ReportHealth,
     RequestCapabilities,
     RequestHealth,
@@ -23,7 +27,7 @@ from helexa.protocol.messages import (
     UpsertModelConfig,
     Wire,
 )
-from helexa.protocol.work import Load
+from helexa.protocol.work import Load, ModelState
 
 GRACE_MOST_S: Final = 3_600.0
 
@@ -32,9 +36,16 @@ class NeuronControl:
     """Stateless; the same one answers every cortex."""
 
     def __init__(
-        self, roster: Roster, load: Callable[[], Load], cancel: Callable[[str], bool]
+        self,
+        roster: Roster,
+        load: Callable[[], Load],
+        cancel: Callable[[str], bool],
+        *,
+        supply: SupplyControl | None = None,
     ) -> None:
+        """Without `supply`, models come and go only as files that somebody puts there."""
         self._roster = roster
+        self._supply = supply
         self._load = load
         self._cancel = cancel
 
@@ -47,6 +58,9 @@ class NeuronControl:
                 grace_s = max(0.0, min(message.grace_s, GRACE_MOST_S))
                 await self._roster.unload(_checked(model), grace_s, if_idle=message.if_idle)
                 return self._now(command, model)
+            case PullModel() | CancelPull() | RemoveModel() if self._supply is not None:
+                _checked(message.model)
+                return await self._supply.answer(message)
             case UpsertModelConfig(command=command, model=model, config=config):
                 self._roster.configure(_checked(model), config)
                 return self._now(command, model)
@@ -78,6 +92,51 @@ class NeuronControl:
             model=model,
             state=capability.state,
             reason=reason or capability.reason,
+        )
+
+
+class SupplyControl:
+    """The part about where models come from, and that they go."""
+
+    def __init__(self, roster: Roster, pulls: Pulls) -> None:
+        self._roster = roster
+        self._pulls = pulls
+
+    async def answer(self, message: PullModel | CancelPull | RemoveModel) -> Wire:
+        match message:
+            case PullModel(model=model, source=source):
+                pin, peers = message.pin, message.peers
+                if await self._pulls.pull(model, source, peers=peers, pin=pin):
+                    return self._going_on(message)
+            case CancelPull(model=model):
+                await self._pulls.cancel(model)
+            case RemoveModel(model=model):
+                await self._pulls.remove(model)
+            case _:
+                assert_never(message)
+        return self._standing(message.command, message.model)
+
+    def _going_on(self, asked: PullModel) -> Wire:
+        told = self._pulls.progress_of(asked.model)
+        if told is None:
+            return self._standing(asked.command, asked.model)
+        return ProvisioningResponse(
+            command=asked.command,
+            model=asked.model,
+            state=ModelState.DOWNLOADING,
+            final=False,
+            bytes_done=told.progress.bytes_done,
+            bytes_total=told.progress.bytes_total,
+            eta_s=told.progress.eta_s,
+        )
+
+    def _standing(self, command: str, model: ModelId) -> ProvisioningResponse:
+        said = next((one for one in self._roster.capabilities() if one.model == model), None)
+        return ProvisioningResponse(
+            command=command,
+            model=model,
+            state=said.state if said else ModelState.UNLOADED,
+            reason=said.reason if said else "",
         )
 
 

@@ -42,6 +42,22 @@ class NeuronSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Bytes that all replicas together may use; 0 takes what the machine or container has."""
     memory_reserve: int = 512 * 1024 * 1024
     """Bytes left to the rest of the machine."""
+    disk_limit: int = 0
+    """Bytes that the models folder may take; 0 takes what the disk has less `disk_reserve`."""
+    disk_reserve: int = 2 * 1024 * 1024 * 1024
+    """Bytes of the disk that a pull leaves free."""
+    pulls_max: Annotated[int, Meta(ge=1, le=64)] = 2
+    """Models pulled at once; the others wait in order."""
+    pull_connections: Annotated[int, Meta(ge=1, le=32)] = 4
+    """For each file that is pulled."""
+    pull_stall_s: Annotated[float, Meta(gt=0, le=600)] = 30.0
+    """A connection that brings nothing for this long is given up for another."""
+    hub: str = "https://huggingface.co"
+    """What `hf:` sources are asked of."""
+    hub_token_file: Path | None = None
+    """Holds the hub's token, which goes to the hub alone."""
+    file_folders: tuple[Path, ...] = ()
+    """Where `file:` sources may lie, besides the models folder."""
     context_tokens: Annotated[int, Meta(ge=64, le=1 << 22)] = 8_192
     """Per request, where a model does not say; never above what the model was trained for."""
     slots: Annotated[int, Meta(ge=1, le=256)] = 4

@@ -43,6 +43,12 @@ class Listed:
     parts: tuple[File, ...]
     projector: File | None = None
 
+    @property
+    def size(self) -> int:
+        return sum(part.size for part in self.parts) + (
+            self.projector.size if self.projector else 0
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Listing:

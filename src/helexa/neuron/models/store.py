@@ -22,7 +22,7 @@ from helexa.neuron.models import gguf
 from helexa.neuron.models.describe import described
 from helexa.neuron.models.digests import Digests
 from helexa.neuron.models.listing import Listed, list_models
-from helexa.protocol.errors import ModelUnknown, NoCapacity
+from helexa.protocol.errors import HelexaError, ModelUnknown, NoCapacity
 from helexa.protocol.ids import ModelId, is_model_id
 from helexa.runtime.contract import ModelFiles
 
@@ -60,6 +60,9 @@ class ModelStore:
         self._clock = time.monotonic
         self._scan_due = 0.0
         self._digest_of: dict[ModelId, tuple[Listed, str]] = {}
+        self._refreshed = anyio.Event()
+        self.absence: Callable[[str], HelexaError | None] = _unexplained
+        """Why a model is not here, where somebody knows it."""
 
     @property
     def models(self) -> Mapping[ModelId, ModelFiles]:
@@ -85,17 +88,38 @@ class ModelStore:
         return changed
 
     async def watch(self, changed: Callable[[], None]) -> None:
-        """Scan every few seconds until cancelled."""
+        """Scan every few seconds, and when asked to, until cancelled."""
         while True:
-            await anyio.sleep(SCAN_EVERY_S)
-            if await self.scan():
+            with anyio.move_on_after(SCAN_EVERY_S):
+                await self._refreshed.wait()
+            is_asked = self._refreshed.is_set()
+            if is_asked:
+                self._refreshed = anyio.Event()
+            if await self.scan() or is_asked:
                 changed()
 
+    def refresh(self) -> None:
+        """Look soon, and tell whoever watches, whether the folder changed or what is said of it."""
+        self._refreshed.set()
+
+    def holds(self, model: ModelId) -> bool:
+        """Whether there are files of that name, good or bad."""
+        return model in self.models or model in self.failed
+
+    def disk_bytes(self, model: ModelId) -> int:
+        """Of its files; 0 where there are none."""
+        seen = self._seen.get(model)
+        return seen.listed.size if seen is not None else 0
+
     def get(self, model: str) -> ModelFiles:
-        """Raises ModelUnknown, or NoCapacity with the reason for a file that cannot be served."""
+        """Raises ModelUnknown, NoCapacity with the reason for a file that cannot be served, or
+        what `absence` says.
+        """
         files = self.models.get(ModelId(model))
         if files is not None:
             return files
+        if (absence := self.absence(model)) is not None:
+            raise absence
         reason = self.failed.get(model)
         if reason is not None:
             raise NoCapacity(reason=f"{model!r} cannot be served: {reason}.", wait_s=60)
@@ -157,6 +181,10 @@ class ModelStore:
             return _Seen(listed, _described(model, listed), "")
         except gguf.ModelUnreadable as error:
             return _Seen(listed, None, str(error))
+
+
+def _unexplained(model: str) -> None:
+    del model
 
 
 def _described(model: ModelId, listed: Listed) -> ModelFiles:

@@ -8,15 +8,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 from urllib.parse import unquote
 
-import msgspec
-
 from helexa.neuron.serving.doors import MANAGEMENT, PATH_CHECK, Door, path_proof
 from helexa.neuron.serving.execute import Executor
-from helexa.neuron.serving.replies import FROM_NEURON, JSON, send_error, send_whole
+from helexa.neuron.serving.replies import Handler, Reply, as_json, send_error, send_reply
+from helexa.neuron.serving.supply import SupplyRoutes
 from helexa.neuron.supervisor.roster import Roster
 from helexa.protocol.errors import HelexaError, MethodNotAllowed, ModelUnknown, RouteUnknown
 from helexa.protocol.ids import is_model_id
@@ -30,14 +28,6 @@ _MODELS: Final = "/v1/models/"
 _MANAGED: Final = f"{MANAGEMENT}v1/models/"
 
 
-@dataclass(frozen=True, slots=True)
-class Reply:
-    body: bytes
-    status: int = 200
-    content_type: bytes = JSON[1]
-
-
-Handler: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
 Answer: TypeAlias = Callable[[Scope], Awaitable[Reply]]
 Status: TypeAlias = Callable[[], Mapping[str, Any]]
 
@@ -46,12 +36,18 @@ class Routes:
     """`behind(door)` is an ASGI app. `status` is what `/api/v1/status` answers."""
 
     def __init__(
-        self, roster: Roster, executor: Executor, metrics: Metrics, status: Status
+        self,
+        roster: Roster,
+        executor: Executor,
+        metrics: Metrics,
+        status: Status,
+        supply: SupplyRoutes | None = None,
     ) -> None:
         self._roster = roster
         self._executor = executor
         self._metrics = metrics
         self._status = status
+        self._supply = supply
         self._created = int(time.time())
         self._for_all: dict[str, tuple[str, Handler]] = {
             "/v1/models": ("GET", _plain(self._list)),
@@ -74,7 +70,7 @@ class Routes:
             path, method = scope["path"], scope["method"]
             try:
                 door.check(scope)
-                found = fixed.get(path) or self._by_prefix(path, management=management)
+                found = fixed.get(path) or self._by_prefix(path, method, management=management)
                 if found is None:
                     raise RouteUnknown(method=method, path=path)
                 allowed, handler = found
@@ -86,7 +82,7 @@ class Routes:
 
         return app
 
-    def _by_prefix(self, path: str, *, management: bool) -> tuple[str, Handler] | None:
+    def _by_prefix(self, path: str, method: str, *, management: bool) -> tuple[str, Handler] | None:
         if path.startswith(_MODELS):
             return "GET", _plain(self._one)
         if management and path.startswith(_MANAGED):
@@ -94,6 +90,8 @@ class Routes:
                 return "POST", _plain(self._load)
             if path.endswith("/unload"):
                 return "POST", _plain(self._unload)
+            if self._supply is not None:
+                return self._supply.at(method, path.removeprefix(_MANAGED))
         return None
 
     def _inference(self, endpoint: Endpoint, *, from_cortex: bool) -> Handler:
@@ -106,11 +104,11 @@ class Routes:
 
     async def _list(self, _scope: Scope) -> Reply:
         models = [self._entry(each) for each in self._roster.capabilities()]
-        return _json({"object": "list", "data": models})
+        return as_json({"object": "list", "data": models})
 
     async def _one(self, scope: Scope) -> Reply:
         model = unquote(scope["path"].removeprefix(_MODELS))
-        return _json(self._entry(self._roster.capability(model)))
+        return as_json(self._entry(self._roster.capability(model)))
 
     def _entry(self, capability: ModelCapability) -> dict[str, Any]:
         return {
@@ -122,12 +120,12 @@ class Routes:
         }
 
     async def _healthy(self, _scope: Scope) -> Reply:
-        return _json({"status": "ok"})
+        return as_json({"status": "ok"})
 
     async def _ready(self, _scope: Scope) -> Reply:
         if self._roster.draining:
-            return _json({"status": "not ready", "reason": "draining"}, status=503)
-        return _json({"status": "ready"})
+            return as_json({"status": "not ready", "reason": "draining"}, status=503)
+        return as_json({"status": "ready"})
 
     async def _measured(self, _scope: Scope) -> Reply:
         return Reply(self._metrics.render(), content_type=CONTENT_TYPE.encode())
@@ -138,31 +136,25 @@ class Routes:
     # --- management
 
     async def _answer_status(self, _scope: Scope) -> Reply:
-        return _json(self._status())
+        return as_json(self._status())
 
     async def _load(self, scope: Scope) -> Reply:
         model = _model_in(scope, "/load")
         await self._roster.load(model)
-        return _json(self._roster.capability(model))
+        return as_json(self._roster.capability(model))
 
     async def _unload(self, scope: Scope) -> Reply:
         model = _model_in(scope, "/unload")
         await self._roster.unload(model, UNLOAD_GRACE_S)
-        return _json(self._roster.capability(model))
+        return as_json(self._roster.capability(model))
 
 
 def _plain(answer: Answer) -> Handler:
     async def handler(scope: Scope, receive: Receive, send: Send) -> None:
         del receive
-        reply = await answer(scope)
-        headers = [(b"content-type", reply.content_type), FROM_NEURON]
-        await send_whole(send, reply.status, headers, reply.body)
+        await send_reply(send, await answer(scope))
 
     return handler
-
-
-def _json(content: Any, *, status: int = 200) -> Reply:
-    return Reply(msgspec.json.encode(content), status)
 
 
 def _model_in(scope: Scope, suffix: str) -> str:

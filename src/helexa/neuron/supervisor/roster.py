@@ -42,6 +42,7 @@ KEPT_AS_IT_IS: Final = (
     "it serves requests with its former configuration; the new one holds from its next load on"
 )
 
+Complete: TypeAlias = Callable[[tuple[ModelCapability, ...]], tuple[ModelCapability, ...]]
 LaunchAny: TypeAlias = Callable[
     [RuntimeAdapter, ReplicaSpec, Path], AbstractAsyncContextManager[Engine]
 ]
@@ -60,6 +61,8 @@ class World:
     find_adapter: FindAdapter = adapters.adapter_for
     launch: LaunchAny = launched
     load_times: LoadTimes = field(default_factory=LoadTimes)
+    completed: Complete = tuple
+    """Adds to what is said of models on disk what is known of those on their way there."""
 
 
 class Roster:
@@ -175,11 +178,19 @@ class Roster:
 
     def capabilities(self) -> tuple[ModelCapability, ...]:
         """Every model on disk, the broken ones with their reason."""
-        return self._standing.capabilities()
+        return self._world.completed(self._standing.capabilities())
 
     def capability(self, model: str) -> ModelCapability:
-        """Raises ModelUnknown or NoCapacity."""
-        return self._standing.capability(self.store.get(model))
+        """Raises what `Catalogue.get` raises."""
+        said = self._standing.capability(self.store.get(model))
+        return next(one for one in self._world.completed((said,)) if one.model == said.model)
+
+    def is_in_use(self, model: ModelId) -> bool:
+        """Whether it is loaded, on its way to or from that, or asked for."""
+        replica = self._replicas.get(model)
+        return replica is not None and (
+            replica.state.holds_memory or replica.is_asked or replica.gate.present_count > 0
+        )
 
     def loads(self) -> tuple[ReplicaLoad, ...]:
         return self._standing.loads()

@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from typing import Final, Protocol, TypeAlias
 
 from helexa.protocol.ids import ModelId
+from helexa.protocol.messages import PieceHolder
 
 PIECE_BYTES: Final = 4 << 20
 PIECES_MAX: Final = 32_768
@@ -198,4 +199,17 @@ class FindSize(Protocol):
 
     async def __call__(self, model: ModelId, key: str) -> int:
         """Raises PieceUnavailable where no peer says."""
+        ...
+
+
+class Exchange(Protocol):
+    """What exchanges pieces with other neurons, as pulls see it."""
+
+    picker: MakePicker
+    find_size: FindSize
+
+    def share(self, model: ModelId, peers: tuple[PieceHolder, ...]) -> None:
+        """From now on these neurons may be asked for pieces of this model, and may ask for them,
+        and no others.
+        """
         ...

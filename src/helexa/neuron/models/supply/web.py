@@ -10,7 +10,7 @@ from __future__ import annotations
 import ipaddress
 import ssl
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Self
@@ -55,7 +55,7 @@ class Answer:
     response: httpx2.Response
     stall_s: float
 
-    async def chunks(self) -> AsyncIterator[bytes]:
+    async def chunks(self) -> AsyncGenerator[bytes, None]:
         """The body as it comes. Raises SourceFailed where it ends early or stalls."""
         since, got = time.monotonic(), 0
         with _translated(self.url):
