@@ -123,3 +123,49 @@ async def test_a_wish_is_granted_by_the_one_of_many_neurons_that_can() -> None:
         cheap = await a.neuron(model("m", price=Price(completion=5)))
         assert (await a.ask("m", policy="max-price=10")).status == 200
         assert len(cheap.asked) == 1
+
+
+async def test_what_a_request_drew_by_lot_it_draws_again_however_often_it_is_looked_at() -> None:
+    entries = tuple(ModelEntry(id=name, aliases=(Alias(name="any"),)) for name in "abc")
+    async with world() as mesh, member(mesh, "a", entries=entries) as a:
+        await a.neuron(model("a"), model("b"), model("c"))
+        firsts = set()
+        for number in range(30):
+            hints = RouteHints(request=f"req_{number}")
+            drawn = {
+                a.fabric.decide(CHAT, ModelId("any"), hints).targets[0].model for _ in range(5)
+            }
+            assert len(drawn) == 1
+            firsts |= drawn
+        assert firsts == {"a", "b", "c"}
+
+
+async def test_aliases_of_models_that_are_served_are_listed() -> None:
+    entries = (
+        ModelEntry(id="m", aliases=(Alias(name="any"),)),
+        ModelEntry(id="away", aliases=(Alias(name="nobody"),)),
+        ModelEntry(id="theirs", aliases=(Alias(name="far"),)),
+    )
+    async with world() as mesh, member(mesh, "a", entries=entries) as a, member(mesh, "b") as b:
+        await a.neuron(model("m", context_tokens=4096))
+        await b.neuron(model("theirs"))
+        await a.link(b)
+        await a.until_offered("theirs", by=b)
+        listed = {one["id"]: one for one in (await a.get("/v1/models")).json["data"]}
+        assert set(listed) == {"m", "any", "theirs", "far"}
+
+
+async def test_another_cortex_is_offered_what_the_catalogue_lets_be_served_at_its_price() -> None:
+    entries = (
+        ModelEntry(id="m", classes=(CHAT,), price=Price(prompt_uncached=3, completion=9)),
+        ModelEntry(id="kept", nodes=("elsewhere",)),
+    )
+    async with world() as mesh, member(mesh, "a") as a, member(mesh, "b", entries=entries) as b:
+        await b.neuron(model("m"), model("kept"))
+        await a.link(b)
+        await a.until_offered("m", by=b)
+        assert a.peers.offered_by(b.node) == ("m",)
+        offer = a.peers.offer(b.node, ModelId("m"))
+        assert offer is not None
+        assert (offer.price.prompt_uncached, offer.price.completion) == (3, 9)
+        assert WorkloadClass.COMPLETION not in offer.classes

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random as randomness
 from collections import Counter
+from collections.abc import Collection
 from typing import Any
 
 import msgspec
@@ -157,9 +158,16 @@ def decided(
     recall: Recall | None = None,
     hints: RouteHints | None = None,
     workload: WorkloadClass = WorkloadClass.CHAT_INTERACTIVE,
+    yielding: Collection[tuple[NodeId, ModelId]] = frozenset(),
 ) -> RoutingDecision:
     return route(
-        Facts(view=view, now_s=10.0, catalogue=catalogue(entries), recall=recall or Recall()),
+        Facts(
+            view=view,
+            now_s=10.0,
+            catalogue=catalogue(entries),
+            recall=recall or Recall(),
+            yielding=yielding,
+        ),
         workload,
         ModelId(model),
         hints or RouteHints(),
@@ -317,6 +325,7 @@ PLACES = st.fixed_dictionaries(
         "trouble": st.sampled_from(["", "left", "silent", "draining"]),
         "gpu": st.booleans(),
         "failed": st.booleans(),
+        "yields": st.sets(st.sampled_from("abc")),
     }
 )
 
@@ -347,6 +356,11 @@ def test_nobody_unfit_is_asked_and_everybody_is_named_once(
         ModelEntry(id="b", aliases=(Alias(name="any", weight=2),)),
     )
     view, failed = FleetView(), []
+    yielding = {
+        (node(number), ModelId(name))
+        for number, place in enumerate(places)
+        for name in place["yields"]
+    }
     for number, place in enumerate(places):
         labels = {"gpu": "yes"} if place["gpu"] else {}
         view = apply(
@@ -367,13 +381,21 @@ def test_nobody_unfit_is_asked_and_everybody_is_named_once(
             failed.append(node(number))
     view = apply(view, TimePassed(now_s=9.5, lost_after_s=4, forget_after_s=99))
     hints = RouteHints(exclude=tuple(failed))
-    decision = decided(
-        view, entries, model=name, policy=policy, seed=seed, hints=hints, thorough=thorough
-    )
-    again = decided(
-        view, entries, model=name, policy=policy, seed=seed, hints=hints, thorough=thorough
-    )
-    assert decision == again
+
+    def look(*, thorough: bool) -> RoutingDecision:
+        return decided(
+            view,
+            entries,
+            model=name,
+            policy=policy,
+            seed=seed,
+            hints=hints,
+            thorough=thorough,
+            yielding=yielding,
+        )
+
+    decision = look(thorough=thorough)
+    assert decision == look(thorough=thorough)
     for target in decision.targets:
         number, model = int(target.node, 16), target.model or decision.model
         place = places[number]
@@ -381,6 +403,7 @@ def test_nobody_unfit_is_asked_and_everybody_is_named_once(
         assert target.ready == (place["models"][model] is ModelState.LOADED)
         assert place["trouble"] == ""
         assert not place["failed"]
+        assert model not in place["yields"]
         assert place["mark"] is not Mark.DRAINED
         if place["mark"] is Mark.CORDONED:
             assert place["models"][model] in (ModelState.LOADED, ModelState.LOADING)
@@ -399,7 +422,5 @@ def test_nobody_unfit_is_asked_and_everybody_is_named_once(
         assert set(named) == everybody
     elif not decision.targets:
         # A refusal is never the fault of looking at a few only.
-        full = decided(
-            view, entries, model=name, policy=policy, seed=seed, hints=hints, thorough=True
-        )
+        full = look(thorough=True)
         assert not full.targets

@@ -37,6 +37,8 @@ class RouteHints(msgspec.Struct, frozen=True, kw_only=True):
 
     session: str = ""
     """Requests with the same mark like to meet the same neuron."""
+    request: str = ""
+    """Its id: what is drawn by lot among models falls the same each time that it is looked at."""
     prompt_bytes: int = 0
     prefixes: tuple[int, ...] = ()
     """Hashes of ever longer heads of the prompt, shortest first; see `protocol.prefix`."""

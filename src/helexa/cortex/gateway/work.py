@@ -142,6 +142,7 @@ def work_app(  # noqa: PLR0915 - two functions that share what is bound once
         known = endpoint.prompt and bench.fleet.wants_prefixes(model)
         hints = RouteHints(
             session=session[:SESSION_CHARS_MAX],
+            request=ingress.request_id,
             prompt_bytes=len(body),
             prefixes=prompt_heads(body, endpoint.prompt) if known else (),
             wish=wish,

@@ -14,22 +14,23 @@ _RANGE: Final = 1 << 64
 
 
 def choices(
-    catalogue: Catalogue, name: ModelId, session: str, random: Callable[[], float]
+    catalogue: Catalogue, name: ModelId, mark: str, random: Callable[[], float]
 ) -> tuple[ModelId, ...]:
     """Each model once, the wanted ones first; never empty, for a name may be known elsewhere.
 
-    An alias' models are drawn by weight, and by the session's mark where there is one, so
-    that a conversation stays with its model. A fallback's own fallbacks are not looked for.
+    An alias' models are drawn by weight, and by the mark of the session or the request where
+    there is one: a conversation stays with its model, and a request that waits for one too.
+    A fallback's own fallbacks are not looked for.
     """
     if not catalogue.entries:
         return (name,)
-    first = tuple(_meant(catalogue, name, session, random))
+    first = tuple(_meant(catalogue, name, mark, random))
     rest = [
         model
         for one in first
         if (entry := catalogue.entries.get(one)) is not None
         for other in entry.fallbacks
-        for model in _meant(catalogue, ModelId(other), session, random)
+        for model in _meant(catalogue, ModelId(other), mark, random)
     ]
     return tuple(dict.fromkeys((*first, *rest))) if rest else first
 
@@ -40,7 +41,7 @@ def reachable(catalogue: Catalogue, name: ModelId) -> tuple[ModelId, ...]:
 
 
 def _meant(
-    catalogue: Catalogue, name: ModelId, session: str, random: Callable[[], float]
+    catalogue: Catalogue, name: ModelId, mark: str, random: Callable[[], float]
 ) -> Iterator[ModelId]:
     ways = catalogue.aliases.get(name)
     if ways is None:
@@ -51,14 +52,14 @@ def _meant(
         # The k-th root of a random number, k its weight: sorted, the first is each with the
         # probability of its weight, and so on among the rest (Efraimidis and Spirakis).
         drawn = sorted(
-            (math.log(_part(name, way, session, random)) / way.weight, way.model) for way in ways
+            (math.log(_part(name, way, mark, random)) / way.weight, way.model) for way in ways
         )
         yield from (model for _, model in reversed(drawn))
 
 
-def _part(name: ModelId, way: Way, session: str, random: Callable[[], float]) -> float:
-    """A number in (0, 1]: random, or the session's own for this model."""
-    if not session:
+def _part(name: ModelId, way: Way, mark: str, random: Callable[[], float]) -> float:
+    """A number in (0, 1]: random, or the mark's own for this model."""
+    if not mark:
         return 1.0 - random()
-    text = f"{session}\0{name}\0{way.model}".encode()
+    text = f"{mark}\0{name}\0{way.model}".encode()
     return (int.from_bytes(blake2b(text, digest_size=8).digest(), "big") + 1) / _RANGE

@@ -9,7 +9,7 @@ the rule, and the rules become the refusal when nobody is left.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from typing import Final, NamedTuple
@@ -32,6 +32,7 @@ from helexa.cortex.orchestrator.neurons import Neurons
 from helexa.cortex.orchestrator.provisioning.demand import Demand
 from helexa.cortex.orchestrator.provisioning.room import Place, Room
 from helexa.cortex.orchestrator.reception import Way
+from helexa.cortex.settings import ModelEntry
 from helexa.mesh.trust import Standing
 from helexa.protocol.errors import CapabilityMissing, HelexaError, ModelUnknown, NoCapacity
 from helexa.protocol.ids import ModelId, NodeId
@@ -219,7 +220,22 @@ class Fabric:
         borrowed = [
             _as_capability(offer) for _, offer in self._borrowable() if offer.model not in listed
         ]
-        return [*own, *borrowed]
+        found = [*own, *borrowed]
+        return [*found, *self._named(found)]
+
+    def _named(self, found: Sequence[ModelCapability]) -> Iterator[ModelCapability]:
+        """What else the catalogue lets one ask for: models that can be brought, and aliases."""
+        catalogue = self._neurons.catalogue
+        by_model = {one.model: one for one in found}
+        if self.brings_models and self._neurons.has_any:
+            for model, entry in catalogue.entries.items():
+                if entry.source and model not in by_model:
+                    yield by_model.setdefault(model, _as_unseen(entry))
+        for name, ways in catalogue.aliases.items():
+            likeliest = sorted(ways, key=lambda way: -way.weight)
+            one = next((by_model[way.model] for way in likeliest if way.model in by_model), None)
+            if one is not None and name not in by_model:
+                yield msgspec.structs.replace(one, model=name)
 
     def owners(self) -> Mapping[ModelId, str]:
         """For each model that can be borrowed, who would be asked first."""
@@ -474,6 +490,16 @@ def _both_kinds(price: Price) -> int:
 def _told(called: str, offer: Offer) -> str:
     state = "ready" if offer.ready else "to be loaded"
     return f"cortex {called} offers it: {state}, {offer.free} of {offer.slots} slots free"
+
+
+def _as_unseen(entry: ModelEntry) -> ModelCapability:
+    return ModelCapability(
+        model=ModelId(entry.id),
+        state=ModelState.UNLOADED,
+        classes=entry.classes,
+        context_tokens=entry.context_tokens or 0,
+        price=entry.price or Price(),
+    )
 
 
 def _as_capability(offer: Offer) -> ModelCapability:

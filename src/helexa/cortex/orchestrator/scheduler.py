@@ -133,7 +133,7 @@ def route(
 
     `thorough` looks at everybody, for a person who asks why.
     """
-    led = choices(facts.catalogue, model, hints.session, random)
+    led = choices(facts.catalogue, model, hints.session or hints.request, random)
     firm: list[Target] = []
     doubtful: list[Target] = []
     excluded: list[Exclusion] = []

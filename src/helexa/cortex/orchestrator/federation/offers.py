@@ -14,6 +14,8 @@ from typing import Final, TypeAlias
 
 import msgspec
 
+from helexa.cortex.orchestrator.catalogue import EMPTY, Catalogue
+from helexa.cortex.orchestrator.constraints import why_not_there
 from helexa.cortex.orchestrator.federation.terms import (
     Patterns,
     Terms,
@@ -23,6 +25,8 @@ from helexa.cortex.orchestrator.federation.terms import (
 )
 from helexa.cortex.orchestrator.fleet import FleetView, NeuronView, Presence
 from helexa.cortex.orchestrator.scheduler import offers as does
+from helexa.cortex.orchestrator.scheduler import price_of
+from helexa.cortex.settings import ModelEntry
 from helexa.mesh.trust import Standing, Trust
 from helexa.protocol.ids import ModelId, NodeId, OperatorId, is_model_id
 from helexa.protocol.messages import ReportOffers, Withheld
@@ -50,7 +54,13 @@ _seldom: Final = every(60.0)
 _log = logging.getLogger(__name__)
 
 
-def offers_for(terms: Terms, asker: Standing, view: FleetView, in_flight: InFlight) -> ReportOffers:
+def offers_for(
+    terms: Terms,
+    asker: Standing,
+    view: FleetView,
+    in_flight: InFlight,
+    catalogue: Catalogue = EMPTY,
+) -> ReportOffers:
     """All that would be served for this one cortex, and what is kept from it, with the rules.
 
     `in_flight` counts requests by neuron and model, whoever asked for them.
@@ -60,7 +70,7 @@ def offers_for(terms: Terms, asker: Standing, view: FleetView, in_flight: InFlig
         return ReportOffers(withheld=(Withheld(reason=refused),))
     offers: list[Offer] = []
     withheld: dict[tuple[str, tuple[WorkloadClass, ...]], list[ModelId]] = {}
-    for model, copies in _models(view):
+    for model, copies in _models(view, catalogue):
         if reason := lends_model(terms, asker, model):
             withheld.setdefault((reason, ()), []).append(model)
             continue
@@ -68,7 +78,7 @@ def offers_for(terms: Terms, asker: Standing, view: FleetView, in_flight: InFlig
             # A model that is away for a moment is not one that nobody knows.
             withheld.setdefault((UNSERVED, ()), []).append(model)
             continue
-        offer = _offer(model, copies, in_flight)
+        offer = _offer(model, copies, in_flight, catalogue.entries.get(model))
         lent = []
         for workload in offer.classes:
             if reason := lends_class(terms, asker, workload):
@@ -91,14 +101,16 @@ def offers_for(terms: Terms, asker: Standing, view: FleetView, in_flight: InFlig
     )
 
 
-def public_offers(terms: Terms, view: FleetView, in_flight: InFlight) -> tuple[Offer, ...]:
+def public_offers(
+    terms: Terms, view: FleetView, in_flight: InFlight, catalogue: Catalogue = EMPTY
+) -> tuple[Offer, ...]:
     """What the record says to everybody: what a trusted cortex of any region would get.
 
     Coarse, because every change of a record travels through the whole mesh, and no larger
     than a record has room for.
     """
     anywhere = replace(terms, lend_regions=Patterns())
-    offers = offers_for(anywhere, _ANYBODY, view, in_flight).offers
+    offers = offers_for(anywhere, _ANYBODY, view, in_flight, catalogue).offers
     room = OFFERS_BYTES_MAX
     found: list[Offer] = []
     for offer in map(_coarse, offers):
@@ -130,28 +142,36 @@ def is_sound(offer: Offer) -> bool:
 _Copy: TypeAlias = tuple[NeuronView, ModelCapability]
 
 
-def _models(view: FleetView) -> Iterator[tuple[ModelId, list[_Copy]]]:
+def _models(view: FleetView, catalogue: Catalogue) -> Iterator[tuple[ModelId, list[_Copy]]]:
     """Each model with the copies of it that could take a request now, which may be none."""
     for model in sorted(view.holders):
         copies = []
+        entry = catalogue.entries.get(model)
         for node in view.holders[model]:
             neuron = view.neurons[node]
             if neuron.presence is Presence.PRESENT and not neuron.draining:
                 capability = neuron.capabilities[model]
-                if capability.state in _SERVING:
+                if capability.state in _SERVING and (
+                    entry is None or not why_not_there(entry, neuron.descriptor)
+                ):
                     copies.append((neuron, capability))
         yield model, copies
 
 
-def _offer(model: ModelId, copies: Sequence[_Copy], in_flight: InFlight) -> Offer:
+def _offer(
+    model: ModelId, copies: Sequence[_Copy], in_flight: InFlight, entry: ModelEntry | None
+) -> Offer:
     """What is true of every copy, and of all of them together where it adds up."""
     all_of = [capability for _, capability in copies]
+    prices = [price_of(one, entry) for one in all_of]
     first = all_of[0]
     return Offer(
         model=model,
         digest=first.digest if all(one.digest == first.digest for one in all_of) else "",
         classes=tuple(
-            workload for workload in WorkloadClass if any(does(one, workload) for one in all_of)
+            workload
+            for workload in WorkloadClass
+            if any(does(one, workload, entry) for one in all_of)
         ),
         modalities=tuple(
             one for one in first.modalities if all(one in other.modalities for other in all_of)
@@ -165,10 +185,10 @@ def _offer(model: ModelId, copies: Sequence[_Copy], in_flight: InFlight) -> Offe
         structured_output=all(one.structured_output for one in all_of),
         reasoning=all(one.reasoning for one in all_of),
         price=Price(
-            prompt_uncached=max(one.price.prompt_uncached for one in all_of),
-            prompt_cached=max(one.price.prompt_cached for one in all_of),
-            completion=max(one.price.completion for one in all_of),
-            reasoning=max(one.price.reasoning for one in all_of),
+            prompt_uncached=max(one.prompt_uncached for one in prices),
+            prompt_cached=max(one.prompt_cached for one in prices),
+            completion=max(one.completion for one in prices),
+            reasoning=max(one.reasoning for one in prices),
         ),
     )
 

@@ -224,7 +224,8 @@ class Peers:
         """For this cortex' own record."""
         if self._door is None:
             return ()
-        return public_offers(self.terms, self._neurons.view, self._neurons.in_flight)
+        own = self._neurons
+        return public_offers(self.terms, own.view, own.in_flight, own.catalogue)
 
     # --- for the fabric
 
@@ -410,7 +411,8 @@ class Peers:
     def _offers_for(self, asker: Standing) -> ReportOffers:
         if self._door is None:
             return ReportOffers(withheld=(Withheld(reason=NO_DOOR),))
-        return offers_for(self.terms, asker, self._neurons.view, self._neurons.in_flight)
+        own = self._neurons
+        return offers_for(self.terms, asker, own.view, own.in_flight, own.catalogue)
 
     async def _report(self, session: Session, peer: Peer) -> None:
         """Tell the peer what it is offered, for the life of its session."""
