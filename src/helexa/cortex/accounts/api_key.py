@@ -9,6 +9,9 @@ import msgspec
 from helexa.protocol.errors import RequestRejected
 
 NAME_CHARS_MAX: Final = 100
+_UNSEEN: Final = r"\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2066-\u2069\ufeff"
+"""Controls, line breaks, and what turns or hides text: a name is shown in tables."""
+NAME_PATTERN: Final = rf"^[^{_UNSEEN}]*[^\s{_UNSEEN}][^{_UNSEEN}]*$(?!\n)"
 
 
 class KeyUnknown(RequestRejected):

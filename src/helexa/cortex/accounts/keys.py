@@ -8,6 +8,7 @@ within RECHECK_S without a query per request.
 
 from __future__ import annotations
 
+import re
 import secrets as random_source
 import time
 from collections.abc import Callable, Iterator
@@ -19,7 +20,7 @@ from typing import Final
 import msgspec
 import sqlalchemy as sa
 
-from helexa.cortex.accounts.api_key import NAME_CHARS_MAX, ApiKey, KeyUnknown, NewKey
+from helexa.cortex.accounts.api_key import NAME_CHARS_MAX, NAME_PATTERN, ApiKey, KeyUnknown, NewKey
 from helexa.cortex.accounts.secrets import hash_of, hint_of, is_well_formed, new_secret
 from helexa.cortex.store.engine import open_store
 from helexa.cortex.store.schema import api_keys
@@ -57,9 +58,9 @@ class Keys:
     def create(self, name: str, *, account: str = DEFAULT_ACCOUNT) -> NewKey:
         """Raises RequestRejected for an empty or overlong name."""
         name = name.strip()
-        if not name or len(name) > NAME_CHARS_MAX or not name.isprintable():
+        if len(name) > NAME_CHARS_MAX or not re.search(NAME_PATTERN, name):
             raise RequestRejected(
-                f"A key's name is 1 to {NAME_CHARS_MAX} printable characters.", "name"
+                f"A key's name is 1 to {NAME_CHARS_MAX} characters that can be seen.", "name"
             )
         secret = new_secret()
         key = ApiKey(

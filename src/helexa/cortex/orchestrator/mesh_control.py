@@ -13,12 +13,10 @@ from typing import Annotated, Any, Final, Literal, Protocol
 import msgspec
 from msgspec import Meta
 
+from helexa.mesh.admission.invites import EXPIRES_IN_S_MAX, USES_MAX
 from helexa.protocol.ids import NodeId, OperatorId
 
-INVITE_USES_MAX: Final = 100_000
 INVITE_S_MIN: Final = 60
-INVITE_S_MAX: Final = 366 * 86_400
-"""An invite is a key that people forget; beyond a year it should be a name on a list."""
 
 Count = Mapping[str, int]
 OnStep = Callable[[Mapping[str, Any]], None]
@@ -28,8 +26,8 @@ OnStep = Callable[[Mapping[str, Any]], None]
 class InviteWish(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What a guest with the ticket may do. `role` empty admits cortexes and neurons."""
 
-    uses: Annotated[int, Meta(ge=1, le=INVITE_USES_MAX)] = 1
-    expires_s: Annotated[int, Meta(ge=INVITE_S_MIN, le=INVITE_S_MAX)] = 86_400
+    uses: Annotated[int, Meta(ge=1, le=USES_MAX)] = 1
+    expires_s: Annotated[int, Meta(ge=INVITE_S_MIN, le=EXPIRES_IN_S_MAX)] = 86_400
     """From now."""
     role: Literal["", "cortex", "neuron"] = ""
     trust: Literal["known", "trusted"] = "known"

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 from starlette.routing import Route
 
+import helexa
+from helexa.cortex.orchestrator.api import document
 from helexa.cortex.orchestrator.api import status as status_calls
 from helexa.cortex.orchestrator.api.calls import Call
 from helexa.cortex.orchestrator.api.door import Door
@@ -43,6 +45,7 @@ def application(
     mesh: MeshControl | None = None,
     log: Log | None = None,
     sharing: Sharing | None = None,
+    version: str = helexa.__version__,
 ) -> Routes:
     """The ASGI application. `health` are the routes that every socket has, open to all.
 
@@ -64,4 +67,5 @@ def application(
         ObserveCalls(log, neurons, catalogue).calls() if log is not None else (),
         status_calls.health(health),
     )
-    return Routes([call for table in tables for call in table], Door(admin_token))
+    calls = [call for table in tables for call in table]
+    return Routes([*calls, document.call_for(calls, version)], Door(admin_token))

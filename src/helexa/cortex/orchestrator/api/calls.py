@@ -26,7 +26,7 @@ from helexa.protocol.errors import (
     RequestRejected,
 )
 
-BODY_BYTES_MAX: Final = 64 * 1024
+BODY_BYTES_MAX: Final = 128 * 1024
 BODY_WITHIN_S: Final = 30.0
 QUERY_FIELDS_MAX: Final = 32
 JSON: Final = "application/json"
@@ -140,6 +140,26 @@ def body_of(raw: bytes, media_type: str | None, shape: type[B]) -> B:
     if raw and media_type is not None and not _JSON_TYPE.fullmatch(media_type):
         raise MediaTypeUnsupported(media_type)
     try:
-        return msgspec.json.decode(raw or b"{}", type=shape)
+        return _decoded(raw or b"{}", shape)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise BodyMalformed(f"The body is not what this call takes: {error}.") from error
+
+
+def _decoded(raw: bytes, shape: type[B]) -> B:
+    try:
+        return msgspec.json.decode(raw, type=shape)
+    except msgspec.ValidationError:
+        # `1.0` is an integer to JSON Schema, and to languages that have one kind of number.
+        return msgspec.convert(_with_integers(msgspec.json.decode(raw)), shape)
+
+
+def _with_integers(value: Any) -> Any:
+    match value:
+        case float() if value.is_integer():
+            return int(value)
+        case list():
+            return [_with_integers(one) for one in value]
+        case dict():
+            return {name: _with_integers(one) for name, one in value.items()}
+        case _:
+            return value

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import msgspec
 from msgspec import Meta
 
-from helexa.cortex.accounts.api_key import NAME_CHARS_MAX, ApiKey, KeyUnknown, NewKey
+from helexa.cortex.accounts.api_key import NAME_CHARS_MAX, NAME_PATTERN, ApiKey, KeyUnknown, NewKey
 from helexa.cortex.orchestrator.api.calls import Asked, Call, Nothing, Wish
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class CreateKey(Wish, frozen=True, kw_only=True):
-    name: Annotated[str, Meta(min_length=1, max_length=NAME_CHARS_MAX)]
+    name: Annotated[str, Meta(max_length=NAME_CHARS_MAX, pattern=NAME_PATTERN)]
 
 
 class KeyList(msgspec.Struct, frozen=True, kw_only=True):

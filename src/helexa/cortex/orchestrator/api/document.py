@@ -1,0 +1,240 @@
+"""The OpenAPI document of the control API, made of the table that answers.
+
+What a call takes and gives is read from its types, what it refuses from its errors: there is
+nothing here that could be forgotten when a call changes.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from http import HTTPStatus
+from typing import Any, Final
+
+import msgspec
+
+from helexa.cortex.orchestrator.api.calls import BODY_BYTES_MAX, JSON, Asked, Call, Nothing
+from helexa.protocol.errors import (
+    AdminTokenInvalid,
+    BodyLate,
+    BodyMalformed,
+    BodyTooLarge,
+    Busy,
+    ErrorEnvelope,
+    HelexaError,
+    InternalFault,
+    MediaTypeUnsupported,
+    PeerLost,
+    RequestRejected,
+)
+from helexa.protocol.ids import MODEL_ID_CHARS_MAX
+
+PATH: Final = "/api/v1/openapi.json"
+_REF: Final = "#/components/schemas/{name}"
+_PART: Final = re.compile(r"\{(\w+)\}")
+
+_ALWAYS: Final = (RequestRejected, InternalFault)
+_GUARDED: Final = (AdminTokenInvalid,)
+_WITH_BODY: Final = (BodyMalformed, BodyTooLarge, BodyLate, MediaTypeUnsupported)
+_BY_SERVER: Final = {
+    400: "`http_400`: not HTTP",
+    408: "`http_408`: headers that take too long",
+    431: "`http_431`: headers that are too large",
+    503: "`http_503`: one connection too many",
+}
+"""What is refused before any call is looked for."""
+
+_PARTS: Final[Mapping[str, Mapping[str, Any]]] = {
+    "model": {
+        "description": "A model's name. Its slashes may be written as they are.",
+        "schema": {
+            "type": "string",
+            "pattern": r"^[A-Za-z0-9][A-Za-z0-9._:@+\-]*(/[A-Za-z0-9][A-Za-z0-9._:@+\-]*){0,3}$",
+            "maxLength": MODEL_ID_CHARS_MAX,
+        },
+    },
+    "node": {
+        "description": "A neuron: its id, the head of its id, or its name.",
+        "schema": {"type": "string", "minLength": 1},
+    },
+    "key": {
+        "description": "A key: its id, its name, or the key itself.",
+        "schema": {"type": "string", "minLength": 1},
+    },
+}
+
+_ABOUT: Final = f"""\
+The control API of a helexa cortex, on `--orchestrator-socket`.
+
+Bodies are JSON objects of at most {BODY_BYTES_MAX} bytes. A field, or a parameter of the query,
+that a call does not know is refused, and so is a parameter that comes twice. Every refusal has
+the same envelope. Whatever can be asked with GET can be asked with HEAD; a path that does not know
+a method answers 405 and names in `Allow` those that it knows."""
+
+
+def document(calls: Sequence[Call], version: str) -> dict[str, Any]:
+    """OpenAPI 3.1, as JSON can hold it."""
+    shapes = [shape for call in calls for shape in _shapes(call)]
+    refs, components = msgspec.json.schema_components([ErrorEnvelope, *shapes], ref_template=_REF)
+    schema = dict(zip(map(str, [ErrorEnvelope, *shapes]), refs, strict=True))
+    paths: dict[str, dict[str, Any]] = {}
+    for call in calls:
+        paths.setdefault(call.path, {})[call.method.lower()] = _operation(call, schema)
+    return {
+        "openapi": "3.1.0",
+        "info": {"title": "helexa control API", "version": version, "description": _ABOUT},
+        "servers": [{"url": "/"}],
+        "security": [{"adminToken": []}],
+        "paths": paths,
+        "components": {
+            "schemas": components,
+            "securitySchemes": {
+                "adminToken": {
+                    "type": "http",
+                    "scheme": "bearer",
+                    "description": "The token in `HOME/cortex/admin.token`.",
+                }
+            },
+        },
+    }
+
+
+def call_for(calls: Sequence[Call], version: str) -> Call:
+    """The call that answers the document of `calls` and of itself."""
+    made: list[dict[str, Any]] = []
+
+    async def show(asked: Asked[Nothing, Nothing]) -> dict[str, Any]:  # noqa: ARG001 - a call's shape
+        if not made:
+            made.append(document([*calls, call], version))
+        return made[0]
+
+    call = Call("GET", PATH, "This document.", show)
+    return call
+
+
+def _shapes(call: Call) -> Iterable[Any]:
+    """Types of what is said: they become components."""
+    _, body, answers = call.shapes
+    if call.has_body and body is not Nothing:
+        yield body
+    yield from call.also.values()
+    yield from call.media.values() if call.media else (answers,)
+
+
+def _operation(call: Call, schema: Mapping[str, Any]) -> dict[str, Any]:
+    query, body, answers = call.shapes
+    said = call.media or {JSON: answers}
+    operation: dict[str, Any] = {
+        "operationId": _operation_id(call),
+        "summary": call.does,
+        "tags": [_tag(call.path)],
+        "responses": {
+            str(call.status): {
+                "description": HTTPStatus(call.status).phrase,
+                "content": {
+                    media: {"schema": _said(media, schema[str(shape)])}
+                    for media, shape in said.items()
+                },
+            },
+            **{
+                str(status): {
+                    "description": HTTPStatus(status).phrase,
+                    "content": {JSON: {"schema": schema[str(shape)]}},
+                }
+                for status, shape in call.also.items()
+            },
+            **_refusals(call, schema[str(ErrorEnvelope)]),
+        },
+    }
+    if parameters := [*_path_parameters(call.path), *_query_parameters(query)]:
+        operation["parameters"] = parameters
+    if call.has_body and body is not Nothing:
+        operation["requestBody"] = {
+            "required": _has_required(body),
+            "content": {JSON: {"schema": schema[str(body)]}},
+        }
+    if call.is_open:
+        operation["security"] = []
+    return operation
+
+
+def _said(media: str, schema: Any) -> Any:
+    """A stream is a text whose lines hold the type."""
+    if media == "text/event-stream":
+        return {"type": "string", "x-data": schema}
+    return schema
+
+
+def _refusals(call: Call, envelope: Any) -> dict[str, Any]:
+    kinds: list[type[HelexaError]] = [*_ALWAYS, *call.refuses]
+    if not call.is_open:
+        kinds += _GUARDED
+    if call.has_body:
+        kinds += _WITH_BODY
+    by_status: dict[int, list[str]] = {status: [words] for status, words in _BY_SERVER.items()}
+    for kind in kinds:
+        words = f"`{kind.code}`"
+        if words not in by_status.setdefault(kind.status, []):
+            by_status[kind.status].append(words)
+    waits = {kind.status for kind in kinds if issubclass(kind, Busy | PeerLost)}
+    found = {}
+    for status in sorted(by_status):
+        if status in call.also:
+            continue
+        headers: dict[str, Any] = {}
+        if status in waits:
+            headers["Retry-After"] = {
+                "description": "Seconds after which another try may succeed.",
+                "schema": {"type": "integer", "minimum": 0},
+            }
+        if status == AdminTokenInvalid.status:
+            headers["WWW-Authenticate"] = {"schema": {"type": "string"}}
+        found[str(status)] = {
+            "description": "; ".join(by_status[status]),
+            **({"headers": headers} if headers else {}),
+            "content": {JSON: {"schema": envelope}},
+        }
+    return found
+
+
+def _path_parameters(path: str) -> Iterable[dict[str, Any]]:
+    for name in _PART.findall(path):
+        yield {"name": name, "in": "path", "required": True, **_PARTS[name]}
+
+
+def _query_parameters(query: type[msgspec.Struct]) -> Iterable[dict[str, Any]]:
+    _, components = msgspec.json.schema_components([query], ref_template=_REF)
+    found = components[query.__name__]
+    for name, schema in found["properties"].items():
+        yield {
+            "name": name,
+            "in": "query",
+            "required": name in found.get("required", ()),
+            "schema": _inlined(schema, components),
+        }
+
+
+def _inlined(schema: Mapping[str, Any], components: Mapping[str, Any]) -> Mapping[str, Any]:
+    """An enum of the query is spelled out: nothing else refers to it."""
+    if "$ref" in schema:
+        return dict(components[schema["$ref"].rpartition("/")[2]])
+    return schema
+
+
+def _has_required(body: type[msgspec.Struct]) -> bool:
+    return any(field.required for field in msgspec.structs.fields(body))
+
+
+def _operation_id(call: Call) -> str:
+    words = re.sub(r"[^A-Za-z0-9]+", "_", "_".join(_own_parts(call.path))).strip("_")
+    return f"{call.method.lower()}_{words}"
+
+
+def _tag(path: str) -> str:
+    return _own_parts(path)[0].partition(".")[0]
+
+
+def _own_parts(path: str) -> Sequence[str]:
+    """Without what all paths begin with."""
+    parts = path.strip("/").split("/")
+    return parts[2:] if parts[0] == "api" else parts
