@@ -154,3 +154,21 @@ def test_a_log_file_is_bounded_and_private(tmp_path: Path) -> None:
     assert [one.name for one in files] == ["node.log", "node.log.1"]
     assert all(one.stat().st_size <= FILE_BYTES_MAX for one in files)
     assert all(one.stat().st_mode & 0o077 == 0 for one in files)
+
+
+async def test_a_member_is_hung_up_on_once_it_serves_and_not_before(tmp_path: Path) -> None:
+    heard = tmp_path / "heard"
+    os.mkfifo(heard)
+    hears = f"import signal; signal.signal(signal.SIGHUP, lambda *_: open({str(heard)!r}, 'w'))\n"
+    story = Story(tmp_path, hears + SERVES.replace("signal.pause()", "time.sleep(60)"))
+    with log_file(story.log_path) as log:
+        member = story.member(log)
+        member.hang_up()
+        async with member.running():
+            member.hang_up()
+            with anyio.fail_after(30):
+                # Opened for reading once the child opened it for writing.
+                async with await anyio.open_file(heard) as line:
+                    assert await line.read() == ""
+        member.hang_up()
+    assert story.ended == []

@@ -105,3 +105,31 @@ def test_a_key_that_others_can_read_is_a_refusal_to_start(tmp_path: Path) -> Non
     assert f"chmod 600 {key}" in event["message"]
     assert "Traceback" not in errors
     assert key.stat().st_mode & 0o777 == 0o644
+
+
+def test_a_cortex_reads_its_file_again_at_sighup(tmp_path: Path) -> None:
+    file = tmp_path / "helexa.toml"
+    file.write_text("[[models]]\nid = 'a'\n")
+    with node("cortex", tmp_path, "--json", "--config", str(file)) as process:
+        assert json.loads(first_line(process))["event"] == "ready"
+        file.write_text("[[models]]\nid = 'a'\n[[models]]\nid = 'b'\n")
+        process.send_signal(signal.SIGHUP)
+        assert json.loads(first_line(process)) == {
+            "event": "catalogue_changed",
+            "revision": 2,
+            "models": 2,
+        }
+        process.send_signal(signal.SIGTERM)
+        rest, _ = process.communicate()
+    assert process.returncode == 0
+    assert events(rest)[-1]["signal"] == "SIGTERM"
+
+
+def test_a_catalogue_that_cannot_be_used_keeps_a_cortex_from_starting(tmp_path: Path) -> None:
+    (tmp_path / "cortex").mkdir()
+    (tmp_path / "cortex" / "catalogue.json").write_text("{")
+    with node("cortex", tmp_path) as process:
+        _, errors = process.communicate()
+    assert process.returncode == 1
+    (line,) = [one for one in errors.splitlines() if one.startswith("helexa: ")]
+    assert f"{tmp_path}/cortex/catalogue.json does not hold the models" in line

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import pty
 import signal
 import subprocess
 import sys
@@ -37,15 +39,20 @@ def ready(live):
     if "break" in sys.argv:
         raise ValueError("broken")
 
-signum = lifetime.run(lambda: lifetime.until_told(node(), ready))
+def hung_up(live):
+    print("hung up", live, flush=True)
+
+hear = hung_up if "hangup" in sys.argv else None
+signum = lifetime.run(lambda: lifetime.until_told(node(), ready, hear))
 print(signum.name, flush=True)
 """
 
 
 @contextmanager
-def running(*words: str) -> Iterator[subprocess.Popen[str]]:
+def running(*words: str, stdin: int = subprocess.DEVNULL) -> Iterator[subprocess.Popen[str]]:
     process = subprocess.Popen(
         [sys.executable, "-c", textwrap.dedent(NODE), *words],
+        stdin=stdin,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -94,3 +101,41 @@ def test_what_the_node_raises_is_raised_after_its_end() -> None:
         assert out.split() == ["starting", "ready", "ending", "ended"]
         assert "broken" in errors
         assert node.returncode == 1
+
+
+def test_a_hangup_is_the_node_s_own_affair_where_it_has_a_use_for_it() -> None:
+    with running("hangup") as node:
+        assert [line(node), line(node)] == ["starting", "ready"]
+        for _ in range(2):
+            node.send_signal(signal.SIGHUP)
+            assert line(node) == "hung up live"
+        node.send_signal(signal.SIGTERM)
+        assert [line(node), line(node), line(node)] == ["ending", "ended", "SIGTERM"]
+
+
+def test_a_hangup_while_starting_is_not_heard() -> None:
+    with running("hangup", "slow-start") as node:
+        assert line(node) == "starting"
+        node.send_signal(signal.SIGHUP)
+        node.send_signal(signal.SIGTERM)
+        assert line(node) == "SIGTERM"
+
+
+def test_a_hangup_ends_a_node_that_has_no_use_for_it() -> None:
+    with running() as node:
+        assert [line(node), line(node)] == ["starting", "ready"]
+        node.send_signal(signal.SIGHUP)
+        assert node.wait() == -signal.SIGHUP
+
+
+def test_a_node_ends_with_its_terminal_although_it_has_a_use_for_hangups() -> None:
+    ours, its = pty.openpty()
+    with running("hangup", stdin=its) as node:
+        os.close(its)
+        assert [line(node), line(node)] == ["starting", "ready"]
+        node.send_signal(signal.SIGHUP)
+        assert line(node) == "hung up live"
+        os.close(ours)
+        node.send_signal(signal.SIGHUP)
+        assert [line(node), line(node), line(node)] == ["ending", "ended", "SIGHUP"]
+        assert node.wait() == 0

@@ -65,6 +65,7 @@ class Member:
         self._on_ready = on_ready
         self._on_ended = on_ended
         self._process: Process | None = None
+        self._serving = False
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[Member]:
@@ -82,6 +83,11 @@ class Member:
         """End the present process gracefully; another takes its place."""
         if self._process is not None:
             _signal(self._process, signal.SIGTERM)
+
+    def hang_up(self) -> None:
+        """SIGHUP, once the process serves: one that does not listen yet would die of it."""
+        if self._process is not None and self._serving:
+            _signal(self._process, signal.SIGHUP)
 
     async def _attend(self, *, task_status: TaskStatus[None]) -> None:
         failures = 0
@@ -123,6 +129,7 @@ class Member:
                     if event.get("event") != "ready":
                         return
                     self.ready = event
+                    self._serving = True
                     serving.set()
                     if first is not None:
                         first.started()
@@ -141,6 +148,7 @@ class Member:
             return status
         finally:
             self._process = None
+            self._serving = False
             await self._end(process)
 
     async def _end(self, process: Process) -> None:

@@ -31,11 +31,21 @@ READY_FIELDS: Final = (
 )
 
 
-def serve(role: str, config: Config, open_node: OpenNode, *, as_json: bool) -> int:
-    """Run the node until a signal. The first ends it gracefully with status 0."""
+def serve(
+    role: str,
+    config: Config,
+    open_node: OpenNode,
+    *,
+    as_json: bool,
+    on_hangup: Callable[[Any], None] | None = None,
+) -> int:
+    """Run the node until a signal. The first ends it gracefully with status 0.
+
+    `on_hangup` is given the node at SIGHUP.
+    """
     logs.set_up(config.node.log_level, config.node.log_format)
     try:
-        signum = lifetime.run(lambda: _serve(role, open_node, as_json=as_json))
+        signum = lifetime.run(lambda: _serve(role, open_node, on_hangup, as_json=as_json))
     except (AddressTaken, BaseExceptionGroup) as error:
         taken = _only(error, AddressTaken)
         if taken is None:
@@ -46,14 +56,17 @@ def serve(role: str, config: Config, open_node: OpenNode, *, as_json: bool) -> i
     return 0
 
 
-async def _serve(role: str, open_node: OpenNode, *, as_json: bool) -> signal.Signals:
+async def _serve(
+    role: str, open_node: OpenNode, on_hangup: Callable[[Any], None] | None, *, as_json: bool
+) -> signal.Signals:
     def on_ready(node: Any) -> None:
         if as_json:
             _emit(ready_event(role, node))
         else:
             print(_announcement(role, node), flush=True)
 
-    return await lifetime.until_told(open_node(_emit if as_json else _ignore), on_ready)
+    node = open_node(_emit if as_json else _ignore)
+    return await lifetime.until_told(node, on_ready, on_hangup)
 
 
 def ready_event(role: str, node: Any) -> dict[str, Any]:

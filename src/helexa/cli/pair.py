@@ -105,6 +105,11 @@ class Pair:
                     f"{logs} says how far it came"
                 )
 
+    def hang_up(self) -> None:
+        """SIGHUP, for the one who reads its file again at that."""
+        if self._cortex is not None:
+            self._cortex.hang_up()
+
     # --- command lines
 
     def _cortex_argv(self) -> list[str]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
@@ -53,7 +54,13 @@ class Config:
     up: UpSettings
     values: Mapping[str, Value]
     """By key, in the catalogue's order; of `[neuron.models]` and `[[models]]` what was given."""
-    file: Path | None = None
+    file: Path | None
+    listed: tuple[Origin, ...]
+    """Of each of `cortex.models`."""
+    stamp: object
+    """Of the file, as it looked before it was read."""
+    again: Callable[[], Config]
+    """`load` with what it was given. Raises ConfigRefused."""
 
     def origin(self, key: str) -> Origin:
         return self.values[key].origin
@@ -72,7 +79,10 @@ def load(
     """
     if file is None and environment.get("HELEXA_CONFIG"):
         file = Path(environment["HELEXA_CONFIG"])
-    given = document.read(file.absolute()) if file is not None else document.Given()
+    if file is not None:
+        file = file.absolute()
+    stamp = stamp_of(file)
+    given = document.read(file) if file is not None else document.Given()
     problems = list(given.problems)
     problems += _unknown_variables(environment)
     problems += [
@@ -92,11 +102,30 @@ def load(
     }
     if problems:
         raise ConfigRefused(problems)
-    config = _composed(values, models, listed, file, environment)
+    config = _composed(
+        values,
+        models,
+        listed,
+        environment,
+        file=file,
+        stamp=stamp,
+        again=partial(load, flags, dict(environment), file=file, roles=roles),
+    )
     problems += conflicts(config.values, roles)
     if problems:
         raise ConfigRefused(problems)
     return config
+
+
+def stamp_of(file: Path | None) -> object:
+    """How a file looks: another value once somebody changed it, or put another in its place."""
+    if file is None:
+        return None
+    try:
+        found = file.stat()
+    except OSError:
+        return None
+    return (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
 
 
 class _Reader:
@@ -186,8 +215,11 @@ def _composed(
     values: dict[str, Value],
     models: Mapping[str, Mapping[str, Value]],
     listed: entries.Entries,
-    file: Path | None,
     environment: Mapping[str, str],
+    *,
+    file: Path | None,
+    stamp: object,
+    again: Callable[[], Config],
 ) -> Config:
     """The parts' own settings, with what one setting derives from another filled in."""
 
@@ -223,4 +255,7 @@ def _composed(
         up=UpSettings(**of("up")),
         values=values,
         file=file,
+        listed=listed.origins,
+        stamp=stamp,
+        again=again,
     )

@@ -26,7 +26,14 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 import helexa
 from helexa.cortex.accounts.keyring import Keyring, keyring
 from helexa.cortex.orchestrator import policies
-from helexa.cortex.orchestrator.catalogue import catalogue
+from helexa.cortex.orchestrator.book import Book
+from helexa.cortex.orchestrator.book_watch import watching
+from helexa.cortex.orchestrator.entries import (
+    KEPT_FILE,
+    EntriesSource,
+    FixedEntries,
+    KeptEntries,
+)
 from helexa.cortex.orchestrator.fleet import Presence
 from helexa.cortex.orchestrator.live_policy import FixedPolicy, LivePolicy
 from helexa.cortex.orchestrator.marks import MarksKept
@@ -71,6 +78,7 @@ class Cortex:
     orchestrator_url: str | None
     portal_urls: tuple[str, ...]
     neurons: Neurons
+    book: Book
     marks: MarksKept
     sharing: Sharing
     log: Log | None
@@ -86,13 +94,15 @@ async def running(
     *,
     events: Emit = lambda _event: None,
     policy: LivePolicy | None = None,
+    entries: EntriesSource | None = None,
     open_transports: Mapping[str, OpenTransport] | None = None,
 ) -> AsyncIterator[Cortex]:
     """Yield when every socket that was asked for serves.
 
     `events` is told what happens, as JSON-shaped objects. `policy` holds the
-    federation settings where they may change at run time; `open_transports`, by
-    name, stand in for those of the settings. Raises AddressTaken, HomeUnusable,
+    federation settings where they may change at run time, and `entries` the file's
+    part of the catalogue; `open_transports`, by name, stand in for those of the
+    settings. Raises AddressTaken, HomeUnusable,
     StoreUnusable, KeyUnusable, TransportUnusable and RequestRejected (an unknown
     policy), each with the words for an operator, before anything serves.
     """
@@ -112,9 +122,10 @@ async def running(
         keys = stack.enter_context(keyring(settings.home))
         watched = "orchestrator" in sockets.by_role
         log = Log(epoch=token_hex(4), monotonic=time.monotonic, unix=time.time) if watched else None
-        models = catalogue(settings.models)
+        source = entries or FixedEntries(settings.models, settings.orchestrator)
+        book = Book(KeptEntries(settings.home / KEPT_FILE), source, events)
         neurons = Neurons(
-            catalogue=lambda: models,
+            catalogue=lambda: book.catalogue,
             policy=policies.named(settings.policy),
             timing=Timing(settings.health_every_s, settings.lost_after_s),
             name=settings.name,
@@ -123,6 +134,7 @@ async def running(
             events=events,
             log=log,
         )
+        book.watch(neurons.catalogue_changed)
         marks = await stack.enter_async_context(MarksKept.running(settings.home, neurons))
         neurons.watch(marks.changed)
         roles = tuple(role for role in ROLES if role in sockets.by_role)
@@ -139,14 +151,15 @@ async def running(
             )
         )
         sharing = await stack.enter_async_context(
-            Sharing.running(neurons, partial(_shares, settings.orchestrator.share_pieces, place))
+            Sharing.running(neurons, partial(_shares, book, place))
         )
         neurons.watch(sharing.changed)
         tasks = await stack.enter_async_context(background())
         tasks.start_soon(neurons.keep_time)
+        await stack.enter_async_context(watching(book, source))
         if roles and settings.orchestrator.provision:
             provisioner = provisioning(
-                settings.orchestrator, neurons, place.fabric, peers=sharing.peers, emit=events
+                lambda: book.orchestrator, neurons, place.fabric, peers=sharing.peers, emit=events
             )
             tasks.start_soon(provisioner.run, name="provisioner")
 
@@ -159,6 +172,7 @@ async def running(
             orchestrator_url=orchestrator_url,
             portal_urls=portal_urls,
             neurons=neurons,
+            book=book,
             marks=marks,
             sharing=sharing,
             log=log,
@@ -303,9 +317,10 @@ def _apps(
     return {"gateway": gateway, "orchestrator": orchestrator, "portal": portal}
 
 
-def _shares(mode: str, place: Place, node: NodeId) -> bool:
+def _shares(book: Book, place: Place, node: NodeId) -> bool:
     standing = place.acquaintances.standing_of(node)
     own = place.fabric.own
+    mode = book.orchestrator.share_pieces
     return takes_part(mode, standing, has_operator=str(own.operator) != own.node)
 
 

@@ -15,6 +15,7 @@
         MethodNotAllowed       405
         BodyLate               408
         KeptByCatalogue        409  the catalogue says otherwise
+        CatalogueConflict      409  an entry that is the file's, or that others still name
         MediaTypeUnsupported   415
         UpgradeRequired        426
       NotAllowed
@@ -259,6 +260,12 @@ class KeptByCatalogue(RequestRejected):
     """The catalogue holds something in place that a call would change."""
 
     status, code = 409, "kept_by_catalogue"
+
+
+class CatalogueConflict(RequestRejected):
+    """A change of the catalogue that something else in it does not allow."""
+
+    status, code = 409, "catalogue_conflict"
 
 
 @dataclass(eq=False)

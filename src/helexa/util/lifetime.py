@@ -2,7 +2,8 @@
 
 The first SIGTERM or SIGINT ends the block gracefully; the second ends the process at
 once, because somebody who asks twice has stopped waiting. A signal during start-up
-cancels the start.
+cancels the start. SIGHUP ends too, unless the node has a use for it: then only when its
+terminal was closed, which is what the signal was made for.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import signal
 import sys
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import AbstractAsyncContextManager, contextmanager
+from functools import partial
 from typing import Any, Final, TypeVar
 
 import anyio
@@ -30,6 +32,8 @@ class Told:
     def __init__(self) -> None:
         self.stop = anyio.Event()
         self.signal: signal.Signals | None = None
+        self.on_hangup: Callable[[], None] | None = None
+        self._terminal = _has_terminal()
 
     def hear(self, signum: signal.Signals) -> None:
         if self.signal is not None:
@@ -39,34 +43,57 @@ class Told:
         self.signal = signum
         self.stop.set()
 
+    def hang_up(self) -> None:
+        if self._terminal and not _has_terminal():
+            self.hear(signal.SIGHUP)
+        elif self.on_hangup is not None:
+            self.on_hangup()
+
+
+def _has_terminal() -> bool:
+    """Whether there is one at standard input; one that was closed is none any more."""
+    return os.isatty(0)
+
 
 @contextmanager
-def listening() -> Iterator[Told]:
-    """SIGTERM and SIGINT are heard inside the block, and are what they were after it."""
+def listening(*, hangup: bool = False) -> Iterator[Told]:
+    """SIGTERM and SIGINT, and with `hangup` SIGHUP, are heard inside the block, and are what
+    they were after it.
+    """
     told = Told()
+    heard: dict[signal.Signals, Callable[[], None]]
+    heard = {signum: partial(told.hear, signum) for signum in STOPPING}
+    if hangup:
+        heard[signal.SIGHUP] = told.hang_up
     loop = asyncio.get_running_loop()
-    for signum in STOPPING:
-        loop.add_signal_handler(signum, told.hear, signum)
+    for signum, hear in heard.items():
+        loop.add_signal_handler(signum, hear)
     try:
         yield told
     finally:
-        for signum in STOPPING:
+        for signum in heard:
             loop.remove_signal_handler(signum)
 
 
 async def until_told(
-    node: AbstractAsyncContextManager[T], on_ready: Callable[[T], None]
+    node: AbstractAsyncContextManager[T],
+    on_ready: Callable[[T], None],
+    on_hangup: Callable[[T], None] | None = None,
 ) -> signal.Signals:
     """Run `node` until a signal; returns which, once the node has ended gracefully.
 
-    `on_ready` is called once, when the node serves. Whatever the node raises is raised.
+    `on_ready` is called once, when the node serves; `on_hangup` at each SIGHUP from then on.
+    Whatever the node raises is raised.
     """
-    with listening() as told:
-        return await run_until(told, node, on_ready)
+    with listening(hangup=on_hangup is not None) as told:
+        return await run_until(told, node, on_ready, on_hangup)
 
 
 async def run_until(
-    told: Told, node: AbstractAsyncContextManager[T], on_ready: Callable[[T], None]
+    told: Told,
+    node: AbstractAsyncContextManager[T],
+    on_ready: Callable[[T], None],
+    on_hangup: Callable[[T], None] | None = None,
 ) -> signal.Signals:
     """`until_told` for a caller who listens already."""
     serving = False
@@ -83,6 +110,8 @@ async def run_until(
             async with node as live:
                 serving = True
                 collector.calm()
+                if on_hangup is not None:
+                    told.on_hangup = partial(on_hangup, live)
                 on_ready(live)
                 await told.stop.wait()
         tasks.cancel_scope.cancel()

@@ -33,13 +33,16 @@ def configure(parser: ArgumentParser) -> None:
 
 def run(args: Namespace) -> int:
     config = flags.config_of(args, roles=("cortex",))
+    from helexa.config.entries_file import EntriesFile
     from helexa.config.federation import FederationStore
     from helexa.cortex.app import running  # Brings the whole node; `--help` does not need it.
 
     policy = FederationStore.of(config)
+    entries = EntriesFile(config)
     return serve(
         "cortex",
         config,
-        lambda events: running(config.cortex, events=events, policy=policy),
+        lambda events: running(config.cortex, events=events, policy=policy, entries=entries),
+        on_hangup=lambda cortex: cortex.book.reread(),
         as_json=args.json,
     )

@@ -40,7 +40,11 @@ def run(args: Namespace) -> int:
     pair = Pair(config, _passed_on(args), event if args.json else _tell)
     say_ready = _as_event if args.json else _as_text
     lifetime.run(
-        lambda: lifetime.until_told(pair.running(), lambda ready: say_ready(config, ready))
+        lambda: lifetime.until_told(
+            pair.running(),
+            lambda ready: say_ready(config, ready),
+            lambda _ready: pair.hang_up(),
+        )
     )
     if args.json:
         event({"event": "stopped", "role": "up"})

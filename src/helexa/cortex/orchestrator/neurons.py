@@ -198,6 +198,10 @@ class Neurons:
         """Be told when neurons come, go, or can do something else; not of each health report."""
         self._watchers.append(changed)
 
+    def catalogue_changed(self) -> None:
+        """For whoever changed it: what neurons may do is another thing now."""
+        self._tell_watchers()
+
     def now_s(self) -> float:
         return self._monotonic()
 

@@ -58,10 +58,15 @@ class Fault:
 
 def place_of(index: int, model: str, path: Path) -> str:
     """`models[3] (team/model).files[0].sha256`."""
-    text = f"models[{index}]" + (f" ({model[:200]})" if model else "")
+    return path_text(f"models[{index}]" + (f" ({model[:200]})" if model else ""), path)
+
+
+def path_text(whole: str, path: Path) -> str:
+    """`team/model.files[0].sha256`; without `whole` from the entry on: `files[0].sha256`."""
+    text = whole
     for part in path:
         text += f"[{part}]" if isinstance(part, int) else f".{part}"
-    return text
+    return text if whole else text.removeprefix(".")
 
 
 def problems(entries: Sequence[ModelEntry]) -> list[Fault]:

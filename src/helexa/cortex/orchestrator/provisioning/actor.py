@@ -61,7 +61,7 @@ class Surroundings:
     catalogue: Callable[[], Catalogue]
     demand: Demand
     room: Room
-    settings: OrchestratorSettings
+    settings: Callable[[], OrchestratorSettings]
     monotonic: Callable[[], float]
     random: Callable[[], float]
     peers: Callable[[NodeId, ModelId], Sequence[PieceHolder]] = lambda _node, _model: ()
@@ -103,7 +103,7 @@ class Provisioner:
 
     def _look(self, tasks: TaskGroup) -> None:
         around, now_s = self._around, self._around.monotonic()
-        view, catalogue = around.neurons.view, around.catalogue()
+        view, catalogue, settings = around.neurons.view, around.catalogue(), around.settings()
         self._setbacks = {
             key: one for key, one in self._setbacks.items() if now_s < one.until_s + FORGIVEN_S
         }
@@ -111,12 +111,12 @@ class Provisioner:
             view=view,
             catalogue=catalogue,
             wants=around.demand.wants(now_s),
-            settings=around.settings,
+            settings=settings,
             now_s=now_s,
             pending=self.pending,
             setbacks=self._setbacks,
             in_flight=around.neurons.in_flight,
-            settled=now_s - self._began_s >= around.settings.settle_s,
+            settled=now_s - self._began_s >= settings.settle_s,
         )
         made, self._memory = plan(given, self._memory)
         self.plan = made
@@ -156,7 +156,7 @@ class Provisioner:
         entry = self._around.catalogue().entry(model)
         match action.kind:
             case Kind.LOAD:
-                timeout_s = self._around.settings.load_timeout_s
+                timeout_s = self._around.settings().load_timeout_s
                 return await neurons.load(node, model, _config(entry), timeout_s=timeout_s)
             case Kind.UNLOAD:
                 return await neurons.unload(node, model, if_idle=True)

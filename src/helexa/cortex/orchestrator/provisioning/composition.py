@@ -21,7 +21,7 @@ from helexa.protocol.routing import RoutingDecision
 
 
 def provisioning(
-    settings: OrchestratorSettings,
+    settings: Callable[[], OrchestratorSettings],
     neurons: Neurons,
     fabric: Fabric,
     *,
@@ -32,7 +32,7 @@ def provisioning(
     demand = Demand()
 
     def max_wait_s(model: ModelId) -> float:
-        return neurons.catalogue.entry(model).max_wait_s or settings.max_wait_s
+        return neurons.catalogue.entry(model).max_wait_s or settings().max_wait_s
 
     room = Room(
         demand,
