@@ -31,6 +31,7 @@ class Fleet:
         self.key = ""
         self._stack = stack
         self._settings: Sequence[str] = ()
+        self.config: Path | None = None
 
     @property
     def home(self) -> Path:
@@ -50,6 +51,7 @@ class Fleet:
                 *("--mesh-socket", "127.0.0.1:0"),
                 *("--gateway-socket", "127.0.0.1:0"),
                 *("--orchestrator-socket", "127.0.0.1:0"),
+                *(("--config", str(self.config)) if self.config else ()),
                 *(word for one in self._settings for word in ("--set", one)),
                 cwd=self.folder,
             )
@@ -141,10 +143,13 @@ def question_to(model: str, question: str = "What is helexa?", **more: Any) -> d
 
 
 @contextmanager
-def fleet(folder: Path, settings: Sequence[str] = ()) -> Iterator[Fleet]:
+def fleet(
+    folder: Path, settings: Sequence[str] = (), *, config: Path | None = None
+) -> Iterator[Fleet]:
     """A cortex without neurons yet."""
     with ExitStack() as stack:
         made = Fleet(folder, stack)
+        made.config = config
         made.start_cortex(settings)
         yield made
 
