@@ -61,10 +61,13 @@ def far_hub(folder: Path) -> Iterator[FarHub]:
             process.kill()
 
 
-def with_catalogue(made_in: Path) -> Path:
-    file = made_in / "helexa.toml"
+@contextmanager
+def far_fleet(folder: Path) -> Iterator[Fleet]:
+    """A cortex that need not wait for neurons which had the model before."""
+    file = folder / "helexa.toml"
     file.write_text(CATALOGUE)
-    return file
+    with fleet(folder, ("orchestrator.settle_s=0",), config=file) as made:
+        yield made
 
 
 def comments_and_answer(made: Fleet, model: str) -> tuple[list[str], str]:
@@ -84,7 +87,7 @@ def comments_and_answer(made: Fleet, model: str) -> tuple[list[str], str]:
 
 
 def test_a_stream_sees_its_model_come_from_the_hub_and_then_the_answer(tmp_path: Path) -> None:
-    with far_hub(tmp_path) as hub, fleet(tmp_path, config=with_catalogue(tmp_path)) as made:
+    with far_hub(tmp_path) as hub, far_fleet(tmp_path) as made:
         made.start_neuron("left", (), "--set", f"neuron.hub={hub.url}")
         comments, text = comments_and_answer(made, "distant")
         assert text.startswith("helexa is a federated AI fabric")
@@ -95,7 +98,7 @@ def test_a_stream_sees_its_model_come_from_the_hub_and_then_the_answer(tmp_path:
 
 
 def test_a_cortex_killed_during_a_pull_and_a_wait_ends_where_it_would_have(tmp_path: Path) -> None:
-    with far_hub(tmp_path) as hub, fleet(tmp_path, config=with_catalogue(tmp_path)) as made:
+    with far_hub(tmp_path) as hub, far_fleet(tmp_path) as made:
         made.start_neuron("left", (), "--set", f"neuron.hub={hub.url}")
         headers = {"x-helexa-max-wait": "1"}
         body = question_to("far")
@@ -114,7 +117,7 @@ def test_a_cortex_killed_during_a_pull_and_a_wait_ends_where_it_would_have(tmp_p
 
 
 def test_a_neuron_killed_during_a_pull_goes_on_with_it(tmp_path: Path) -> None:
-    with far_hub(tmp_path) as hub, fleet(tmp_path, config=with_catalogue(tmp_path)) as made:
+    with far_hub(tmp_path) as hub, far_fleet(tmp_path) as made:
         far = ("--set", f"neuron.hub={hub.url}")
         node = made.start_neuron("left", (), *far)
         made.control("/api/v1/models/far/pull", {"node": "left"})
