@@ -19,6 +19,7 @@ from helexa.neuron.models.supply.records import Record, Stage
 from helexa.neuron.models.supply.standing import SupplyStanding
 from helexa.neuron.models.supply.supply import pulling, pulls_of
 from helexa.neuron.settings import NeuronSettings
+from helexa.protocol.errors import HelexaError
 from helexa.protocol.ids import ModelId
 from helexa.protocol.messages import ModelSource, SourceFile
 from helexa.testing import tiny_gguf
@@ -68,6 +69,11 @@ class Supply:
             record = await self.pulls.settled(ModelId(model))
         assert record is not None
         return record
+
+    def absence(self, model: str) -> HelexaError:
+        found = SupplyStanding(self.pulls, self.store.disk_bytes).absence(model)
+        assert found is not None
+        return found
 
     def standing(self) -> dict[str, Any]:
         standing = SupplyStanding(self.pulls, self.store.disk_bytes)
@@ -119,3 +125,9 @@ def noise(pieces: float, seed: int = 1) -> bytes:
 def is_here(record: Record) -> bool:
     assert record.stage is Stage.HERE, record.reason
     return True
+
+
+def secret_file(path: Path, text: str, mode: int = 0o600) -> Path:
+    path.write_text(text)
+    path.chmod(mode)
+    return path

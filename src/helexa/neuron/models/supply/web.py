@@ -111,6 +111,7 @@ class Web:
     ) -> Answer:
         """`get` for one who closes `answer.response` by himself."""
         told: dict[str, str] = {}
+        is_behind = False
         for _ in range(REDIRECTS_MAX + 1):
             check_url(url)
             response = await self._send(url, headers or {}, token)
@@ -127,10 +128,14 @@ class Web:
             await response.aclose()
             if status not in _REDIRECTS or "location" not in seen:
                 where, with_token = host_of(url), token is not None
-                raise refused(status, seen, where, with_token=with_token, unix=time.time())
+                failed = refused(status, seen, where, with_token=with_token, unix=time.time())
+                # A store behind a hub refuses a signature, not a person; the next is another.
+                failed.final = failed.final and not (is_behind and status in (401, 403))
+                raise failed
             # What a hub says of the file, which the store behind it does not know.
             told |= {name: value for name, value in seen.items() if name.startswith("x-")}
-            url = followed(url, seen["location"])
+            before, url = url, followed(url, seen["location"])
+            is_behind = is_behind or origin_of(before) != origin_of(url)
         raise SourceFailed(f"{host_of(url)} leads in a circle: {REDIRECTS_MAX} redirects")
 
     async def _send(
