@@ -4,6 +4,7 @@
     NAME-00001-of-00003.gguf ...    one model NAME, in parts
     NAME.mmproj.gguf, mmproj-NAME.gguf   the projector of NAME, beside it
     FOLDER/NAME.gguf                model FOLDER/NAME
+    NAME/config.json, *.safetensors model NAME
 
 A link may point to another file of the same folder; one that leaves it is
 refused, because whoever may write a link could otherwise publish any file.
@@ -25,7 +26,12 @@ DEPTH_MAX: Final = 4
 ENTRIES_MAX: Final = 100_000
 PARTS_MAX: Final = 1_000
 
+CONFIG: Final = "config.json"
+INDEX: Final = ".safetensors.index.json"
+
 _SUFFIX: Final = ".gguf"
+_TENSORS: Final = ".safetensors"
+_OF_TENSORS: Final = (_TENSORS, INDEX)
 _PART: Final = re.compile(r"(.+)-(\d{5})-of-(\d{5})\Z")
 
 
@@ -42,6 +48,8 @@ class Listed:
 
     parts: tuple[File, ...]
     projector: File | None = None
+    folder: Path | None = None
+    """Of safetensors, whose parts do not say by themselves what they make."""
 
     @property
     def size(self) -> int:
@@ -65,7 +73,8 @@ def list_models(folder: Path) -> Listing:
     parts: dict[str, dict[int, File]] = {}
     counts: dict[str, int] = {}
     projectors: dict[str, File] = {}
-    for name, file, refusal in _files(root):
+    tensors: dict[str, dict[str, tuple[File, str]]] = {}
+    for name, file, refusal in _files(root, tensors):
         if refusal:
             listing.refused[name] = refusal
         elif (owner := _projector_of(name)) is not None:
@@ -83,10 +92,32 @@ def list_models(folder: Path) -> Listing:
         _add(listing, name, tuple(found[at] for at in sorted(found)), projectors.get(name))
     for name, file in whole.items():
         _add(listing, name, (file,), projectors.get(name))
+    for name, beside in tensors.items():
+        if name not in listing.models:
+            _add_folder(listing, root, name, beside)
     return listing
 
 
-def _add(listing: Listing, name: str, parts: tuple[File, ...], projector: File | None) -> None:
+def _add_folder(
+    listing: Listing, root: Path, name: str, beside: dict[str, tuple[File, str]]
+) -> None:
+    if CONFIG not in beside or not any(one.endswith(_TENSORS) for one in beside):
+        return
+    refused = [refusal for _, refusal in beside.values() if refusal]
+    if refused:
+        listing.refused[name] = refused[0]
+        return
+    parts = tuple(file for _, (file, _) in sorted(beside.items()))
+    _add(listing, name, parts, None, folder=root / name)
+
+
+def _add(
+    listing: Listing,
+    name: str,
+    parts: tuple[File, ...],
+    projector: File | None,
+    folder: Path | None = None,
+) -> None:
     if not is_model_id(name):
         listing.refused[name[:MODEL_ID_CHARS_MAX]] = (
             "its name cannot be a model's: use letters, digits and . _ : @ + - in at most "
@@ -95,7 +126,7 @@ def _add(listing: Listing, name: str, parts: tuple[File, ...], projector: File |
     elif len(listing.models) >= MODELS_PER_NEURON_MAX:
         listing.refused[name] = f"more than {MODELS_PER_NEURON_MAX} models"
     else:
-        listing.models[ModelId(name)] = Listed(parts=parts, projector=projector)
+        listing.models[ModelId(name)] = Listed(parts=parts, projector=projector, folder=folder)
 
 
 def _projector_of(name: str) -> str | None:
@@ -107,8 +138,12 @@ def _projector_of(name: str) -> str | None:
     return None
 
 
-def _files(root: Path) -> Iterator[tuple[str, File, str]]:
-    """Name without suffix, the file, and why it is refused or ""."""
+def _files(
+    root: Path, tensors: dict[str, dict[str, tuple[File, str]]]
+) -> Iterator[tuple[str, File, str]]:
+    """Name without suffix, the file, and why it is refused or "". Those of safetensors go into
+    `tensors`, by folder and name.
+    """
     pending = [(root, 1)]
     seen = 0
     while pending:
@@ -120,10 +155,15 @@ def _files(root: Path) -> Iterator[tuple[str, File, str]]:
             if entry.name.startswith("."):
                 continue
             if entry.is_dir(follow_symlinks=False):
-                if depth < DEPTH_MAX:
+                if depth <= DEPTH_MAX:
                     pending.append((Path(entry.path), depth + 1))
             elif entry.name.endswith(_SUFFIX):
-                yield _file(root, Path(entry.path))
+                if depth <= DEPTH_MAX:
+                    yield _file(root, Path(entry.path))
+            elif folder != root and (entry.name == CONFIG or entry.name.endswith(_OF_TENSORS)):
+                _, file, refusal = _file(root, Path(entry.path))
+                owner = folder.relative_to(root).as_posix().encode(errors="replace").decode()
+                tensors.setdefault(owner, {})[entry.name] = (file, refusal)
 
 
 def _entries(folder: Path) -> list[os.DirEntry[str]]:

@@ -18,7 +18,7 @@ from typing import Final
 import anyio
 import anyio.to_thread
 
-from helexa.neuron.models import gguf
+from helexa.neuron.models import gguf, safetensors
 from helexa.neuron.models.describe import described
 from helexa.neuron.models.digests import Digests
 from helexa.neuron.models.listing import Listed, list_models
@@ -188,6 +188,8 @@ def _unexplained(model: str) -> None:
 
 
 def _described(model: ModelId, listed: Listed) -> ModelFiles:
+    if listed.folder is not None:
+        return safetensors.described(model, listed.folder, listed.parts)
     # Every part is read to its end of data, because a missing end shows nowhere else.
     parts = [gguf.read(file.path) for file in listed.parts]
     if parts[0].text("general.architecture") in ("", "clip"):

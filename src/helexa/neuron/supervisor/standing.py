@@ -67,7 +67,9 @@ class Standing:
                 model=files.model,
                 state=ModelState.FAILED,
                 architecture=files.architecture,
-                reason=f"no runtime of this neuron serves {files.architecture!r}",
+                parameters=files.parameters,
+                quantisation=files.quantisation,
+                reason=_unserved(files),
             )
         adapter, offered = found
         replica = self._replicas.get(files.model)
@@ -121,3 +123,9 @@ class Standing:
         if model in self._leaving and state is ModelState.LOADED:
             return ModelState.DRAINING
         return state
+
+
+def _unserved(files: ModelFiles) -> str:
+    if files.format != "gguf":
+        return f"no runtime of this neuron serves {files.format} files"
+    return f"no runtime of this neuron serves {files.architecture!r}"
