@@ -25,6 +25,7 @@ from helexa.protocol.errors import (
     PeerLost,
 )
 from helexa.protocol.ids import ModelId, NodeId
+from helexa.protocol.openai.models import ModelAbout
 from helexa.protocol.routing import RouteHints, RoutingDecision, Target
 from helexa.protocol.work import ModelCapability, ModelState, WorkloadClass
 from helexa.util.http_server import ServerLimits, serving
@@ -121,6 +122,9 @@ class MemoryFleet:
 
     def owners(self) -> Mapping[ModelId, str]:
         return {}
+
+    def about(self, model: ModelId) -> ModelAbout:
+        return ModelAbout()
 
     def called(self, target: Target) -> str:
         return target.node[-4:]

@@ -65,7 +65,9 @@ def gateway(
     )
     hot: dict[str, App] = {one.path: work_app(one, bench) for one in work_endpoints()}
     # A cortex knows since when it lists a model, not when somebody made it.
-    listing = models.routes(fleet=fleet, admission=admission, created=int(time.time()))
+    listing = models.routes(
+        fleet=fleet, admission=admission, queue_max=queue_max, created=int(time.time())
+    )
 
     def why_not_ready() -> str:
         return "" if fleet.models() else "no neuron that is connected has a model"

@@ -14,6 +14,7 @@ from typing import Protocol
 from helexa.cortex.gateway.ingress import Ingress
 from helexa.protocol.errors import HelexaError
 from helexa.protocol.ids import ModelId, NodeId, RequestId
+from helexa.protocol.openai.models import ModelAbout
 from helexa.protocol.routing import RouteHints, RoutingDecision, Target
 from helexa.protocol.work import ModelCapability, Progress, WorkloadClass
 from helexa.util.asgi import Scope
@@ -162,6 +163,10 @@ class Fleet(Protocol):
 
     def owners(self) -> Mapping[ModelId, str]:
         """The names of those who serve the models that no neuron here has."""
+        ...
+
+    def about(self, model: ModelId) -> ModelAbout:
+        """What the operator says of a name that is listed."""
         ...
 
     def called(self, target: Target) -> str:

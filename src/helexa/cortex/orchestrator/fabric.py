@@ -9,7 +9,7 @@ the rule, and the rules become the refusal when nobody is left.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from typing import Final, NamedTuple
@@ -28,14 +28,15 @@ from helexa.cortex.orchestrator.federation.terms import (
     wish_forbids,
 )
 from helexa.cortex.orchestrator.federation.wish import HEADER, onward
+from helexa.cortex.orchestrator.listing import about, as_used, listed, owners
 from helexa.cortex.orchestrator.neurons import Neurons
 from helexa.cortex.orchestrator.provisioning.demand import Demand
 from helexa.cortex.orchestrator.provisioning.room import Place, Room
 from helexa.cortex.orchestrator.reception import Way
-from helexa.cortex.settings import ModelEntry
 from helexa.mesh.trust import Standing
 from helexa.protocol.errors import CapabilityMissing, HelexaError, ModelUnknown, NoCapacity
 from helexa.protocol.ids import ModelId, NodeId
+from helexa.protocol.openai.models import ModelAbout
 from helexa.protocol.records import Offer
 from helexa.protocol.routing import Exclusion, RouteHints, RoutingDecision, Target, Wish
 from helexa.protocol.work import ModelCapability, ModelState, Price, WorkloadClass
@@ -215,31 +216,22 @@ class Fabric:
 
     def models(self) -> Sequence[ModelCapability]:
         """One capability for each model that can be asked for here, the own ones first."""
-        own = self._neurons.models()
-        listed = {one.model for one in own}
+        neurons, catalogue = self._neurons, self._neurons.catalogue
+        own = [as_used(one, catalogue) for one in neurons.models()]
+        here = {one.model for one in own}
         borrowed = [
-            _as_capability(offer) for _, offer in self._borrowable() if offer.model not in listed
+            _as_capability(offer) for _, offer in self._borrowable() if offer.model not in here
         ]
-        found = [*own, *borrowed]
-        return [*found, *self._named(found)]
-
-    def _named(self, found: Sequence[ModelCapability]) -> Iterator[ModelCapability]:
-        """What else the catalogue lets one ask for: models that can be brought, and aliases."""
-        catalogue = self._neurons.catalogue
-        by_model = {one.model: one for one in found}
-        if self.brings_models and self._neurons.has_any:
-            for model, entry in catalogue.entries.items():
-                if entry.source and model not in by_model:
-                    yield by_model.setdefault(model, _as_unseen(entry))
-        for name, ways in catalogue.aliases.items():
-            likeliest = sorted(ways, key=lambda way: -way.weight)
-            one = next((by_model[way.model] for way in likeliest if way.model in by_model), None)
-            if one is not None and name not in by_model:
-                yield msgspec.structs.replace(one, model=name)
+        return listed([*own, *borrowed], catalogue, neurons.view, brings=self.brings_models)
 
     def owners(self) -> Mapping[ModelId, str]:
         """For each model that can be borrowed, who would be asked first."""
-        return {offer.model: called for called, offer in self._borrowable()}
+        borrowed = {offer.model: called for called, offer in self._borrowable()}
+        return owners(borrowed, self._neurons.catalogue)
+
+    def about(self, model: ModelId) -> ModelAbout:
+        """What the catalogue says of a name that is listed."""
+        return about(self._neurons.catalogue, model)
 
     def called(self, target: Target) -> str:
         if target.via is None:
@@ -490,16 +482,6 @@ def _both_kinds(price: Price) -> int:
 def _told(called: str, offer: Offer) -> str:
     state = "ready" if offer.ready else "to be loaded"
     return f"cortex {called} offers it: {state}, {offer.free} of {offer.slots} slots free"
-
-
-def _as_unseen(entry: ModelEntry) -> ModelCapability:
-    return ModelCapability(
-        model=ModelId(entry.id),
-        state=ModelState.UNLOADED,
-        classes=entry.classes,
-        context_tokens=entry.context_tokens or 0,
-        price=entry.price or Price(),
-    )
 
 
 def _as_capability(offer: Offer) -> ModelCapability:

@@ -385,11 +385,6 @@ class Neurons:
         else:
             self.in_flight.pop(key, None)
 
-    @property
-    def has_any(self) -> bool:
-        """Whether a neuron is connected."""
-        return bool(self._receptions)
-
     def models(self) -> Sequence[ModelCapability]:
         """One capability a model, from a neuron that is present, for listings."""
         found = []

@@ -4,7 +4,24 @@ from __future__ import annotations
 
 import msgspec
 
-from helexa.protocol.work import ModelCapability
+from helexa.protocol.work import ModelCapability, Price
+
+
+class ModelAbout(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What OpenAI has no fields for; what is not known or does not matter is left out."""
+
+    description: str = ""
+    leads_to: tuple[str, ...] = ()
+    """Of an alias: the models that it stands for, the likeliest first."""
+    fallbacks: tuple[str, ...] = ()
+    """Asked in this order where it cannot be served."""
+    price: Price | None = None
+    """Nano-credits a token."""
+    requests_max: int | None = None
+    """Under way at once; the next is refused with 429."""
+    tools: bool = False
+    structured_output: bool = False
+    reasoning: bool = False
 
 
 class ModelObject(msgspec.Struct, frozen=True, kw_only=True):
@@ -17,6 +34,7 @@ class ModelObject(msgspec.Struct, frozen=True, kw_only=True):
     """OpenAI has no such field; `loaded` answers at once, `unloaded` after a load."""
     workloads: tuple[str, ...] = ()
     modalities: tuple[str, ...] = ()
+    helexa: ModelAbout = ModelAbout()
 
 
 class ModelList(msgspec.Struct, frozen=True, kw_only=True):
@@ -24,7 +42,15 @@ class ModelList(msgspec.Struct, frozen=True, kw_only=True):
     data: list[ModelObject] = []
 
 
-def model_object(capability: ModelCapability, *, created: int, owned_by: str = "") -> ModelObject:
+def model_object(
+    capability: ModelCapability,
+    *,
+    created: int,
+    owned_by: str = "",
+    about: ModelAbout | None = None,
+) -> ModelObject:
+    """`about` is what is known beside the capability, which adds its own part."""
+    price = capability.price
     return ModelObject(
         id=capability.model,
         owned_by=owned_by or "helexa",
@@ -33,4 +59,11 @@ def model_object(capability: ModelCapability, *, created: int, owned_by: str = "
         state=capability.state.value,
         workloads=tuple(one.value for one in capability.classes),
         modalities=tuple(one.value for one in capability.modalities),
+        helexa=msgspec.structs.replace(
+            about or ModelAbout(),
+            price=None if price == Price() else price,
+            tools=capability.tools,
+            structured_output=capability.structured_output,
+            reasoning=capability.reasoning,
+        ),
     )

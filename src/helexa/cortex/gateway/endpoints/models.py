@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
 from starlette.requests import Request
@@ -13,21 +13,29 @@ from helexa.cortex.gateway.admission import Admission
 from helexa.cortex.gateway.ingress import Ingress
 from helexa.cortex.gateway.seams import Fleet
 from helexa.protocol.errors import ModelUnknown
-from helexa.protocol.openai.models import ModelList, model_object
+from helexa.protocol.ids import ModelId
+from helexa.protocol.openai.models import ModelList, ModelObject, model_object
+from helexa.protocol.work import ModelCapability
 
 
-def routes(*, fleet: Fleet, admission: Admission, created: int) -> Sequence[Route]:
-    """`created`, in Unix seconds, stands for all models."""
+def routes(
+    *,
+    fleet: Fleet,
+    admission: Admission,
+    queue_max: Callable[[ModelId], int],
+    created: int,
+) -> Sequence[Route]:
+    """`created`, in Unix seconds, stands for all models; `queue_max` is what each may have."""
+
+    def shown(one: ModelCapability, owners: Mapping[ModelId, str]) -> ModelObject:
+        about = msgspec.structs.replace(fleet.about(one.model), requests_max=queue_max(one.model))
+        return model_object(one, created=created, owned_by=owners.get(one.model, ""), about=about)
 
     async def list_models(request: Request) -> Response:
         ingress = Ingress(request.scope)
         admission.check(ingress.key())
         owners = fleet.owners()
-        found = [
-            model_object(one, created=created, owned_by=owners.get(one.model, ""))
-            for one in fleet.models()
-        ]
-        return _json(ModelList(data=found))
+        return _json(ModelList(data=[shown(one, owners) for one in fleet.models()]))
 
     async def show_model(request: Request) -> Response:
         ingress = Ingress(request.scope)
@@ -35,8 +43,7 @@ def routes(*, fleet: Fleet, admission: Admission, created: int) -> Sequence[Rout
         wanted = request.path_params["model"]
         for one in fleet.models():
             if one.model == wanted:
-                owned_by = fleet.owners().get(one.model, "")
-                return _json(model_object(one, created=created, owned_by=owned_by))
+                return _json(shown(one, fleet.owners()))
         raise ModelUnknown(wanted)
 
     return [

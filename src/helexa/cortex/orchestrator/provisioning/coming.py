@@ -8,6 +8,7 @@ from helexa.cortex.orchestrator.catalogue import Catalogue
 from helexa.cortex.orchestrator.constraints import why_not_there
 from helexa.cortex.orchestrator.fleet import FleetView, NeuronView, Presence
 from helexa.cortex.orchestrator.provisioning.plan import Copy
+from helexa.cortex.settings import ModelEntry
 from helexa.protocol.ids import ModelId
 from helexa.protocol.routing import RoutingDecision
 
@@ -28,14 +29,17 @@ def coming(
         if any((node, model) in yielding for node in view.holders.get(model, ())):
             return model
         entry = catalogue.entries.get(model)
-        if entry is None or not entry.source:
-            continue
-        if any(
-            _is_open(neuron) and not why_not_there(entry, neuron.descriptor)
-            for neuron in view.neurons.values()
-        ):
+        if entry is not None and may_be_pulled(view, entry):
             return model
     return None
+
+
+def may_be_pulled(view: FleetView, entry: ModelEntry) -> bool:
+    """Whether some neuron may bring it from its source."""
+    return bool(entry.source) and any(
+        _is_open(neuron) and not why_not_there(entry, neuron.descriptor)
+        for neuron in view.neurons.values()
+    )
 
 
 def _is_open(neuron: NeuronView) -> bool:
