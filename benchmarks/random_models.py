@@ -17,7 +17,22 @@ from typing import Final
 
 from helexa.testing import tiny_gguf
 
-_FORMATS: Final = {"f32": (0, 1, 4), "f16": (1, 1, 2), "q4_0": (2, 32, 18), "q8_0": (8, 32, 34)}
+_FORMATS: Final = {
+    "f32": (0, 1, 4),
+    "f16": (1, 1, 2),
+    "q4_0": (2, 32, 18),
+    "q8_0": (8, 32, 34),
+    "q4_k": (12, 256, 144),
+    "q5_k": (13, 256, 176),
+    "q6_k": (14, 256, 210),
+    "iq4_nl": (20, 32, 18),
+    "q2_k": (10, 256, 84),
+    "q3_k": (11, 256, 110),
+    "mxfp4": (39, 32, 17),
+    "q5_0": (6, 32, 22),
+    "q4_1": (3, 32, 20),
+    "bf16": (30, 1, 2),
+}
 """ggml's number of the type, elements of a block and bytes of a block."""
 _FILE_TYPES: Final = {"f32": 0, "f16": 1, "q4_0": 2, "q8_0": 7}
 _REPEATED_BLOCKS: Final = 1 << 15
@@ -54,7 +69,7 @@ def write(path: Path, shape: Shape) -> Path:
     fields: dict[str, tiny_gguf.Value] = {
         "general.architecture": "llama",
         "general.name": path.stem,
-        "general.file_type": _FILE_TYPES[shape.format],
+        "general.file_type": _FILE_TYPES.get(shape.format, 1),
         "llama.context_length": shape.context_tokens,
         "llama.embedding_length": shape.width,
         "llama.block_count": shape.layers,
@@ -140,6 +155,8 @@ def _block(form: str) -> bytes:
     chance = random.Random(1)
     if form == "f32":
         block = array("f", (chance.gauss(0, 0.02) for _ in range(_REPEATED_BLOCKS))).tobytes()
+    elif form == "bf16":
+        block = bytes((0x00, 0x3C)) * _REPEATED_BLOCKS
     elif form == "f16":
         numbers = [chance.gauss(0, 0.02) for _ in range(_REPEATED_BLOCKS)]
         block = struct.pack(f"<{len(numbers)}e", *numbers)

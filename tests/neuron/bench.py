@@ -148,7 +148,7 @@ async def _bench(
         memory=lambda: memory,
         run=run,
         random=lambda: 0.0,
-        find_adapter=lambda _files: (fake, OFFERED),
+        find_adapter=lambda _files, _name: (fake, OFFERED),
     )
     roster = Roster(Shelf(models), wanted, world)
     metrics = NeuronMetrics(roster)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 
 from helexa.protocol.errors import HelexaError
 from helexa.protocol.ids import ModelId
-from helexa.runtime import adapters
+from helexa.runtime import adapters, arguments
 from helexa.runtime.contract import (
     Endpoint,
     ExitReason,
@@ -82,3 +83,41 @@ def test_every_exit_has_one_line_of_explanation(
     assert isinstance(explained.reason, ExitReason)
     assert explained.detail
     assert "\n" not in explained.detail
+
+
+@ADAPTERS
+def test_what_it_needs_once_it_worked_is_no_more_than_what_must_be_there(
+    adapter: RuntimeAdapter,
+) -> None:
+    need = adapter.footprint(SPEC)
+    assert 0 < need.use <= need.total
+    assert min(need.weights, need.kv_cache, need.overhead, need.reserve) >= 0
+
+
+@ADAPTERS
+def test_every_argument_says_what_it_takes_and_takes_that(adapter: RuntimeAdapter) -> None:
+    taken = arguments.taken_by(adapter)
+    assert len({one.name for one in taken}) == len(taken)
+    grant = Grant(socket=Path("/run/x/c.sock"), scratch=Path("/run/x"))
+    for one in taken:
+        assert one.help
+        assert arguments.accepted(one)
+        values = one.choices or (("true",) if one.kind is bool else (one.least, one.most))
+        for value in values:
+            assert value is not None
+            text = f"{value:g}" if isinstance(value, float) else str(value)
+            read = arguments.read(adapter, (f"{one.name}={text}",))
+            spec = replace(SPEC, arguments=read)
+            assert adapter.footprint(spec).use > 0
+            assert adapter.plan(spec, grant).argv
+
+
+@ADAPTERS
+@given(text=st.text(max_size=60))
+def test_no_argument_is_taken_that_is_not_named(adapter: RuntimeAdapter, text: str) -> None:
+    try:
+        read = arguments.read(adapter, (text,))
+    except arguments.ArgumentRefused as refusal:
+        assert str(refusal)  # noqa: PT017 - nearly all are refused, not all
+    else:
+        assert set(read) <= {one.name for one in arguments.taken_by(adapter)}

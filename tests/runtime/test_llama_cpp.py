@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import xllamacpp
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -25,8 +26,9 @@ from helexa.protocol.errors import (
 )
 from helexa.protocol.ids import ModelId
 from helexa.protocol.work import Modality, WorkloadClass
-from helexa.runtime import adapters, footprint
+from helexa.runtime import adapters, arguments
 from helexa.runtime.adapters.llama_cpp import adapter
+from helexa.runtime.children.llama_cpp import parameters
 from helexa.runtime.contract import (
     CuriousAdapter,
     Endpoint,
@@ -35,6 +37,7 @@ from helexa.runtime.contract import (
     ModelFiles,
     ReplicaSpec,
 )
+from helexa.runtime.llama_cpp import memory
 from helexa.runtime.llama_cpp.steering import OPENING
 
 TOOLS_TEMPLATE = "{% if tools %}{{ tools }}{% endif %}{{ message.tool_calls }} tool_call"
@@ -127,16 +130,142 @@ def test_the_context_of_the_plan_is_for_all_slots_together() -> None:
 def test_the_footprint_counts_weights_projector_and_every_slots_context() -> None:
     need = adapter.footprint(spec(projector=Path("p"), projector_bytes=7))
     assert need.weights == (1 << 30) + 7
-    assert need.kv_cache == 4000 << 10
-    assert need.overhead >= footprint.PROCESS_BYTES + need.kv_cache
-    assert need.total == need.weights + need.kv_cache + need.overhead
+    assert need.kv_cache == 4 * 1024 << 10  # The engine rounds 1000 tokens a slot up to 1024.
+    assert need.overhead >= memory.PROCESS_BYTES + memory.PROJECTOR_BYTES
+    assert need.use == need.weights + need.kv_cache + need.overhead
+    assert need.reserve == need.kv_cache
+    assert need.total == need.use + need.reserve
 
 
-@given(st.integers(1, 1 << 20), st.integers(1, 64))
-def test_more_context_or_slots_never_need_less(context: int, slots: int) -> None:
-    small = adapter.footprint(spec(context_tokens=context, slots=slots)).total
-    assert adapter.footprint(spec(context_tokens=context + 1, slots=slots)).total >= small
-    assert adapter.footprint(spec(context_tokens=context, slots=slots + 1)).total >= small
+def test_weights_that_are_kept_in_another_order_too_count_twice() -> None:
+    mixed = spec(multiplied=((0, 5), (2, 700), (8, 300), (12, 11)))
+    assert adapter.footprint(mixed).weights == (1 << 30) + 711
+    read = dataclasses.replace(mixed, arguments={"use_mmap": False})
+    assert adapter.footprint(read).weights == 1 << 30
+
+
+def test_layers_with_a_window_keep_no_more_than_it_and_a_batch() -> None:
+    need = adapter.footprint(
+        spec(
+            kv_bytes_per_token=100,
+            window_tokens=1_024,
+            window_kv_bytes_per_token=1_000,
+            context_tokens=1 << 16,
+            slots=2,
+        )
+    )
+    assert need.kv_cache == 2 * (100 * (1 << 16) + 1_000 * (1_024 + 512))
+
+
+def test_a_state_is_of_one_size_whatever_the_context() -> None:
+    short = spec(kv_bytes_per_token=0, state_bytes=1 << 20, context_tokens=512, slots=3)
+    long = dataclasses.replace(short, context_tokens=1 << 16)
+    assert adapter.footprint(short).kv_cache == adapter.footprint(long).kv_cache == 3 << 20
+
+
+def test_smaller_keys_and_values_take_less() -> None:
+    small = spec(arguments={"cache_type_k": "q8_0", "cache_type_v": "q4_0"})
+    whole, less = adapter.footprint(spec()).kv_cache, adapter.footprint(small).kv_cache
+    assert less == pytest.approx(whole * (34 / 64 + 18 / 64) / 2)
+
+
+def test_attention_with_its_scores_in_memory_takes_more_for_each_head() -> None:
+    flash = spec(heads=8, context_tokens=8_192)
+    for slower in ({"deterministic": True}, {"arguments": {"flash_attn": "off"}}):
+        scores = dataclasses.replace(flash, **slower)
+        more = adapter.footprint(scores).overhead - adapter.footprint(flash).overhead
+        assert more >= 512 * 8 * 8_192 * 4
+
+
+def test_checkpoints_of_what_is_forgotten_are_bounded_in_memory() -> None:
+    huge = spec(window_tokens=1_024, window_kv_bytes_per_token=1 << 18, context_tokens=1 << 16)
+    assert adapter.footprint(huge).reserve <= 2 * memory.PROMPT_CACHE_BYTES_MAX
+    assert memory.checkpoints(huge) < memory.CHECKPOINTS_MAX
+    assert memory.checkpoints(spec()) == memory.CHECKPOINTS_MAX
+
+
+@given(
+    st.integers(1, 1 << 20),
+    st.integers(1, 64),
+    st.booleans(),
+    st.sampled_from(["", "mean"]),
+    st.integers(0, 1 << 18),
+)
+def test_more_context_or_slots_never_need_less(
+    context: int, slots: int, deterministic: bool, pooling: str, vocabulary: int
+) -> None:
+    def need(context_tokens: int, slots: int) -> int:
+        return adapter.footprint(
+            spec(
+                context_tokens=context_tokens,
+                slots=slots,
+                deterministic=deterministic,
+                pooling=pooling,
+                vocabulary=vocabulary,
+                heads=8,
+                feed_forward_length=512,
+                embedding_length=128,
+                window_tokens=512,
+                window_kv_bytes_per_token=64,
+            )
+        ).total
+
+    small = need(context, slots)
+    assert need(context + 1, slots) >= small
+    assert need(context, slots + 1) >= small
+
+
+# --- arguments
+
+
+def test_arguments_reach_the_engines_own_parameters() -> None:
+    asked = (
+        "n_batch=1024", "n_ubatch = 256", "flash_attn=on", "cache_type_k=q8_0",
+        "cache_type_v=f16", "use_mmap=false", "use_mlock=off", "n_gpu_layers=0",
+        "rope_freq_base=10000", "rope_freq_scale=0.5", "threads=3",
+    )  # fmt: skip
+    read = arguments.read(adapter, asked)
+    grant = Grant(socket=Path("/run/c.sock"), scratch=Path("/run"))
+    wanted = json.loads(adapter.plan(spec(arguments=read), grant).argv[-1])
+    params = parameters(wanted)
+    assert (params.n_batch, params.n_ubatch, params.n_gpu_layers) == (1024, 256, 0)
+    assert params.cache_type_k == xllamacpp.ggml_type.GGML_TYPE_Q8_0
+    assert params.cache_type_v == xllamacpp.ggml_type.GGML_TYPE_F16
+    assert params.flash_attn_type == (
+        xllamacpp.llama_flash_attn_type.LLAMA_FLASH_ATTN_TYPE_ENABLED
+    )
+    assert params.load_mode == xllamacpp.llama_load_mode.LLAMA_LOAD_MODE_NONE
+    assert (params.rope_freq_base, params.rope_freq_scale) == (10_000, 0.5)
+    assert params.cpuparams.n_threads == 3
+
+
+@pytest.mark.parametrize(
+    ("asked", "words"),
+    [
+        ("n_batch", "not NAME=VALUE"),
+        ("model=/etc/passwd", "takes no 'model'; it takes n_batch, "),
+        ("n_batch=31", "n_batch is a whole number from 32 to 16384, not '31'"),
+        ("n_batch=1e3", "a whole number"),
+        ("rope_freq_scale=nan", "a number from 0.001 to 1"),
+        ("rope_freq_scale=inf", "a number from 0.001 to 1"),
+        ("use_mmap=perhaps", "true or false"),
+        ("cache_type_k=q2_k", "one of f32, f16, "),
+        ("flash_attn=", "one of auto, on, off"),
+    ],
+)
+def test_an_argument_that_is_not_taken_is_refused_with_what_would_be(
+    asked: str, words: str
+) -> None:
+    with pytest.raises(arguments.ArgumentRefused) as caught:
+        arguments.read(adapter, (asked,))
+    assert words in str(caught.value)
+
+
+def test_an_argument_has_one_value_and_there_is_an_end_to_them() -> None:
+    with pytest.raises(arguments.ArgumentRefused, match="given twice"):
+        arguments.read(adapter, ("threads=1", "threads=2"))
+    with pytest.raises(arguments.ArgumentRefused, match="more than"):
+        arguments.read(adapter, ("threads=1",) * 1000)
 
 
 # --- shape

@@ -19,7 +19,7 @@ from typing import Any, Final
 import msgspec
 from msgspec import Meta
 
-from helexa.config import kinds, names, records
+from helexa.config import kinds, names, records, runtime_words
 from helexa.config.node import NodeSettings, UpSettings
 from helexa.config.words import WORDS
 from helexa.cortex.orchestrator import policies, soundness
@@ -80,6 +80,7 @@ _MODEL: Final = names.pattern("a model's name", "team/*")
 _PLACE: Final = names.pattern("a region", "eu-*")
 _TRANSPORT: Final = kinds.Choice(transports.names())
 _FORMS: Final[Mapping[str, kinds.Kind]] = {
+    "neuron.models.runtime": runtime_words.RUNTIME,
     "mesh.realm": names.REALM,
     "neuron.realm": names.REALM,
     "models.id": kinds.ModelName(),
@@ -110,6 +111,7 @@ _ITEMS: Final[Mapping[str, kinds.Kind]] = {
     "neuron.relays": kinds.Url(),
     "neuron.cortexes": kinds.Ticket(),
     "neuron.preload": kinds.ModelName(),
+    "neuron.models.arguments": runtime_words.ARGUMENT,
     "up.models": kinds.ModelName(),
     "models.arguments": names.ARGUMENT,
     "models.regions": _PLACE,

@@ -343,6 +343,14 @@ WORDS: Final[Mapping[str, Words]] = {
         "Context per request where a model does not say; never above what it was trained for."
     ),
     "neuron.slots": Words("Requests served at once by one loaded model."),
+    "neuron.make_room": Words(
+        "Whether idle models leave for one that is asked of this neuron's own API and does not "
+        "fit beside them; requests of cortexes never do that."
+    ),
+    "neuron.stay_s": Words("A model that has just been loaded does not make room before."),
+    "neuron.idle_timeout_s": Words(
+        "Unload a model that nobody used for this long; 0 never does, and cortexes decide."
+    ),
     "neuron.queue_max": Words("Requests waiting per model; the next is refused with 429."),
     "neuron.body_bytes_max": Words("A larger request body is refused with 413."),
     "neuron.keepalive_s": Words(
@@ -365,6 +373,14 @@ WORDS: Final[Mapping[str, Words]] = {
     ),
     "neuron.models.deterministic": Words(
         "Answers do not depend on what else runs; costs speed.", default="false", example=True
+    ),
+    "neuron.models.runtime": Words(
+        "What runs this model.", default="the first that serves its files", example="llama_cpp"
+    ),
+    "neuron.models.arguments": Words(
+        "`NAME=VALUE` for that runtime; docs/operations.md lists them.",
+        default="none",
+        example=("n_ubatch=1024", "cache_type_k=q8_0"),
     ),
     "up.gateway_socket": Words("Where `helexa up` serves the OpenAI API.", "--gateway-socket"),
     "up.portal_socket": Words("Where `helexa up` serves the portal.", "--portal-socket"),

@@ -21,6 +21,10 @@ class ModelSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     slots: Annotated[int, Meta(ge=1, le=256)] | None = None
     deterministic: bool | None = None
     """Answers do not depend on what else runs; costs speed (llama.cpp: no flash attention)."""
+    runtime: str = ""
+    """By name; empty takes the first that serves the files."""
+    arguments: tuple[str, ...] = ()
+    """`NAME=VALUE` for the runtime."""
 
 
 class NeuronSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -62,6 +66,12 @@ class NeuronSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Per request, where a model does not say; never above what the model was trained for."""
     slots: Annotated[int, Meta(ge=1, le=256)] = 4
     """Requests served at once by one replica."""
+    make_room: bool = True
+    """For what is asked of this neuron's own API: idle models leave for one that does not fit."""
+    stay_s: Annotated[float, Meta(ge=0, le=86_400)] = 10.0
+    """A model that has just been loaded does not leave for another before."""
+    idle_timeout_s: Annotated[float, Meta(ge=0, le=2_592_000)] = 0.0
+    """A model that nobody used for so long is unloaded; 0: never, cortexes decide."""
     queue_max: Annotated[int, Meta(ge=0, le=65_536)] = 256
     """Requests waiting per model; the next is refused with 429."""
     body_bytes_max: Annotated[int, Meta(ge=1024)] = 32 * 1024 * 1024

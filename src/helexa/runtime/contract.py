@@ -15,11 +15,13 @@ import enum
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Protocol, TypeAlias, runtime_checkable
 
 from helexa.protocol.errors import HelexaError
 from helexa.protocol.ids import ModelId
 from helexa.protocol.work import Modality, Usage, WorkloadClass
+
+ArgumentValue: TypeAlias = int | float | bool | str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,13 +41,25 @@ class ModelFiles:
     context_tokens_trained: int = 0
     weights_bytes: int = 0
     projector_bytes: int = 0
+    projector_work_bytes: int = 0
+    """Of one picture on its way through it."""
     chat_template: str = ""
     pooling: str = ""
     """`none`, `mean`, `cls`, `last`, `rank`; empty for a generative model."""
     layers: int = 0
     kv_bytes_per_token: int = 0
-    """At f16, all layers."""
+    """At f16, in the layers that see every token."""
+    window_tokens: int = 0
+    """How far the other layers look back."""
+    window_kv_bytes_per_token: int = 0
+    state_bytes: int = 0
+    """That recurrent layers keep of one conversation."""
+    heads: int = 0
     embedding_length: int = 0
+    feed_forward_length: int = 0
+    vocabulary: int = 0
+    multiplied: tuple[tuple[int, int], ...] = ()
+    """Bytes of the matrices that are multiplied, by ggml's number of their type."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,6 +72,8 @@ class ReplicaSpec:
     deterministic: bool = False
     threads: int = 0
     """0 leaves it to the runtime."""
+    arguments: Mapping[str, ArgumentValue] = field(default_factory=dict)
+    """Checked by `arguments.read` against what the adapter takes."""
     learnt: Mapping[str, str] = field(default_factory=dict)
     """What the running child answered to the adapter's `questions`; empty before it runs."""
 
@@ -101,10 +117,40 @@ class Footprint:
     weights: int
     kv_cache: int
     overhead: int
+    reserve: int = 0
+    """What may be taken later, prompt by prompt, and is not before."""
+
+    @property
+    def use(self) -> int:
+        """What it takes once every slot has worked: this is what a measurement is held against."""
+        return self.weights + self.kv_cache + self.overhead
 
     @property
     def total(self) -> int:
-        return self.weights + self.kv_cache + self.overhead
+        """What has to be there for it."""
+        return self.use + self.reserve
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Argument:
+    """One thing about a runtime that an operator may set: `NAME=VALUE`.
+
+    `kind` is int, float, bool or str; a str is one of `choices`.
+    """
+
+    name: str
+    kind: type[int | float | bool | str]
+    help: str
+    least: float | None = None
+    most: float | None = None
+    choices: tuple[str, ...] = ()
+
+
+@runtime_checkable
+class TunableAdapter(Protocol):
+    """An optional ability of an adapter: arguments for its engine."""
+
+    arguments: Sequence[Argument]
 
 
 class ExitReason(enum.Enum):

@@ -1,39 +1,41 @@
-"""Bytes of memory that a model will need, from its metadata, before anything is loaded.
+"""Bytes of memory that a model will need, from numbers about it, before anything is loaded.
 
-An estimate that errs upwards: a refusal with numbers is cheaper than a machine
-that swaps. Weights are mapped from the file and counted in full, because a
-decoder touches all of them for every token.
+What every engine keeps is here: weights, and keys and values of the tokens that
+it has read. What one engine needs besides lies with its adapter.
 """
 
 from __future__ import annotations
 
 from typing import Final
 
-from helexa.runtime.contract import Footprint, ReplicaSpec
+from helexa.runtime.contract import Footprint, ModelFiles, ReplicaSpec
 
-PROCESS_BYTES: Final = 48 * 1024 * 1024
-"""Measured: an idle llama.cpp child with a model of one megabyte."""
-
-PROMPT_CACHE_BYTES_MAX: Final = 1 << 30
-_BATCH_TOKENS: Final = 512
-_ACTIVATIONS_PER_TOKEN: Final = 24
-"""Live f32 rows of the embedding's width during one batch, attention scores aside."""
+_ACTIVATION_TOKENS: Final = 512
+_ACTIVATION_ROWS: Final = 12
+_F32: Final = 4
 
 
-def prompt_cache_bytes(spec: ReplicaSpec) -> int:
-    """Room for prompts of idle slots: never more than the slots themselves can hold."""
-    return min(PROMPT_CACHE_BYTES_MAX, _kv_bytes(spec))
+def kv_bytes(
+    files: ModelFiles, *, cells: int, window_cells: int, slots: int, share_of_f16: float = 1.0
+) -> int:
+    """Of all slots; `cells` are tokens that one slot can hold, `window_cells` those of layers that
+    look back over a window only.
+    """
+    far = files.kv_bytes_per_token * cells
+    near = files.window_kv_bytes_per_token * window_cells
+    return slots * (round((far + near) * share_of_f16) + files.state_bytes)
 
 
-def llama_cpp(spec: ReplicaSpec) -> Footprint:
-    batch = spec.context_tokens if spec.files.pooling else min(_BATCH_TOKENS, spec.context_tokens)
-    compute = batch * spec.files.embedding_length * 4 * _ACTIVATIONS_PER_TOKEN
+def safetensors(spec: ReplicaSpec, *, process_bytes: int) -> Footprint:
+    """For engines that load safetensors as they are: sizes of the files, numbers of config.json."""
+    files = spec.files
+    window = min(spec.context_tokens, files.window_tokens or spec.context_tokens)
+    batch = min(_ACTIVATION_TOKENS, spec.context_tokens)
+    row = max(files.embedding_length, files.feed_forward_length)
     return Footprint(
-        weights=spec.files.weights_bytes + spec.files.projector_bytes,
-        kv_cache=_kv_bytes(spec),
-        overhead=PROCESS_BYTES + compute + prompt_cache_bytes(spec),
+        weights=files.weights_bytes + files.projector_bytes,
+        kv_cache=kv_bytes(files, cells=spec.context_tokens, window_cells=window, slots=spec.slots),
+        overhead=process_bytes
+        + batch * row * _F32 * _ACTIVATION_ROWS
+        + spec.slots * files.vocabulary * _F32,
     )
-
-
-def _kv_bytes(spec: ReplicaSpec) -> int:
-    return spec.files.kv_bytes_per_token * spec.context_tokens * spec.slots

@@ -9,14 +9,18 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
-from helexa.neuron.models.gguf import Metadata
+from helexa.neuron.models import attention
+from helexa.neuron.models.gguf import Matrices, Metadata
 from helexa.protocol.ids import ModelId
 from helexa.runtime.contract import ModelFiles
 
 _TEXT_CHARS_MAX: Final = 300
 _TEMPLATE_CHARS_MAX: Final = 1 << 20
 _CONTEXT_MAX: Final = 1 << 24
-_KV_BYTES_PER_TOKEN_MAX: Final = 1 << 30
+_VOCABULARY_MAX: Final = 1 << 24
+_WIDTH_MAX: Final = 1 << 20
+_MATRICES_BYTES_MAX: Final = 1 << 50
+_PICTURE_BYTES_MAX: Final = 1 << 34
 
 _POOLING: Final = {0: "", 1: "mean", 2: "cls", 3: "last", 4: "rank"}
 
@@ -38,13 +42,16 @@ def described(
     *,
     weights_bytes: int,
     parameters: int,
+    matrices: Matrices | None = None,
     projector: Path | None = None,
     projector_bytes: int = 0,
+    projector_metadata: Metadata | None = None,
 ) -> ModelFiles:
     architecture = metadata.text("general.architecture")[:64]
     file_type = metadata.number("general.file_type")
-    embedding = _bounded(metadata.number(f"{architecture}.embedding_length"), 1 << 20)
     layers = _bounded(metadata.number(f"{architecture}.block_count"), 1 << 14)
+    kept = attention.kept(metadata, architecture, layers)
+    found = metadata.matrices if matrices is None else matrices
     return ModelFiles(
         model=model,
         weights=weights,
@@ -59,26 +66,52 @@ def described(
         ),
         weights_bytes=weights_bytes,
         projector_bytes=projector_bytes,
+        projector_work_bytes=_picture_bytes(projector_metadata) if projector_metadata else 0,
         chat_template=metadata.text("tokenizer.chat_template")[:_TEMPLATE_CHARS_MAX],
         pooling=_POOLING.get(metadata.number(f"{architecture}.pooling_type"), ""),
         layers=layers,
-        kv_bytes_per_token=_kv_bytes_per_token(metadata, architecture, layers, embedding),
-        embedding_length=embedding,
+        kv_bytes_per_token=kept.bytes_per_token,
+        window_tokens=kept.window_tokens,
+        window_kv_bytes_per_token=kept.window_bytes_per_token,
+        state_bytes=kept.state_bytes,
+        heads=kept.heads,
+        embedding_length=_bounded(metadata.number(f"{architecture}.embedding_length"), _WIDTH_MAX),
+        feed_forward_length=_feed_forward_length(metadata, architecture, layers),
+        vocabulary=_bounded(found.vocabulary, _VOCABULARY_MAX),
+        multiplied=_multiplied(found),
     )
 
 
-def _kv_bytes_per_token(metadata: Metadata, architecture: str, layers: int, embedding: int) -> int:
-    """Keys and values of one token in all layers at f16."""
-    attention = f"{architecture}.attention"
-    heads = metadata.numbers(f"{attention}.head_count", layers)
-    heads_kv = metadata.numbers(f"{attention}.head_count_kv", layers)
-    most_heads = max(heads, default=0)
-    usual = embedding // most_heads if most_heads > 0 else 0
-    key = metadata.number(f"{attention}.key_length") or usual
-    value = metadata.number(f"{attention}.value_length") or usual
-    # Without a count of their own the keys have as many heads as the queries.
-    total = sum(heads_kv) or sum(heads)
-    return _bounded(total * (key + value) * 2, _KV_BYTES_PER_TOKEN_MAX)
+def _feed_forward_length(metadata: Metadata, architecture: str, layers: int) -> int:
+    """The widest hidden row of one token; of experts, those that one token goes to."""
+    dense = max(metadata.numbers(f"{architecture}.feed_forward_length", layers), default=0)
+    expert = metadata.number(f"{architecture}.expert_feed_forward_length") or dense
+    used = metadata.number(f"{architecture}.expert_used_count")
+    shared = metadata.number(f"{architecture}.expert_shared_feed_forward_length")
+    return _bounded(max(dense, used * expert + shared), _WIDTH_MAX)
+
+
+def _picture_bytes(projector: Metadata) -> int:
+    """One picture in f32: its patches through the widest layer, and how they attend."""
+    vision = "clip.vision"
+    patch = max(1, projector.number(f"{vision}.patch_size"))
+    patches = (_bounded(projector.number(f"{vision}.image_size"), 1 << 14) // patch) ** 2
+    width = projector.number(f"{vision}.embedding_length")
+    hidden = projector.number(f"{vision}.feed_forward_length")
+    scores = projector.number(f"{vision}.attention.head_count") * patches
+    return _bounded(
+        patches * max(3 * hidden + 5 * width, 8 * width + scores) * 4, _PICTURE_BYTES_MAX
+    )
+
+
+def _multiplied(matrices: Matrices) -> tuple[tuple[int, int], ...]:
+    by_type = dict(matrices.by_type)
+    if not matrices.has_output:
+        size = by_type.get(matrices.embedding_type, 0) + matrices.embedding_bytes
+        by_type[matrices.embedding_type] = size
+    return tuple(
+        (kind, _bounded(size, _MATRICES_BYTES_MAX)) for kind, size in sorted(by_type.items())
+    )
 
 
 def _bounded(claim: int, most: int) -> int:

@@ -50,6 +50,34 @@ class ModelUnreadable(Exception):
     """Not a model file that can be used; says why, fit for an operator."""
 
 
+@dataclass(frozen=True, slots=True)
+class Matrices:
+    """Of the tensors with rows and columns: bytes by ggml's number of their type."""
+
+    by_type: dict[int, int] = field(default_factory=dict)
+    """All but the embedding of tokens, which is looked up and not multiplied."""
+    embedding_type: int = 0
+    embedding_bytes: int = 0
+    vocabulary: int = 0
+    """Rows of that embedding."""
+    has_output: bool = False
+    """Without one the embedding is the output, too."""
+
+    def __add__(self, other: Matrices) -> Matrices:
+        """As if both were in one file: a model comes in parts."""
+        by_type = dict(self.by_type)
+        for kind, size in other.by_type.items():
+            by_type[kind] = by_type.get(kind, 0) + size
+        embedded = self if self.vocabulary else other
+        return Matrices(
+            by_type,
+            embedded.embedding_type,
+            embedded.embedding_bytes,
+            embedded.vocabulary,
+            self.has_output or other.has_output,
+        )
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Metadata:
     """`fields` holds scalars, texts and small arrays. `parameters` counts tensor elements."""
@@ -59,6 +87,7 @@ class Metadata:
     tensors: int = 0
     parameters: int = 0
     file_bytes: int = 0
+    matrices: Matrices = field(default_factory=Matrices)
 
     def text(self, key: str) -> str:
         value = self.fields.get(key)
@@ -97,7 +126,7 @@ def _metadata(cursor: _Cursor) -> Metadata:
         value = _value(cursor, int(cursor.scalar("<I")))
         if value is not None:
             fields[key] = value
-    parameters, data_bytes = _tensors(cursor, tensors)
+    parameters, data_bytes, matrices = _tensors(cursor, tensors)
     alignment = fields.get("general.alignment", _DEFAULT_ALIGNMENT)
     if not isinstance(alignment, int) or not 0 < alignment <= 1 << 20:
         raise ModelUnreadable(f"it claims an alignment of {alignment!r}")
@@ -112,6 +141,7 @@ def _metadata(cursor: _Cursor) -> Metadata:
         tensors=tensors,
         parameters=parameters,
         file_bytes=cursor.size,
+        matrices=matrices,
     )
 
 
@@ -149,23 +179,33 @@ def _value(cursor: _Cursor, kind: int) -> Scalar | list[Scalar] | None:
     return None
 
 
-def _tensors(cursor: _Cursor, count: int) -> tuple[int, int]:
-    """Elements of all tensors, and where the last one ends within the data."""
+def _tensors(cursor: _Cursor, count: int) -> tuple[int, int, Matrices]:
+    """Elements of all tensors, where the last one ends within the data, and the matrices."""
     parameters = end = 0
+    by_type: dict[int, int] = {}
+    embedding = (0, 0, 0)
+    has_output = False
     for _ in range(count):
         name = cursor.text(KEY_BYTES_MAX)
         dimensions = int(cursor.scalar("<I"))
         if dimensions > DIMENSIONS_MAX:
             raise ModelUnreadable(f"tensor {name[:80]!r} has {dimensions} dimensions")
-        elements = 1
+        elements, last = 1, 0
         for _ in range(dimensions):
-            elements *= int(cursor.scalar("<Q"))
+            last = int(cursor.scalar("<Q"))
+            elements *= last
         kind, offset = int(cursor.scalar("<I")), int(cursor.scalar("<Q"))
         parameters += elements
         # A type from a newer ggml: its size is unknown here, and the engine will judge it.
         per_block, block_bytes = _BLOCKS.get(kind, (1, 0))
-        end = max(end, offset + -(-elements // per_block) * block_bytes)
-    return parameters, end
+        size = -(-elements // per_block) * block_bytes
+        end = max(end, offset + size)
+        if name == "token_embd.weight":
+            embedding = kind, size, last
+        elif dimensions > 1:
+            by_type[kind] = by_type.get(kind, 0) + size
+            has_output = has_output or name == "output.weight"
+    return parameters, end, Matrices(by_type, *embedding, has_output)
 
 
 class _Cursor:

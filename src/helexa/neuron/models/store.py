@@ -194,14 +194,15 @@ def _described(model: ModelId, listed: Listed) -> ModelFiles:
     parts = [gguf.read(file.path) for file in listed.parts]
     if parts[0].text("general.architecture") in ("", "clip"):
         raise gguf.ModelUnreadable("it holds no language model (its architecture is not named)")
-    if listed.projector is not None:
-        gguf.read(listed.projector.path)
+    projector = gguf.read(listed.projector.path) if listed.projector is not None else None
     return described(
         model,
         listed.parts[0].path,
         parts[0],
         weights_bytes=sum(part.file_bytes for part in parts),
         parameters=sum(part.parameters for part in parts),
+        matrices=sum((part.matrices for part in parts), gguf.Matrices()),
         projector=listed.projector.path if listed.projector else None,
         projector_bytes=listed.projector.size if listed.projector else 0,
+        projector_metadata=projector,
     )

@@ -140,7 +140,7 @@ class Routes:
 
     async def _load(self, scope: Scope) -> Reply:
         model = _model_in(scope, "/load")
-        await self._roster.load(model)
+        await self._roster.load(model, displacing=True)
         return as_json(self._roster.capability(model))
 
     async def _unload(self, scope: Scope) -> Reply:

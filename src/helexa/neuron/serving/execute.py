@@ -85,6 +85,8 @@ class Executor:
                 keepalive_s=self._keepalive_s,
                 prompts=self.prompts,
                 model=_named(scope) if from_cortex else "",
+                # A cortex knows more neurons than this, and decides itself who leaves where.
+                displacing=not from_cortex,
             )
             with UntilDisconnect(scope) as client:
                 await self._cancellable(answer.request_id, work)

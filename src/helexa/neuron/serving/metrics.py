@@ -7,14 +7,18 @@ grow.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Final, assert_never
 
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
+from helexa.neuron.supervisor.events import Happened, LoadEnded, LoadOutcome, Unloaded
 from helexa.neuron.supervisor.roster import Roster
 from helexa.protocol.work import ModelState, Usage
 from helexa.runtime.contract import Endpoint
 from helexa.util.metrics import Metrics
+
+LOAD_SECONDS: Final = (0.1, 0.25, 0.5, 1, 2, 4, 8, 15, 30, 60, 120, 300, 600, 1200)
 
 
 class NeuronMetrics:
@@ -32,7 +36,30 @@ class NeuronMetrics:
         self._tokens = self.metrics.tallies(
             "tokens", "Tokens by class, as the runtime counted them.", ("model", "class")
         )
+        self._loads = self.metrics.tallies(
+            "loads", "Loads by how they ended: ready, failed, stopped.", ("model", "outcome")
+        )
+        self._load_seconds = self.metrics.spreads(
+            "load_seconds", "From asked to ready.", ("model",), LOAD_SECONDS
+        )
+        self._unloads = self.metrics.tallies(
+            "unloads",
+            "Unloads by reason: asked, idle, evicted (to make room), renewed, gone.",
+            ("model", "reason"),
+        )
         self.metrics.registry.register(_Now(roster))
+        roster.witness(self._happened)
+
+    def _happened(self, happened: Happened) -> None:
+        match happened:
+            case LoadEnded(model=model, outcome=outcome, seconds=seconds):
+                self._loads[model, outcome.value].add()
+                if outcome is LoadOutcome.READY:
+                    self._load_seconds[model,].add(seconds)
+            case Unloaded(model=model, why=why):
+                self._unloads[model, why.value].add()
+            case _:
+                assert_never(happened)
 
     def ended(
         self,
@@ -69,7 +96,20 @@ class _Now(Collector):
             loaded.add_metric([capability.model], capability.state is ModelState.LOADED)
         for model, granted in self._roster.granted.items():
             memory.add_metric([model], granted)
-        yield from (running, waiting, loaded, memory)
+        measured = _gauge(
+            "memory_measured_bytes", "Memory that a model's runtime was seen to hold."
+        )
+        for load in self._roster.loads():
+            if load.memory_bytes:
+                measured.add_metric([load.model], load.memory_bytes)
+        error = GaugeMetricFamily(
+            "helexa_footprint_error_ratio",
+            "(Estimated - measured) / measured memory of a model; above 0 is too careful.",
+            labels=["model"],
+        )
+        for model, ratio in self._roster.footprint_errors.items():
+            error.add_metric([model], ratio)
+        yield from (running, waiting, loaded, memory, measured, error)
 
 
 def _gauge(name: str, text: str) -> GaugeMetricFamily:

@@ -106,14 +106,19 @@ class Work:
         keepalive_s: float,
         prompts: Prompts,
         model: str = "",
+        displacing: bool = False,
     ) -> None:
-        """`model` is the one to serve it by, where that is not the body's."""
+        """`model` is the one to serve it by, where that is not the body's.
+
+        `displacing` lets idle models leave for it.
+        """
         self.replica: Replica | None = None
         self.used: Usage | None = None
         self._prompts = prompts
         self._model = model
         self._roster = roster
         self._keepalive_s = keepalive_s
+        self._displacing = displacing
         self._endpoint = endpoint
         self._answer = answer
         self._body = body
@@ -133,7 +138,7 @@ class Work:
             if replica.engine is not None and replica.gate.has_room:
                 await stack.enter_async_context(replica.gate.slot())
                 # It may have died while this task let others run.
-                engine = await self._roster.engine(replica)
+                engine = await self._engine(replica)
                 self._asked_at = time.monotonic()
             else:
                 engine = await self._waited(replica, stack)
@@ -143,6 +148,9 @@ class Work:
                 # It died before it heard of this request, so the next one may as well do it.
                 engine = await self._successor(replica, engine)
                 await self._asked(self._shaped(engine, spec, request), engine)
+
+    async def _engine(self, replica: Replica) -> Engine:
+        return await self._roster.engine(replica, displacing=self._displacing)
 
     def _shaped(self, engine: Engine, spec: ReplicaSpec, request: ChildRequest) -> ChildRequest:
         """Shaped again where the running child taught what the files did not say."""
@@ -162,7 +170,7 @@ class Work:
         async with background() as tasks:
             if self._is_streaming:
                 tasks.start_soon(self._keep_alive, name="keepalive")
-            return await self._roster.engine(replica)
+            return await self._engine(replica)
 
     def _check_ability(self, replica: Replica) -> None:
         needed, called = _NEEDS[self._endpoint]
@@ -176,7 +184,7 @@ class Work:
             if self._is_streaming:
                 tasks.start_soon(self._keep_alive, name="keepalive")
             await stack.enter_async_context(replica.gate.slot())
-            return await self._roster.engine(replica)
+            return await self._engine(replica)
 
     async def _keep_alive(self) -> None:
         while True:

@@ -8,14 +8,21 @@ from __future__ import annotations
 
 import anyio
 
+from helexa.neuron.supervisor.events import Why
 from helexa.neuron.supervisor.replica import Replica
 
 
 class Departure:
-    def __init__(self, replica: Replica) -> None:
+    def __init__(self, replica: Replica, why: Why) -> None:
+        self.why = why
         self._replica = replica
         self._patience = anyio.CancelScope()
         self._over = anyio.Event()
+
+    @property
+    def is_short(self) -> bool:
+        """Whether it is worth waiting for its end: nobody meant that the model should be gone."""
+        return self.why not in (Why.ASKED, Why.GONE)
 
     def within(self, grace_s: float) -> None:
         """Requests in flight may take so long from now; the shortest time asked for holds."""

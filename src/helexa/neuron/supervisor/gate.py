@@ -22,16 +22,23 @@ WAITS_KEPT_S: Final = 60.0
 
 class Gate:
     def __init__(
-        self, slots: int, queue_max: int, *, clock: Callable[[], float] = time.monotonic
+        self,
+        slots: int,
+        queue_max: int,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        left: Callable[[], None] = lambda: None,
     ) -> None:
+        """`left` is called when the last one has left; it must not wait."""
         self.slots = slots
+        self._left = left
         self._queue_max = queue_max
         self._clock = clock
         self._inside = anyio.Semaphore(slots)
         self._present = 0
         self._empty = anyio.Event()
         self._empty.set()
-        self._since = clock()
+        self._since = self._opened_at = clock()
         self._closings = 0
         self._waits = Waits()
         self.running = 0
@@ -55,13 +62,18 @@ class Gate:
         return 0.0 if self._present else max(0.0, self._clock() - self._since)
 
     @property
+    def open_s(self) -> float:
+        """Since it was opened."""
+        return max(0.0, self._clock() - self._opened_at)
+
+    @property
     def queue_s(self) -> float:
         """Mean wait for a slot of those who got one lately."""
         return self._waits.mean_s(self._clock())
 
     def opened(self) -> None:
         """What is behind it serves from now on: waits before that were not for a slot."""
-        self._since = self._clock()
+        self._since = self._opened_at = self._clock()
 
     def closed(self) -> None:
         """What is behind it was stopped: those who still wait for a slot are sent away."""
@@ -85,6 +97,7 @@ class Gate:
             if self._present == 0:
                 self._since = self._clock()
                 self._empty.set()
+                self._left()
 
     @asynccontextmanager
     async def slot(self) -> AsyncIterator[None]:
@@ -94,7 +107,7 @@ class Gate:
             if self._closings != closings:
                 raise Draining(reason="The model was unloaded while this request waited.")
             now = self._clock()
-            self._waits.add(now, max(0.0, now - max(asked_at, self._since)))
+            self._waits.add(now, max(0.0, now - max(asked_at, self._opened_at)))
             self.running += 1
             try:
                 yield

@@ -20,7 +20,7 @@ from helexa.protocol.work import Phase, Progress
 from helexa.runtime.contract import Footprint, ReplicaSpec
 
 SAMPLE_EVERY_S: Final = 0.25
-PROGRAM_BYTES: Final = 28 * 1024 * 1024
+PROGRAM_BYTES: Final = 18 * 1024 * 1024
 """Of files that a child maps before any weights: Python, its libraries, the engine."""
 _LOOKS: Final = 64
 _PROC: Final = Path("/proc")
@@ -69,9 +69,10 @@ class Loading:
 
 def how(runtime: str, spec: ReplicaSpec) -> str:
     """What besides the model decides how long a load takes, as a key."""
+    own = "".join(f" {name}={value}" for name, value in sorted(spec.arguments.items()))
     return (
         f"{runtime} {spec.files.weights_bytes} {spec.context_tokens}x{spec.slots}"
-        f"{' deterministic' if spec.deterministic else ''}"
+        f"{' deterministic' if spec.deterministic else ''}{own}"
     )
 
 

@@ -1,22 +1,39 @@
-"""How each model is to be served: by which runtime, with which context and slots.
+"""How each model is to be served: by which runtime, with which context, slots and arguments.
 
 The words of an operator, of a cortex and of the file itself meet here, the
 strongest last: the neuron's settings, the model's own settings, what a cortex
-asked for.
+asked for. What a cortex asks is checked before it is taken.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import TypeAlias
 
 from helexa.neuron.settings import ModelSettings, NeuronSettings
-from helexa.protocol.errors import CapabilityMissing
+from helexa.protocol.errors import CapabilityMissing, NoCapacity, RequestRejected
 from helexa.protocol.ids import ModelId
 from helexa.protocol.messages import ModelConfig
-from helexa.runtime.contract import Capabilities, ModelFiles, ReplicaSpec, RuntimeAdapter
+from helexa.runtime import arguments
+from helexa.runtime.adapters import AdapterUnknown
+from helexa.runtime.contract import (
+    ArgumentValue,
+    Capabilities,
+    ModelFiles,
+    ReplicaSpec,
+    RuntimeAdapter,
+)
 
-FindAdapter: TypeAlias = Callable[[ModelFiles], tuple[RuntimeAdapter, Capabilities] | None]
+FindAdapter: TypeAlias = Callable[[ModelFiles, str], tuple[RuntimeAdapter, Capabilities] | None]
+"""By a name, or the first that serves the files where the name is empty."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recipe:
+    adapter: RuntimeAdapter
+    offered: Capabilities
+    spec: ReplicaSpec
 
 
 class Recipes:
@@ -31,30 +48,43 @@ class Recipes:
         self._asked: dict[ModelId, ModelConfig] = {}
 
     def ask(self, files: ModelFiles, config: ModelConfig) -> None:
-        """From the next load on."""
+        """From the next load on. Raises RequestRejected and what `of` raises; then nothing changed.
+
+        A config replaces an earlier one whole.
+        """
+        _check_ranges(config)
+        try:
+            self._recipe(files, config)
+        except arguments.ArgumentRefused as error:
+            raise RequestRejected(reason=f"{error}.", field="arguments") from error
+        except AdapterUnknown as error:
+            raise RequestRejected(reason=f"{error}.", field="runtime") from error
         self._asked[files.model] = config
 
-    def forget_all_but(self, models: Mapping[ModelId, ModelFiles]) -> None:
-        """What was asked for models that are gone."""
+    def of(self, files: ModelFiles) -> Recipe:
+        """Raises CapabilityMissing, or NoCapacity where its settings do not suit its runtime."""
+        try:
+            return self._recipe(files, self._asked.get(files.model, ModelConfig()))
+        except (arguments.ArgumentRefused, AdapterUnknown) as error:
+            raise NoCapacity(
+                reason=f"{files.model!r} cannot be served as it is set: {error}.", wait_s=60
+            ) from error
+
+    def keep(self, models: Mapping[ModelId, ModelFiles]) -> None:
+        """Forget what was asked for models that are gone."""
         for model in self._asked.keys() - models.keys():
             del self._asked[model]
 
-    def offered(self, files: ModelFiles) -> tuple[RuntimeAdapter, Capabilities] | None:
-        """None where no runtime of this neuron serves it."""
-        return self._find_adapter(files)
-
-    def adapter(self, files: ModelFiles) -> RuntimeAdapter:
-        """Raises CapabilityMissing."""
-        found = self.offered(files)
-        if found is None:
-            raise CapabilityMissing(model=files.model, capability="any runtime of this neuron")
-        return found[0]
-
-    def spec(self, files: ModelFiles) -> ReplicaSpec:
+    def _recipe(self, files: ModelFiles, asked: ModelConfig) -> Recipe:
         settings = self._settings.models.get(files.model, ModelSettings())
-        asked = self._asked.get(files.model, ModelConfig())
+        runtime = asked.runtime or settings.runtime
+        found = self._find_adapter(files, runtime)
+        if found is None:
+            named = f"the runtime {runtime!r}" if runtime else "any runtime of this neuron"
+            raise CapabilityMissing(model=files.model, capability=named)
+        adapter, offered = found
         trained = files.context_tokens_trained or self._settings.context_tokens
-        return ReplicaSpec(
+        spec = ReplicaSpec(
             files=files,
             context_tokens=asked.context_tokens
             or settings.context_tokens
@@ -64,4 +94,24 @@ class Recipes:
                 settings.deterministic if asked.deterministic is None else asked.deterministic
             ),
             threads=self._threads,
+            arguments=_arguments(adapter, settings, asked),
         )
+        return Recipe(adapter=adapter, offered=offered, spec=spec)
+
+
+def _arguments(
+    adapter: RuntimeAdapter, settings: ModelSettings, asked: ModelConfig
+) -> Mapping[str, ArgumentValue]:
+    """Name by name the cortex's word; where it names a runtime, its words alone."""
+    own = () if asked.runtime else settings.arguments
+    return {**arguments.read(adapter, own), **arguments.read(adapter, asked.arguments)}
+
+
+def _check_ranges(config: ModelConfig) -> None:
+    """The bounds of `[neuron.models.NAME]` hold for a cortex, too."""
+    for name, least, most in (("context_tokens", 64, 1 << 22), ("slots", 1, 256)):
+        value = getattr(config, name)
+        if value is not None and not least <= value <= most:
+            raise RequestRejected(
+                reason=f"{name} is a whole number from {least} to {most}, not {value}.", field=name
+            )

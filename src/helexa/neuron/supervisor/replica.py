@@ -54,6 +54,8 @@ class Means:
     random: Callable[[], float]
     changed: Callable[[], None]
     """Called after each change of state, by the owner; must not wait."""
+    idle: Callable[[], None]
+    """Called when the last request has left; must not wait."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +78,7 @@ class Replica:
         self.asked = spec
         """As it was asked for; `spec` is that and what was learnt since."""
         self.spec = spec
-        self.gate = Gate(spec.slots, queue_max, clock=means.clock)
+        self.gate = Gate(spec.slots, queue_max, clock=means.clock, left=means.idle)
         self.state = State()
         self.engine: Engine | None = None
         """Set while ready."""
@@ -97,6 +99,11 @@ class Replica:
     def idle_s(self) -> float:
         """Since it last served somebody or became ready; 0 where it serves or does not run."""
         return self.gate.idle_s if self.engine is not None else 0.0
+
+    @property
+    def is_idle(self) -> bool:
+        """It serves, and nobody uses it or waits for it."""
+        return self.engine is not None and not self.gate.present_count and not self.is_asked
 
     async def own(self) -> None:
         """The owner's task; runs until cancelled, and then no child is left."""

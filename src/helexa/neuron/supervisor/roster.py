@@ -7,16 +7,16 @@ a load or a departure, goes on when whoever asked for it is gone.
 
 from __future__ import annotations
 
+import math
 import random
 import tempfile
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final, TypeAlias
+from typing import Final
 
-import anyio.to_thread
 from anyio.abc import TaskGroup
 
 from helexa.neuron import budget
@@ -24,18 +24,23 @@ from helexa.neuron.settings import NeuronSettings
 from helexa.neuron.supervisor.catalogue import Catalogue
 from helexa.neuron.supervisor.departure import Departure
 from helexa.neuron.supervisor.engine import Engine, launched
+from helexa.neuron.supervisor.events import Happened, Tell, Unloaded, Why
+from helexa.neuron.supervisor.evictions import Evictions
+from helexa.neuron.supervisor.grants import Grants
+from helexa.neuron.supervisor.launches import LaunchAny, Launches
 from helexa.neuron.supervisor.load_times import LoadTimes
-from helexa.neuron.supervisor.loading import Loading, how, warm_share, work_of
-from helexa.neuron.supervisor.recipe import FindAdapter, Recipes
+from helexa.neuron.supervisor.recipe import FindAdapter, Recipe, Recipes
 from helexa.neuron.supervisor.replica import Means, Replica
+from helexa.neuron.supervisor.room import Resident
 from helexa.neuron.supervisor.standing import Standing
 from helexa.neuron.supervisor.step import Phase
-from helexa.protocol.errors import Busy, Draining, HelexaError
+from helexa.neuron.supervisor.weighing import Scales
+from helexa.protocol.errors import Busy, Draining
 from helexa.protocol.ids import ModelId
 from helexa.protocol.messages import ModelConfig
 from helexa.protocol.work import ModelCapability, ModelProgress, ReplicaLoad
 from helexa.runtime import adapters
-from helexa.runtime.contract import ModelFiles, ReplicaSpec, RuntimeAdapter
+from helexa.runtime.contract import ModelFiles
 from helexa.util.background import background
 
 KEPT_AS_IT_IS: Final = (
@@ -43,9 +48,6 @@ KEPT_AS_IT_IS: Final = (
 )
 
 Complete: TypeAlias = Callable[[tuple[ModelCapability, ...]], tuple[ModelCapability, ...]]
-LaunchAny: TypeAlias = Callable[
-    [RuntimeAdapter, ReplicaSpec, Path], AbstractAsyncContextManager[Engine]
-]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,25 +76,37 @@ class Roster:
         self._settings = settings
         self._world = world
         self._replicas: dict[ModelId, Replica] = {}
-        self._granted: dict[ModelId, int] = {}
         self._leaving: dict[ModelId, Departure] = {}
-        self._loading: dict[ModelId, Loading] = {}
+        self._grants = Grants(world.memory)
         self._recipes = Recipes(settings, world.find_adapter, threads=world.threads)
+        self._scales = Scales(self._replicas)
+        self._launches = Launches(
+            world.launch, world.run, world.load_times, clock=world.clock, tell=self._tell
+        )
         self._standing = Standing(
             store,
             self._recipes,
             self._replicas,
-            self._granted,
             self._leaving,
-            world.load_times,
+            granted=self._grants.by_model,
+            times=world.load_times,
+            scales=self._scales,
+        )
+        self._evictions = Evictions(
+            self._grants, self._residents, self._evicted, stay_s=settings.stay_s
         )
         self._observers: list[Callable[[], None]] = []
+        self._witnesses: list[Tell] = []
         self._tasks: TaskGroup
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         async with background() as self._tasks:
             self._tasks.start_soon(self.store.watch, self._store_changed, name="models folder")
+            self._tasks.start_soon(self._scales.weigh, name="memory of replicas")
+            if self._settings.idle_timeout_s:
+                sweep, timeout_s = self._evictions.sweep, self._settings.idle_timeout_s
+                self._tasks.start_soon(sweep, timeout_s, name="idle models")
             yield
 
     # --- for those who serve
@@ -105,23 +119,26 @@ class Roster:
         """
         return self._replica_of(await self._found(model))
 
-    async def engine(self, replica: Replica) -> Engine:
+    async def engine(self, replica: Replica, *, displacing: bool = False) -> Engine:
         """Its running child, started where none runs.
 
-        Raises DoesNotFit, RuntimeExited or Draining.
+        `displacing` lets idle models leave for it, where the operator allows that; else
+        it has to fit beside them. Raises DoesNotFit, RuntimeExited, NoCapacity or Draining.
         """
         if replica.engine is not None:
             return replica.engine
         self._check_not_leaving(replica.spec.files)
-        self._grant(replica)
         try:
+            await self._grant(replica, displacing=displacing)
             return await replica.ready()
         finally:
-            self._settle(replica)
+            self._grants.settle(replica)
 
     # --- for those who command
 
-    async def load(self, model: str, config: ModelConfig | None = None) -> str:
+    async def load(
+        self, model: str, config: ModelConfig | None = None, *, displacing: bool = False
+    ) -> str:
         """Return when it serves, with a remark where that is not as it was asked.
 
         `config` holds from this load on. A replica that runs with another is started
@@ -134,11 +151,11 @@ class Roster:
         remark = await self._renewed(files)
         self._check_not_leaving(files)
         replica = self._replica_of(files)
-        self._grant(replica)
         try:
+            await self._grant(replica, displacing=displacing)
             await replica.load()
         finally:
-            self._settle(replica)
+            self._grants.settle(replica)
         return remark
 
     async def unload(self, model: str, grace_s: float, *, if_idle: bool = False) -> None:
@@ -152,10 +169,13 @@ class Roster:
             return
         if if_idle:
             _check_idle(replica)
-        await self._sent_off(replica, grace_s).over()
+        await self._sent_off(replica, Why.ASKED, grace_s).over()
 
     def configure(self, model: str, config: ModelConfig) -> None:
-        """How it is to be served from its next load on. Raises ModelUnknown."""
+        """How it is to be served from its next load on.
+
+        Raises ModelUnknown, or RequestRejected for what its runtime does not take.
+        """
         self._recipes.ask(self.store.get(model), config)
 
     def drain(self, *, enabled: bool) -> None:
@@ -175,6 +195,10 @@ class Roster:
     def observe(self, changed: Callable[[], None]) -> None:
         """`changed` is called after each change of what `capabilities` says; it must not wait."""
         self._observers.append(changed)
+
+    def witness(self, tell: Tell) -> None:
+        """`tell` hears what happens, once each; it must not wait."""
+        self._witnesses.append(tell)
 
     def capabilities(self) -> tuple[ModelCapability, ...]:
         """Every model on disk, the broken ones with their reason."""
@@ -196,23 +220,28 @@ class Roster:
         return self._standing.loads()
 
     def progress(self) -> tuple[ModelProgress, ...]:
-        """Of the loads that go on now."""
-        return tuple(
-            ModelProgress(model=model, progress=loading.progress())
-            for model, loading in sorted(self._loading.items())
-        )
+        """Of the models that are being loaded, or wait for room."""
+        return (*self._launches.progress(), *self._evictions.progress())
 
     @property
     def granted(self) -> Mapping[ModelId, int]:
-        return self._granted
+        return self._grants.by_model
 
-    # ---
+    @property
+    def footprint_errors(self) -> Mapping[ModelId, float]:
+        """Of the models that serve: how far their estimate is from what was measured."""
+        return self._scales.errors()
+
+    # --- models that may be asked for
 
     async def _found(self, model: str) -> ModelFiles:
         """The files of a model that may be asked for now."""
         files, changed = await self.store.find(model)
         if changed:
             self._store_changed()
+        # Who left to make room or to come back otherwise is back when somebody asks for it.
+        while (departure := self._leaving.get(files.model)) and departure.is_short:
+            await departure.over()
         if self.draining:
             raise Draining(reason="This neuron is being drained; it takes no new work.")
         self._check_not_leaving(files)
@@ -227,45 +256,29 @@ class Roster:
         known = self._replicas.get(files.model)
         if known is not None and (known.state.holds_memory or known.gate.present_count):
             return known
-        adapter, spec = self._recipes.adapter(files), self._recipes.spec(files)
-        if known is not None and known.adapter is adapter and known.asked == spec:
+        recipe = self._recipes.of(files)
+        if known is not None and _is_as(known, recipe):
             return known
-        return self._new_replica(adapter, spec)
+        return self._new_replica(recipe)
 
-    async def _renewed(self, files: ModelFiles) -> str:
-        """Stop what runs in another way than it is wanted, or say why not."""
-        known = self._replicas.get(files.model)
-        if known is None or not known.state.holds_memory:
-            return ""
-        adapter, spec = self._recipes.adapter(files), self._recipes.spec(files)
-        if known.adapter is adapter and known.asked == spec:
-            return ""
-        try:
-            _check_idle(known)
-        except Busy:
-            return KEPT_AS_IT_IS
-        others = {model: size for model, size in self._granted.items() if model != files.model}
-        freed = self._granted.get(files.model, 0) if known.engine is not None else 0
-        memory = budget.returned(self._world.memory(), freed)
-        budget.admit(files.model, adapter.footprint(spec), memory, others)
-        await self._sent_off(known, 0.0).over()
-        return ""
-
-    def _new_replica(self, adapter: RuntimeAdapter, spec: ReplicaSpec) -> Replica:
+    def _new_replica(self, recipe: Recipe) -> Replica:
+        adapter, spec = recipe.adapter, recipe.spec
         model = spec.files.model
 
         def changed() -> None:
-            if not replica.state.holds_memory:
-                self._granted.pop(model, None)
+            self._grants.settle(replica)
             if replica.state.phase is Phase.READY:
-                self._loaded(model)
+                self._tasks.start_soon(self._launches.ready, model, name="load time")
+                self._tasks.start_soon(self._compute_digest, model, name="digest")
+                self._scales.soon()
             self._changed()
 
         means = Means(
-            launch=lambda spec: self._launched(adapter, spec),
+            launch=lambda spec: self._launches.launched(adapter, spec),
             clock=self._world.clock,
             random=self._world.random,
             changed=changed,
+            idle=self._evictions.stir,
         )
         replica = Replica(adapter, spec, means, queue_max=self._settings.queue_max)
         old = self._replicas.get(model)
@@ -275,39 +288,62 @@ class Roster:
         self._tasks.start_soon(replica.own, name=f"replica of {model}")
         return replica
 
-    @asynccontextmanager
-    async def _launched(self, adapter: RuntimeAdapter, spec: ReplicaSpec) -> AsyncIterator[Engine]:
-        """A child in the making, and how far it is."""
-        model = spec.files.model
-        begun_at = self._world.clock()
-        warm = await anyio.to_thread.run_sync(warm_share, spec.files.weights)
-        loading = self._loading[model] = Loading(
-            model=model,
-            how=how(adapter.name, spec),
-            work=work_of(spec, adapter.footprint(spec), warm),
-            times=self._world.load_times,
-            clock=self._world.clock,
-            begun_at=begun_at,
-        )
+    async def _renewed(self, files: ModelFiles) -> str:
+        """Stop what runs in another way than it is wanted, or say why not."""
+        known = self._replicas.get(files.model)
+        if known is None or not known.state.holds_memory:
+            return ""
+        recipe = self._recipes.of(files)
+        if _is_as(known, recipe):
+            return ""
         try:
-            async with self._world.launch(adapter, spec, self._world.run) as engine:
-                loading.pid = engine.process.pid
-                yield engine
-        finally:
-            self._loading.pop(model, None)
+            _check_idle(known)
+        except Busy:
+            return KEPT_AS_IT_IS
+        need = recipe.adapter.footprint(recipe.spec)
+        self._grants.check(files.model, need, freed=self._holds(known))
+        await self._sent_off(known, Why.RENEWED, 0.0).over()
+        return ""
 
-    def _loaded(self, model: ModelId) -> None:
-        loading = self._loading.pop(model, None)
-        if loading is not None:
-            times = self._world.load_times
-            self._tasks.start_soon(times.note, loading.ended(), name="load time")
-        self._tasks.start_soon(self._compute_digest, model, name="digest")
+    # --- memory
 
-    def _sent_off(self, replica: Replica, grace_s: float) -> Departure:
+    async def _grant(self, replica: Replica, *, displacing: bool) -> None:
+        if displacing and self._settings.make_room:
+            await self._evictions.grant(replica)
+        else:
+            self._grants.give(replica)
+
+    def _residents(self) -> Sequence[Resident]:
+        return [
+            Resident(
+                model=model,
+                granted=granted,
+                holds=self._holds(replica),
+                idle_s=replica.idle_s,
+                stayed_s=replica.gate.open_s,
+                is_idle=replica.is_idle and model not in self._leaving,
+            )
+            for model, granted in self._grants.by_model.items()
+            if (replica := self._replicas.get(model)) is not None
+        ]
+
+    def _holds(self, replica: Replica) -> int:
+        """What becomes available when it is gone."""
+        model = replica.spec.files.model
+        if replica.engine is None:
+            return 0
+        return self._scales.bytes_of(model) or self._grants.by_model.get(model, 0)
+
+    # --- departures
+
+    def _evicted(self, model: ModelId, why: Why) -> Departure:
+        return self._sent_off(self._replicas[model], why, 0.0)
+
+    def _sent_off(self, replica: Replica, why: Why, grace_s: float) -> Departure:
         model = replica.spec.files.model
         departure = self._leaving.get(model)
         if departure is None:
-            departure = self._leaving[model] = Departure(replica)
+            departure = self._leaving[model] = Departure(replica, why)
             self._tasks.start_soon(self._see_off, model, departure, name=f"departure of {model}")
             self._changed()
         departure.within(grace_s)
@@ -318,19 +354,13 @@ class Roster:
             await departure.take_place()
         finally:
             del self._leaving[model]
-            self._changed()
+            self._tell(Unloaded(model, departure.why))
+            if departure.why is Why.GONE:
+                self._store_changed()
+            else:
+                self._changed()
 
-    def _grant(self, replica: Replica) -> None:
-        model = replica.spec.files.model
-        if model in self._granted:
-            return
-        need = replica.adapter.footprint(replica.spec)
-        self._granted[model] = budget.admit(model, need, self._world.memory(), self._granted)
-
-    def _settle(self, replica: Replica) -> None:
-        # A start that was refused, by a cool-down for one, changed no state and so told nobody.
-        if not replica.state.holds_memory and not replica.is_asked:
-            self._granted.pop(replica.spec.files.model, None)
+    # --- what changes on disk
 
     async def _compute_digest(self, model: ModelId) -> None:
         if not self.store.digest(model):
@@ -339,19 +369,30 @@ class Roster:
 
     def _store_changed(self) -> None:
         for model in self._replicas.keys() - self.store.models.keys():
-            self._tasks.start_soon(self._forget, model, name="forget")
+            # Nobody can ask for it any more, so it need not hold memory.
+            replica = self._replicas[model]
+            if replica.state.holds_memory or replica.gate.present_count:
+                self._sent_off(replica, Why.GONE, math.inf)
+            else:
+                replica.retire()
+                del self._replicas[model]
+        self._recipes.keep(self.store.models)
         self._changed()
 
-    async def _forget(self, model: ModelId) -> None:
-        """Its file is gone: nobody can ask for it any more, so it need not hold memory."""
-        replica = self._replicas[model]
-        with suppress(HelexaError):
-            await replica.gate.emptied()
-            await replica.stop()
+    # ---
 
     def _changed(self) -> None:
+        self._evictions.stir()
         for observer in self._observers:
             observer()
+
+    def _tell(self, happened: Happened) -> None:
+        for tell in self._witnesses:
+            tell(happened)
+
+
+def _is_as(replica: Replica, recipe: Recipe) -> bool:
+    return replica.adapter is recipe.adapter and replica.asked == recipe.spec
 
 
 def _check_idle(replica: Replica) -> None:

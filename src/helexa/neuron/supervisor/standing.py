@@ -15,6 +15,8 @@ from helexa.neuron.supervisor.pace import Pace
 from helexa.neuron.supervisor.recipe import Recipes
 from helexa.neuron.supervisor.replica import Replica
 from helexa.neuron.supervisor.step import Phase
+from helexa.neuron.supervisor.weighing import Scales
+from helexa.protocol.errors import CapabilityMissing, NoCapacity
 from helexa.protocol.ids import ModelId, is_model_id
 from helexa.protocol.work import ModelCapability, ModelState, ReplicaLoad
 from helexa.runtime.contract import ModelFiles
@@ -37,9 +39,11 @@ class Standing:
         store: Catalogue,
         recipes: Recipes,
         replicas: Mapping[ModelId, Replica],
-        granted: Mapping[ModelId, int],
         leaving: Collection[ModelId],
+        *,
+        granted: Mapping[ModelId, int],
         times: LoadTimes,
+        scales: Scales,
     ) -> None:
         self._store = store
         self._recipes = recipes
@@ -47,6 +51,7 @@ class Standing:
         self._granted = granted
         self._leaving = leaving
         self._times = times
+        self._scales = scales
         self.tokens_per_s, self.first_token_s = Pace(), Pace()
 
     def capabilities(self) -> tuple[ModelCapability, ...]:
@@ -61,19 +66,17 @@ class Standing:
         return tuple(found)
 
     def capability(self, files: ModelFiles) -> ModelCapability:
-        found = self._recipes.offered(files)
-        if found is None:
-            return ModelCapability(
-                model=files.model,
-                state=ModelState.FAILED,
-                architecture=files.architecture,
-                parameters=files.parameters,
-                quantisation=files.quantisation,
-                reason=_unserved(files),
-            )
-        adapter, offered = found
+        try:
+            recipe = self._recipes.of(files)
+        except CapabilityMissing:
+            return _unserved(files, f"no runtime of this neuron serves {_kind(files)}")
+        except NoCapacity as error:
+            return _unserved(files, error.message)
         replica = self._replicas.get(files.model)
-        spec = replica.spec if replica is not None else self._recipes.spec(files)
+        adapter, spec = recipe.adapter, recipe.spec
+        if replica is not None:
+            adapter, spec = replica.adapter, replica.spec
+        offered = adapter.serves(files) or recipe.offered
         need = adapter.footprint(spec)
         load_s = self._times.load_s(
             files.model, loading.how(adapter.name, spec), loading.work_of(spec, need)
@@ -110,6 +113,7 @@ class Standing:
                 slots=replica.gate.slots,
                 idle_s=round(replica.idle_s, 3),
                 queue_s=round(replica.gate.queue_s, 4),
+                memory_bytes=self._scales.bytes_of(model),
             )
             for model, replica in sorted(self._replicas.items())
             if replica.state.phase is not Phase.STOPPED or replica.gate.present_count
@@ -125,7 +129,16 @@ class Standing:
         return state
 
 
-def _unserved(files: ModelFiles) -> str:
-    if files.format != "gguf":
-        return f"no runtime of this neuron serves {files.format} files"
-    return f"no runtime of this neuron serves {files.architecture!r}"
+def _kind(files: ModelFiles) -> str:
+    return repr(files.architecture) if files.format == "gguf" else f"{files.format} files"
+
+
+def _unserved(files: ModelFiles, reason: str) -> ModelCapability:
+    return ModelCapability(
+        model=files.model,
+        state=ModelState.FAILED,
+        architecture=files.architecture,
+        parameters=files.parameters,
+        quantisation=files.quantisation,
+        reason=reason,
+    )

@@ -34,10 +34,13 @@ def load(name: str) -> RuntimeAdapter:
     return cast("RuntimeAdapter", importlib.import_module(f"{__name__}.{name}").adapter)
 
 
-def adapter_for(files: ModelFiles) -> tuple[RuntimeAdapter, Capabilities] | None:
-    """The first runtime, by name, that says it can serve these files, and what it would offer."""
-    for name in names():
-        adapter = load(name)
+def adapter_for(files: ModelFiles, name: str = "") -> tuple[RuntimeAdapter, Capabilities] | None:
+    """The first runtime, by name, that says it can serve these files, and what it would offer.
+
+    With a name that one alone is asked. Raises AdapterUnknown.
+    """
+    for each in (name,) if name else names():
+        adapter = load(each)
         capabilities = adapter.serves(files)
         if capabilities is not None:
             return adapter, capabilities

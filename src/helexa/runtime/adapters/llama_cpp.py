@@ -17,7 +17,6 @@ from typing import Final, assert_never
 from helexa.protocol.errors import HelexaError
 from helexa.protocol.openai import usage
 from helexa.protocol.work import Modality, Usage, WorkloadClass
-from helexa.runtime import footprint
 from helexa.runtime.contract import (
     Capabilities,
     ChildRequest,
@@ -30,7 +29,7 @@ from helexa.runtime.contract import (
     ReplicaSpec,
     RuntimeAdapter,
 )
-from helexa.runtime.llama_cpp import refusal, shape, steering
+from helexa.runtime.llama_cpp import memory, refusal, shape, steering, tuning
 
 _CHILD: Final = "helexa.runtime.children.llama_cpp"
 _READY_WITHIN_S: Final = 120.0
@@ -71,18 +70,21 @@ def _threads(spec: ReplicaSpec) -> int:
     On two cores a model of 1 MB ran six times as fast with one thread as with two, and on
     a busy machine ten times and more.
     """
+    if asked := spec.arguments.get("threads"):
+        return int(asked)
     useful = 1 + spec.files.weights_bytes // _WEIGHTS_BYTES_PER_THREAD
     return min(spec.threads, useful) if spec.threads else 0
 
 
 class LlamaCpp:
     name = "llama_cpp"
+    arguments = tuning.ARGUMENTS
 
     def serves(self, files: ModelFiles) -> Capabilities | None:
         return _offered(files)
 
     def footprint(self, spec: ReplicaSpec) -> Footprint:
-        return footprint.llama_cpp(spec)
+        return memory.footprint(spec)
 
     def plan(self, spec: ReplicaSpec, grant: Grant) -> LaunchPlan:
         wanted = {
@@ -96,7 +98,9 @@ class LlamaCpp:
             "threads": _threads(spec),
             "deterministic": spec.deterministic,
             "pooling": spec.files.pooling,
-            "cache_mib": -(-footprint.prompt_cache_bytes(spec) >> 20),
+            "arguments": dict(spec.arguments),
+            "cache_mib": -(-memory.prompt_cache_bytes(spec) >> 20),
+            "checkpoints": memory.checkpoints(spec),
         }
         devices = ",".join(map(str, grant.devices))
         return LaunchPlan(

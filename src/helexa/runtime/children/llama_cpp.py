@@ -15,6 +15,15 @@ import sys
 from typing import Any, Final
 
 _POOLING: Final = {"none": 0, "mean": 1, "cls": 2, "last": 3, "rank": 4}
+_SAME_NAME: Final = ("n_batch", "n_ubatch", "n_gpu_layers", "rope_freq_base", "rope_freq_scale")
+_FLASH: Final = {"auto": "AUTO", "on": "ENABLED", "off": "DISABLED"}
+_LOAD_MODES: Final = {
+    (True, False): "MMAP",
+    (True, True): "MMAP_MLOCK",
+    (False, True): "MLOCK",
+    (False, False): "NONE",
+}
+"""By whether weights are mapped and whether they are locked."""
 
 
 def parameters(wanted: dict[str, Any]) -> Any:
@@ -28,6 +37,7 @@ def parameters(wanted: dict[str, Any]) -> Any:
     params.n_ctx = wanted["context_total"]
     params.n_parallel = wanted["slots"]
     params.cache_ram_mib = wanted["cache_mib"]
+    params.n_ctx_checkpoints = wanted["checkpoints"]
     # Fitting means a smaller context or fewer layers than was planned and announced.
     params.fit_params = False
     params.ui = False
@@ -36,6 +46,7 @@ def parameters(wanted: dict[str, Any]) -> Any:
     if wanted["threads"]:
         params.cpuparams.n_threads = wanted["threads"]
         params.cpuparams_batch.n_threads = wanted["threads"]
+    _tune(params, wanted["arguments"], xllamacpp)
     if wanted["projector"]:
         params.mmproj.path = wanted["projector"]
     if wanted["deterministic"]:
@@ -46,6 +57,22 @@ def parameters(wanted: dict[str, Any]) -> Any:
         # An input to embed must fit into one physical batch.
         params.n_batch = params.n_ubatch = wanted["context_total"] // wanted["slots"]
     return params
+
+
+def _tune(params: Any, arguments: dict[str, Any], engine: Any) -> None:
+    """What an operator set; `runtime/llama_cpp/tuning.py` has the list."""
+    for name in _SAME_NAME:
+        if name in arguments:
+            setattr(params, name, arguments[name])
+    for name in ("cache_type_k", "cache_type_v"):
+        if name in arguments:
+            setattr(params, name, engine.ggml_type[f"GGML_TYPE_{arguments[name].upper()}"])
+    if "flash_attn" in arguments:
+        word = f"LLAMA_FLASH_ATTN_TYPE_{_FLASH[arguments['flash_attn']]}"
+        params.flash_attn_type = engine.llama_flash_attn_type[word]
+    if "use_mmap" in arguments or "use_mlock" in arguments:
+        mode = arguments.get("use_mmap", True), arguments.get("use_mlock", False)
+        params.load_mode = engine.llama_load_mode[f"LLAMA_LOAD_MODE_{_LOAD_MODES[mode]}"]
 
 
 def main() -> None:

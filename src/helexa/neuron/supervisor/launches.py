@@ -1,0 +1,86 @@
+"""Children in the making: each is timed, can be asked how far it is, and is told of at its end."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from pathlib import Path
+from typing import TypeAlias
+
+import anyio
+import anyio.to_thread
+
+from helexa.neuron.supervisor.engine import Engine
+from helexa.neuron.supervisor.events import LoadEnded, LoadOutcome, Tell
+from helexa.neuron.supervisor.load_times import LoadTimes
+from helexa.neuron.supervisor.loading import Loading, how, warm_share, work_of
+from helexa.protocol.ids import ModelId
+from helexa.protocol.work import ModelProgress
+from helexa.runtime.contract import ReplicaSpec, RuntimeAdapter
+
+LaunchAny: TypeAlias = Callable[
+    [RuntimeAdapter, ReplicaSpec, Path], AbstractAsyncContextManager[Engine]
+]
+
+
+class Launches:
+    def __init__(
+        self,
+        launch: LaunchAny,
+        run: Path,
+        times: LoadTimes,
+        *,
+        clock: Callable[[], float],
+        tell: Tell,
+    ) -> None:
+        self.times = times
+        self._launch = launch
+        self._run = run
+        self._clock = clock
+        self._tell = tell
+        self._loading: dict[ModelId, Loading] = {}
+
+    @asynccontextmanager
+    async def launched(self, adapter: RuntimeAdapter, spec: ReplicaSpec) -> AsyncIterator[Engine]:
+        """`helexa.neuron.supervisor.engine.launched`, timed. Raises OSError."""
+        model = spec.files.model
+        begun_at = self._clock()
+        warm = await anyio.to_thread.run_sync(warm_share, spec.files.weights)
+        loading = self._loading[model] = Loading(
+            model=model,
+            how=how(adapter.name, spec),
+            work=work_of(spec, adapter.footprint(spec), warm),
+            times=self.times,
+            clock=self._clock,
+            begun_at=begun_at,
+        )
+        outcome = LoadOutcome.FAILED
+        try:
+            async with self._launch(adapter, spec, self._run) as engine:
+                loading.pid = engine.process.pid
+                yield engine
+        except anyio.get_cancelled_exc_class():
+            outcome = LoadOutcome.STOPPED
+            raise
+        finally:
+            self._end(loading, outcome)
+
+    async def ready(self, model: ModelId) -> None:
+        """It serves: remember how long that took."""
+        loading = self._loading.get(model)
+        if loading is not None:
+            past = loading.ended()
+            self._end(loading, LoadOutcome.READY)
+            await self.times.note(past)
+
+    def progress(self) -> tuple[ModelProgress, ...]:
+        return tuple(
+            ModelProgress(model=model, progress=loading.progress())
+            for model, loading in sorted(self._loading.items())
+        )
+
+    def _end(self, loading: Loading, outcome: LoadOutcome) -> None:
+        if self._loading.get(loading.model) is loading:
+            del self._loading[loading.model]
+            seconds = self._clock() - loading.begun_at
+            self._tell(LoadEnded(loading.model, outcome, seconds))
