@@ -120,6 +120,19 @@ def test_models_have_sections_of_their_own(tmp_path: Path) -> None:
     assert str(config.origin("neuron.models.team/model-7b.q4.slots")) == f"{file}:2"
 
 
+def test_arguments_of_a_runtime_are_checked_where_they_are_written(tmp_path: Path) -> None:
+    good = "[neuron.models.m]\nruntime = 'llama_cpp'\narguments = ['n_ubatch=256']\n"
+    settings = load({}, {}, file=file_with(tmp_path, good)).neuron.models["m"]
+    assert (settings.runtime, settings.arguments) == ("llama_cpp", ("n_ubatch=256",))
+    bad = "[neuron.models.m]\nruntime = 'vim'\narguments = ['n_ubatch=1']\n"
+    bad += "[neuron.models.n]\narguments = ['log=x']\n"
+    with pytest.raises(ConfigRefused) as refused:
+        load({}, {}, file=file_with(tmp_path, bad))
+    told = str(refused.value)
+    for words in ("known are", "from 16 to 8192, not '1'", "takes no 'log'; it takes n_batch"):
+        assert words in told
+
+
 def test_every_problem_is_told_at_once_each_with_its_line(tmp_path: Path) -> None:
     file = file_with(
         tmp_path,

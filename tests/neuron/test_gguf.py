@@ -6,16 +6,19 @@ import struct
 from array import array
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from helexa.neuron.models import attention
 from helexa.neuron.models.describe import described
-from helexa.neuron.models.gguf import ModelUnreadable, read
+from helexa.neuron.models.gguf import Matrices, Metadata, ModelUnreadable, read
 from helexa.protocol.ids import ModelId
 from helexa.testing import tiny_gguf
 
+NUMBERS = st.integers(0, 1 << 64)
 SMALL = tiny_gguf.encode(
     {"general.architecture": "llama", "llama.context_length": 64, "tokens": ["a", "bc"]},
     [("w", (4, 2), array("f", [0.0] * 8))],
@@ -69,6 +72,79 @@ def test_keys_of_grouped_heads_are_counted_per_layer(tmp_path: Path) -> None:
     # 3 layers, 2 key heads each, 96 numbers of 2 bytes.
     assert whole.kv_bytes_per_token == 3 * 2 * 96 * 2
     assert content
+
+
+def kept_of(architecture: str, layers: int, **fields: Any) -> attention.Kept:
+    named = {f"{architecture}.{key.replace('__', '.')}": value for key, value in fields.items()}
+    return attention.kept(Metadata(version=3, fields=named), architecture, layers)
+
+
+HEADS = {"attention__head_count": 8, "attention__head_count_kv": 4, "embedding_length": 512}
+LAYER = 4 * (64 + 64) * 2
+"""Bytes of one token in one such layer."""
+
+
+def test_layers_with_a_window_are_counted_apart() -> None:
+    found = kept_of("gemma3", 12, attention__sliding_window=1024, **HEADS)
+    assert (found.bytes_per_token, found.window_bytes_per_token) == (2 * LAYER, 10 * LAYER)
+    assert found.window_tokens == 1024
+    pattern = [True, True, False, True]
+    told = kept_of(
+        "new",
+        4,
+        attention__sliding_window=64,
+        attention__sliding_window_pattern=pattern,
+        **HEADS,
+    )
+    assert (told.bytes_per_token, told.window_bytes_per_token) == (LAYER, 3 * LAYER)
+
+
+def test_a_window_that_the_engine_ignores_saves_nothing() -> None:
+    found = kept_of("qwen2", 3, attention__sliding_window=1024, **HEADS)
+    assert (found.bytes_per_token, found.window_tokens) == (3 * LAYER, 0)
+
+
+def test_recurrent_layers_keep_a_state_and_no_keys() -> None:
+    ssm = {"ssm__inner_size": 1024, "ssm__state_size": 16, "ssm__conv_kernel": 4}
+    state = (3 * 1024 + 1024 * 16) * 4
+    pure = kept_of("mamba", 24, embedding_length=512, **ssm)
+    assert (pure.bytes_per_token, pure.state_bytes) == (0, 24 * state)
+    mixed = kept_of("jamba", 4, **{**HEADS, "attention__head_count_kv": [0, 0, 4, 0]}, **ssm)
+    assert (mixed.bytes_per_token, mixed.state_bytes) == (LAYER, 3 * state)
+
+
+def test_what_reads_a_text_once_keeps_nothing() -> None:
+    assert kept_of("bert", 6, **HEADS) == attention.Kept(bytes_per_token=0, heads=8)
+
+
+@given(st.dictionaries(st.sampled_from([*sorted(HEADS), "attention__sliding_window"]), NUMBERS))
+def test_no_claim_makes_a_sum_astronomical_or_negative(fields: dict[str, int]) -> None:
+    found = kept_of("gemma3", 1 << 14, **fields)
+    assert 0 <= found.bytes_per_token <= 1 << 30
+    assert 0 <= found.window_bytes_per_token <= 1 << 30
+    assert 0 <= found.heads <= 1 << 16
+
+
+def test_matrices_are_told_apart_by_type_and_the_embedding_is_not_multiplied(
+    tmp_path: Path,
+) -> None:
+    found = read(tiny_gguf.write(tmp_path / "a.gguf")).matrices
+    rows = len(tiny_gguf.vocabulary()[0])
+    assert found.vocabulary == rows
+    assert found.embedding_bytes == rows * 32 * 4
+    assert found.has_output
+    assert found.by_type == {0: (rows * 32 + 7 * 32 * 32) * 4}
+    both = found + Matrices({0: 1, 8: 5})
+    assert both.by_type == {0: found.by_type[0] + 1, 8: 5}
+    assert both.vocabulary == rows
+
+
+def test_an_embedding_that_is_the_output_too_is_multiplied(tmp_path: Path) -> None:
+    path = tiny_gguf.write(tmp_path / "a.gguf")
+    tied = Matrices({2: 100}, embedding_type=2, embedding_bytes=40, vocabulary=10)
+    found = described(ModelId("a"), path, read(path), weights_bytes=1, parameters=1, matrices=tied)
+    assert found.multiplied == ((2, 140),)
+    assert found.vocabulary == 10
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,9 @@ from tests.neuron.test_app import api, ask, settings
 from helexa.mesh.transports.memory import MemoryNetwork
 from helexa.neuron.app import Neuron, running
 from helexa.neuron.settings import ModelSettings
+from helexa.neuron.supervisor.weighing import group_bytes
+from helexa.protocol.errors import RequestRejected
+from helexa.protocol.messages import ModelConfig
 from helexa.testing import tiny_gguf
 from helexa.util.upstream import Pool
 
@@ -52,6 +55,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("models")
     tiny_gguf.write(folder / "tiny.gguf", context_tokens=512)
     tiny_gguf.write(folder / "tools.gguf", chat_template=TOOLS_TEMPLATE)
+    tiny_gguf.write(folder / "long.gguf", context_tokens=1 << 15)
     tiny_gguf.write(folder / "embed.gguf", pooling=1, context_tokens=1024)
     tiny_gguf.write(folder / "zork.gguf", architecture="zork")
     return folder
@@ -224,3 +228,84 @@ async def test_requests_right_after_one_another_all_succeed(tmp_path: Path, mode
         for _ in range(40):
             reply = await ask(pool, "POST", CHAT, chat("tiny", max_tokens=1))
             assert reply.status == 200
+
+
+async def fill(pool: Pool, slots: int, tokens: int) -> None:
+    """A prompt for each slot; the tiny vocabulary reads about a token a character."""
+    replies: list[Reply] = []
+
+    async def one(slot: int) -> None:
+        body = chat("long", f"{slot}" + "a" * tokens, max_tokens=4)
+        replies.append(await ask(pool, "POST", CHAT, body))
+
+    async with anyio.create_task_group() as tasks:
+        for slot in range(slots):
+            tasks.start_soon(one, slot)
+    assert [each.status for each in replies] == [200] * slots
+
+
+@pytest.mark.parametrize(
+    ("served", "tokens"),
+    [
+        (ModelSettings(context_tokens=2_048, slots=2), 1_900),
+        (ModelSettings(context_tokens=8_192, slots=4), 4_000),
+        (ModelSettings(context_tokens=4_096, slots=1, deterministic=True), 3_900),
+    ],
+)
+async def test_the_footprint_is_within_a_tenth_of_what_the_engine_takes(
+    tmp_path: Path, models: Path, served: ModelSettings, tokens: int
+) -> None:
+    async with neuron(tmp_path, models, served={"long": served}) as (live, pool):
+        await live.roster.load("long")
+        await fill(pool, served.slots or 1, tokens)
+        replica = await live.roster.replica("long")
+        engine = await live.roster.engine(replica)
+        measured = group_bytes(engine.process.pid)
+    need = replica.adapter.footprint(engine.spec)
+    assert need.use == pytest.approx(measured, rel=0.1)
+
+
+async def test_arguments_hold_in_the_running_engine(tmp_path: Path, models: Path) -> None:
+    sizes = []
+    for arguments in ((), ("n_ubatch=32", "n_batch=64", "threads=1", "flash_attn=on")):
+        served = ModelSettings(
+            context_tokens=1 << 15, slots=1, runtime="llama_cpp", arguments=arguments
+        )
+        async with neuron(tmp_path, models, served={"long": served}) as (live, pool):
+            await fill(pool, 1, 2_000)
+            replica = await live.roster.replica("long")
+            sizes.append(group_bytes((await live.roster.engine(replica)).process.pid))
+    assert sizes[1] < sizes[0]
+
+
+async def test_settings_that_do_not_go_together_are_said_so_at_the_first_try(
+    tmp_path: Path, models: Path
+) -> None:
+    served = ModelSettings(arguments=("cache_type_k=q8_0",))
+    async with neuron(tmp_path, models, served={"tiny": served}) as (live, pool):
+        reply = await ask(pool, "POST", CHAT, chat("tiny"))
+        replica = await live.roster.replica("tiny")
+    assert reply.status == 502
+    assert "q8_0 with block size 32 does not divide" in reply.error["message"]
+    assert replica.state.launches == 1
+
+
+async def test_what_a_cortex_may_not_set_is_refused_and_changes_nothing(
+    tmp_path: Path, models: Path
+) -> None:
+    async with neuron(tmp_path, models) as (live, pool):
+        before = live.roster.capability("tools")
+        for config in (
+            ModelConfig(arguments=("log_file=/tmp/x",)),
+            ModelConfig(arguments=("n_batch=0",)),
+            ModelConfig(runtime="nothing"),
+            ModelConfig(slots=100_000),
+            ModelConfig(context_tokens=1),
+        ):
+            with pytest.raises(RequestRejected):
+                await live.roster.load("tools", config)
+            with pytest.raises(RequestRejected):
+                live.roster.configure("tools", config)
+        assert live.roster.capability("tools") == before
+        assert (await ask(pool, "POST", CHAT, chat("tools"))).status == 200
+        await live.roster.load("tools", ModelConfig(arguments=("threads=1",)))

@@ -231,9 +231,7 @@ def test_arguments_reach_the_engines_own_parameters() -> None:
     assert (params.n_batch, params.n_ubatch, params.n_gpu_layers) == (1024, 256, 0)
     assert params.cache_type_k == xllamacpp.ggml_type.GGML_TYPE_Q8_0
     assert params.cache_type_v == xllamacpp.ggml_type.GGML_TYPE_F16
-    assert params.flash_attn_type == (
-        xllamacpp.llama_flash_attn_type.LLAMA_FLASH_ATTN_TYPE_ENABLED
-    )
+    assert params.flash_attn_type == (xllamacpp.llama_flash_attn_type.LLAMA_FLASH_ATTN_TYPE_ENABLED)
     assert params.load_mode == xllamacpp.llama_load_mode.LLAMA_LOAD_MODE_NONE
     assert (params.rope_freq_base, params.rope_freq_scale) == (10_000, 0.5)
     assert params.cpuparams.n_threads == 3
@@ -539,6 +537,12 @@ def test_any_refusal_has_a_meaning(status: int, body: bytes) -> None:
             ExitReason.MODEL_UNREADABLE,
             "corrupted",
         ),
+        (
+            1,
+            "E llama_init_from_model: quantized V cache requires flash_attn\nE failed to create",
+            ExitReason.SETTINGS_UNSUITABLE,
+            "requires flash_attn",
+        ),
         (-6, "ggml: failed to allocate buffer", ExitReason.OUT_OF_MEMORY, "failed to allocate"),
         (1, "couldn't bind HTTP server socket", ExitReason.SOCKET_TAKEN, "bind"),
         (1, "No module named 'xllamacpp'", ExitReason.NOT_INSTALLED, "xllamacpp"),
@@ -561,3 +565,4 @@ def test_only_what_may_end_differently_is_worth_another_try() -> None:
     assert ExitReason.KILLED.retry_helps
     assert not ExitReason.MODEL_UNREADABLE.retry_helps
     assert not ExitReason.OUT_OF_MEMORY.retry_helps
+    assert not ExitReason.SETTINGS_UNSUITABLE.retry_helps

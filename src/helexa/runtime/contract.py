@@ -157,6 +157,8 @@ class ExitReason(enum.Enum):
     OUT_OF_MEMORY = "out_of_memory"
     MODEL_UNREADABLE = "model_unreadable"
     ARCHITECTURE_UNKNOWN = "architecture_unknown"
+    SETTINGS_UNSUITABLE = "settings_unsuitable"
+    """The engine takes such settings, but not together or not for this model."""
     SOCKET_TAKEN = "socket_taken"
     NOT_INSTALLED = "not_installed"
     KILLED = "killed"

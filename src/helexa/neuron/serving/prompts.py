@@ -18,8 +18,8 @@ from helexa.neuron.supervisor.engine import Engine
 from helexa.neuron.supervisor.replica import Replica
 from helexa.protocol.ids import ModelId
 from helexa.protocol.work import ReplicaLoad
-from helexa.runtime import footprint
 from helexa.runtime.contract import ReplicaSpec
+from helexa.runtime.llama_cpp import memory
 
 TOLD_MAX: Final = 128
 """Heads in one report, the newest prompts' first: a kilobyte, every second."""
@@ -58,7 +58,7 @@ class Read:
 def room_tokens(spec: ReplicaSpec) -> int:
     """What slots and prompt cache hold together."""
     per_token = spec.files.kv_bytes_per_token
-    cached = footprint.prompt_cache_bytes(spec) // per_token if per_token else 0
+    cached = memory.prompt_cache_bytes(spec) // per_token if per_token else 0
     return spec.context_tokens * spec.slots + cached
 
 

@@ -7,8 +7,8 @@ memory from one another for ever.
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import Final, Protocol, TypeAlias, assert_never
 
 import anyio
@@ -26,6 +26,14 @@ ROOM_WITHIN_S: Final = 300.0
 _RETRY_AFTER_S: Final = 30
 
 Residents: TypeAlias = Callable[[], Sequence[Resident]]
+
+
+@dataclass(slots=True)
+class _Place:
+    """In the row, of all who want one model."""
+
+    waiting: int = 0
+    first: anyio.Lock = field(default_factory=anyio.Lock)
 
 
 class Leaving(Protocol):
@@ -46,7 +54,7 @@ class Evictions:
         self._stay_s = stay_s
         self._row = anyio.Lock()
         self._stirred = anyio.Event()
-        self._waiting: Counter[ModelId] = Counter()
+        self._places: dict[ModelId, _Place] = {}
 
     def stir(self) -> None:
         """Somebody came, left, or became idle: look again."""
@@ -56,7 +64,7 @@ class Evictions:
     def progress(self) -> tuple[ModelProgress, ...]:
         """Of the models that wait for room."""
         waits = Progress(phase=Phase.WAITING)
-        return tuple(ModelProgress(model=model, progress=waits) for model in sorted(+self._waiting))
+        return tuple(ModelProgress(model=model, progress=waits) for model in sorted(self._places))
 
     async def grant(self, replica: Replica) -> None:
         """`Grants.give`, after others have left where they have to.
@@ -65,18 +73,27 @@ class Evictions:
         use hold the memory for too long.
         """
         model = replica.spec.files.model
-        self._waiting[model] += 1
+        if model in self._grants.by_model:
+            return
+        place = self._places.setdefault(model, _Place())
+        place.waiting += 1
         try:
             with anyio.fail_after(ROOM_WITHIN_S):
-                async with self._row:
-                    await self._make_room(replica)
+                # One stands in the row for all who want the same model. Were they in it one by
+                # one, a model that has come could be waited for by those in front of the rest.
+                async with place.first:
+                    if model not in self._grants.by_model:
+                        async with self._row:
+                            await self._make_room(replica)
         except TimeoutError:
             raise NoCapacity(
                 reason=f"{model!r} fits only without models that are in use; try again later.",
                 wait_s=_RETRY_AFTER_S,
             ) from None
         finally:
-            self._waiting[model] -= 1
+            place.waiting -= 1
+            if not place.waiting:
+                del self._places[model]
 
     async def _make_room(self, replica: Replica) -> None:
         need = replica.adapter.footprint(replica.spec).total

@@ -132,7 +132,7 @@ class Roster:
             await self._grant(replica, displacing=displacing)
             return await replica.ready()
         finally:
-            self._grants.settle(replica)
+            self._asked_no_more(replica)
 
     # --- for those who command
 
@@ -155,7 +155,7 @@ class Roster:
             await self._grant(replica, displacing=displacing)
             await replica.load()
         finally:
-            self._grants.settle(replica)
+            self._asked_no_more(replica)
         return remark
 
     async def unload(self, model: str, grace_s: float, *, if_idle: bool = False) -> None:
@@ -312,6 +312,10 @@ class Roster:
             await self._evictions.grant(replica)
         else:
             self._grants.give(replica)
+
+    def _asked_no_more(self, replica: Replica) -> None:
+        self._grants.settle(replica)
+        self._evictions.stir()
 
     def _residents(self) -> Sequence[Resident]:
         return [

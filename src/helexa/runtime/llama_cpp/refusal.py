@@ -92,6 +92,10 @@ _PHRASES: Final = (
         ExitReason.OUT_OF_MEMORY,
     ),
     (
+        re.compile(r"does not divide n_embd_head|requires flash_attn", re.IGNORECASE),
+        ExitReason.SETTINGS_UNSUITABLE,
+    ),
+    (
         re.compile(r"couldn't bind|failed to bind|address already in use", re.IGNORECASE),
         ExitReason.SOCKET_TAKEN,
     ),
