@@ -40,6 +40,7 @@ from helexa.cortex.orchestrator.marks import MarksKept
 from helexa.cortex.orchestrator.neurons import Neurons
 from helexa.cortex.orchestrator.observe import Log
 from helexa.cortex.orchestrator.place.opening import Place, opened
+from helexa.cortex.orchestrator.provisioning.actor import Provisioner
 from helexa.cortex.orchestrator.provisioning.composition import provisioning
 from helexa.cortex.orchestrator.reception import Timing
 from helexa.cortex.orchestrator.sharing import Sharing, takes_part
@@ -85,6 +86,8 @@ class Cortex:
     """None where nobody can watch: without the orchestrator's socket."""
     keyring: Keyring
     place: Place
+    provisioner: Provisioner | None
+    """None where models are moved by hand alone."""
     roles: tuple[str, ...]
 
 
@@ -157,6 +160,7 @@ async def running(
         tasks = await stack.enter_async_context(background())
         tasks.start_soon(neurons.keep_time)
         await stack.enter_async_context(watching(book, source))
+        provisioner = None
         if roles and settings.orchestrator.provision:
             provisioner = provisioning(
                 lambda: book.orchestrator, neurons, place.fabric, peers=sharing.peers, emit=events
@@ -178,6 +182,7 @@ async def running(
             log=log,
             keyring=keys,
             place=place,
+            provisioner=provisioner,
             roles=roles,
         )
         if sockets.by_role:
@@ -253,6 +258,8 @@ def _apps(
     metrics = Metrics()
     _fleet_metrics(metrics, cortex.neurons)
     _mesh_metrics(metrics, cortex.place)
+    if cortex.provisioner is not None:
+        _provisioning_metrics(metrics, cortex.provisioner)
     cortex.place.fabric.count = FederationCounts(metrics)
 
     def status() -> Mapping[str, Any]:
@@ -334,6 +341,22 @@ def _fleet_metrics(metrics: Metrics, neurons: Neurons) -> None:
         gauge.labels(presence.value).set_function(partial(count, presence))
     metrics.gauge("models", "Models that some neuron lists.").set_function(
         lambda: float(len(neurons.view.holders))
+    )
+
+
+def _provisioning_metrics(metrics: Metrics, provisioner: Provisioner) -> None:
+    def waiting() -> Mapping[tuple[str, ...], float]:
+        return {(model,): count for model, count in provisioner.room.places.items()}
+
+    def commands() -> Mapping[tuple[str, ...], float]:
+        return {key: float(count) for key, count in provisioner.commands.items()}
+
+    metrics.read_gauge("waiting", "Requests that wait for a model.", ["model"], waiting)
+    metrics.read_counter(
+        "provisioning_commands",
+        "Commands to neurons by kind and outcome.",
+        ["kind", "outcome"],
+        commands,
     )
 
 

@@ -8,6 +8,7 @@ failed is a setback, which keeps the planner from asking the same of the same ne
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -31,7 +32,7 @@ from helexa.cortex.orchestrator.provisioning.plan import (
 from helexa.cortex.orchestrator.provisioning.planner import plan
 from helexa.cortex.orchestrator.provisioning.room import Room
 from helexa.cortex.settings import ModelEntry, OrchestratorSettings
-from helexa.protocol.errors import Busy, HelexaError, PeerLost
+from helexa.protocol.errors import Busy, Draining, HelexaError, PeerLost, QueueFull
 from helexa.protocol.ids import ModelId, NodeId
 from helexa.protocol.messages import ModelConfig, ModelSource, PieceHolder, ProvisioningResponse
 from helexa.protocol.work import ModelCapability, ModelState
@@ -48,6 +49,7 @@ _BACKOFF: Final = Backoff(first_s=2.0, factor=2.0, most_s=120.0)
 BUSY_S: Final = 0.2
 """A neuron that was busy after all, or is gone for a moment, is no setback worth a wait."""
 LOST_S: Final = 1.0
+_BUSY: Final = frozenset((Busy.code, Draining.code, QueueFull.code))
 SETBACKS_MAX: Final = 10_000
 
 _log = logging.getLogger(__name__)
@@ -74,6 +76,8 @@ class Provisioner:
     def __init__(self, around: Surroundings) -> None:
         self.plan = Plan()
         """The last one."""
+        self.commands: Counter[tuple[str, str]] = Counter()
+        """By kind and outcome: `ok`, `busy`, `lost`, `failed`."""
         self._around = around
         self._pending: dict[tuple[NodeId, ModelId], Pending] = {}
         self._setbacks: dict[tuple[NodeId, ModelId, Kind], Setback] = {}
@@ -86,6 +90,10 @@ class Provisioner:
     def wake(self) -> None:
         """Something changed: plan soon."""
         self._wake.set()
+
+    @property
+    def room(self) -> Room:
+        return self._around.room
 
     @property
     def pending(self) -> tuple[Pending, ...]:
@@ -134,17 +142,20 @@ class Provisioner:
         self._tell("provisioning_sent", action, action.reason)
         try:
             answer = await self._command(action)
-        except Busy as error:
-            self._failed(action, error.message, BUSY_S)
-        except PeerLost as error:
-            self._failed(action, error.message, LOST_S)
         except HelexaError as error:
-            self._failed(action, error.message)
+            # By its code: what a neuron refused comes as its words, not as a class of ours.
+            if error.code in _BUSY:
+                self._failed(action, error.message, BUSY_S, outcome="busy")
+            elif error.code == PeerLost.code:
+                self._failed(action, error.message, LOST_S, outcome="lost")
+            else:
+                self._failed(action, error.message)
         else:
             if answer.state is ModelState.FAILED:
                 self._failed(action, answer.reason or "it failed")
             else:
                 self._setbacks.pop((*key, action.kind), None)
+                self.commands[action.kind.value, "ok"] += 1
                 self._tell("provisioning_response", action, answer.reason, answer.state.value)
                 await self._shown(action)
         finally:
@@ -171,7 +182,15 @@ class Provisioner:
             while not shows(neurons.view, action):
                 await neurons.changed()
 
-    def _failed(self, action: Action, reason: str, pause_s: float | None = None) -> None:
+    def _failed(
+        self,
+        action: Action,
+        reason: str,
+        pause_s: float | None = None,
+        *,
+        outcome: str = "failed",
+    ) -> None:
+        self.commands[action.kind.value, outcome] += 1
         key = (action.node, action.model, action.kind)
         before = self._setbacks.get(key)
         failures = 1 + (before.failures if before is not None else 0)

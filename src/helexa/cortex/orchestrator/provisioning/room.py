@@ -80,6 +80,11 @@ class Room:
         """Models that somebody waits for."""
         return frozenset(self._places)
 
+    @property
+    def places(self) -> Mapping[ModelId, int]:
+        """Requests that wait, by model."""
+        return self._places
+
     def outlook(self, model: ModelId) -> Outlook:
         return self._outlooks.get(model, _NOTHING_KNOWN)
 
