@@ -11,7 +11,7 @@ from tests.cortex.fleets import fleet, node
 
 from helexa.cortex.orchestrator.catalogue import EMPTY, catalogue
 from helexa.cortex.orchestrator.fleet import NeuronLeft, apply
-from helexa.cortex.orchestrator.imports import imported
+from helexa.cortex.orchestrator.imports import described, imported
 from helexa.cortex.orchestrator.soundness import ENTRIES_MAX, problems
 from helexa.cortex.settings import ModelEntry
 from helexa.protocol.ids import ModelId
@@ -72,6 +72,8 @@ def test_a_neuron_that_is_gone_counts_for_nothing() -> None:
     view = fleet((1, (had(slots=4),)), (2, (had(slots=2), had("other"))))
     view = apply(view, NeuronLeft(node=node(2), reason="", now_s=1))
     assert imported(view, EMPTY) == [ModelEntry(id="m", slots=4)]
+    assert described(view, ModelId("other")) is None
+    assert described(view, ModelId("m")) == ModelEntry(id="m", slots=4)
 
 
 def test_what_a_neuron_says_that_no_file_could_say_is_left_out() -> None:

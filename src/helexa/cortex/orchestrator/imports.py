@@ -33,18 +33,24 @@ def imported(view: FleetView, catalogue: Catalogue) -> list[ModelEntry]:
     left to each of them, as it is now.
     """
     found = [
-        _entry(model, capabilities)
+        entry
         for model in sorted(view.holders)
-        if model not in catalogue.entries and model not in catalogue.aliases and is_model_id(model)
-        if (capabilities := _had(view, model))
+        if model not in catalogue.entries and model not in catalogue.aliases
+        if (entry := described(view, model)) is not None
     ]
     return found[: max(ENTRIES_MAX - len(catalogue.entries), 0)]
+
+
+def described(view: FleetView, model: ModelId) -> ModelEntry | None:
+    """The entry for what neurons have of this model; None where none has it."""
+    had = _had(view, model) if is_model_id(model) else []
+    return _entry(model, had) if had else None
 
 
 def _had(view: FleetView, model: ModelId) -> list[ModelCapability]:
     return [
         view.neurons[node].capabilities[model]
-        for node in view.holders[model]
+        for node in view.holders.get(model, ())
         if view.neurons[node].presence is not Presence.GONE
     ]
 
