@@ -35,6 +35,8 @@ asyncio.run(main())
 DATABASE = ("sqlalchemy", "sqlite3")
 HTTP = ("uvicorn", "starlette", "prometheus_client")
 PAGES = ("jinja2",)
+# What a websocket needs comes with the first one.
+WATCHED = ("wsproto", "uvicorn.protocols.websockets.wsproto_impl")
 NEVER = (
     # On loopback there is nobody to find by multicast, and no name to look up.
     *("zeroconf", "dns"),
@@ -44,7 +46,7 @@ NEVER = (
 
 CASES = {
     "a member of the mesh alone": ((), (*DATABASE, *HTTP, *PAGES)),
-    "an orchestrator": (("orchestrator_socket",), (*DATABASE, *PAGES)),
+    "an orchestrator": (("orchestrator_socket",), (*DATABASE, *PAGES, *WATCHED)),
     "a portal": (("portal_sockets",), DATABASE),
     "a gateway": (("gateway_socket",), PAGES),
 }

@@ -12,6 +12,7 @@ from typing import Any
 import anyio
 import pytest
 from tests.cortex.fleets import capability, descriptor, node
+from tests.websockets import Refused, socket
 
 from helexa.cortex.orchestrator import policies
 from helexa.cortex.orchestrator.api import application
@@ -65,7 +66,14 @@ async def world() -> AsyncIterator[World]:
     )
     app = application(admin_token=TOKEN, neurons=neurons, keys=no_keys, status=dict, log=log)
     listener = listen_tcp(Address("127.0.0.1", 0))
-    served = serving(app, [listener], ServerLimits(), error_body=http_refusal, shutdown_grace_s=0)
+    served = serving(
+        app,
+        [listener],
+        ServerLimits(),
+        error_body=http_refusal,
+        shutdown_grace_s=0,
+        websockets=True,
+    )
     async with served:
         yield World(neurons, log, listener.getsockname()[1])
 
@@ -156,3 +164,70 @@ async def test_a_reader_too_many_or_one_that_asks_nonsense_is_refused() -> None:
 
             assert await refused("?only=weather") == (400, "bad_request")
             assert await refused("?since=" + "x" * 200) == (400, "bad_request")
+
+
+# --- as a websocket
+
+
+WS = "/api/v1/observe/ws"
+
+
+async def test_a_websocket_tells_the_same_and_goes_on_from_where_one_was() -> None:
+    async with world() as here:
+        async with socket(here.port, WS, [*BEARER]) as first:
+            snapshot = await first.message()
+            assert (snapshot["event"], snapshot["nodes"]) == ("snapshot", [])
+            here.comes(1)
+            came = await first.message()
+            assert came["event"] == "neuron_registered"
+        async with socket(
+            here.port, f"{WS}?since={came['id']}&only=neuron_removed", [*BEARER]
+        ) as again:
+            here.goes(1)
+            assert (await again.message())["event"] == "neuron_removed"
+
+
+async def test_a_websocket_that_leaves_watches_no_longer() -> None:
+    async with world() as here:
+        async with socket(here.port, WS, [*BEARER]) as one:
+            await one.message()
+            await one.send("whatever a reader says is not heard")
+            here.comes(1)
+            assert (await one.message())["event"] == "neuron_registered"
+            assert here.log.is_watched
+        with anyio.fail_after(5):
+            while here.log.is_watched:
+                await anyio.lowlevel.checkpoint()
+
+
+@pytest.mark.parametrize(
+    ("target", "headers", "status", "code"),
+    [
+        (WS, [], 401, "invalid_admin_token"),
+        (f"{WS}?only=weather", [*BEARER], 400, "bad_request"),
+        (f"{WS}?sinse=1", [*BEARER], 400, "bad_request"),
+        ("/api/v1/observe", [*BEARER], 404, "unknown_url"),
+        ("/nothing", [*BEARER], 404, "unknown_url"),
+    ],
+)
+async def test_a_websocket_is_refused_in_the_envelope(
+    target: str, headers: list[tuple[bytes, bytes]], status: int, code: str
+) -> None:
+    async with world() as here:
+        with pytest.raises(Refused) as refusal:
+            async with socket(here.port, target, headers):
+                pass
+        assert refusal.value.status == status
+        assert json.loads(refusal.value.body)["error"]["code"] == code
+
+
+async def test_half_a_handshake_is_told_to_be_a_whole_one() -> None:
+    async with world() as here:
+        dial = Tcp("127.0.0.1", here.port)
+        async with Pool(dial, connections_max=4, waiting_max=4).running() as pool:
+            upgrade = ((b"connection", b"upgrade"), (b"upgrade", b"websocket"))
+            for headers in (BEARER, (*BEARER, *upgrade)):
+                with await pool.request("GET", WS, headers, b"") as response:
+                    await response.head()
+                    said = json.loads(await response.read(65536))
+                assert (response.status, said["error"]["code"]) == (426, "upgrade_required")

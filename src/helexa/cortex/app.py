@@ -226,6 +226,7 @@ async def _serve(
                     listeners[role],
                     limits,
                     error_body=http_refusal,
+                    websockets=role == "orchestrator",
                     shutdown_grace_s=settings.shutdown_grace_s if role == "gateway" else 1.0,
                 )
             )

@@ -38,6 +38,9 @@ BODY_BYTES_HIGH: Final = 64 * 1024
 LINGER_S: Final = 2.0
 """For the same reason, between our last byte and the end of a refused connection."""
 
+WEBSOCKET_BYTES_MAX: Final = 64 * 1024
+"""Of one message that a client sends over a websocket."""
+
 _ASGI: Final[ASGIVersions] = {"version": "3.0", "spec_version": "2.3"}
 
 
@@ -60,6 +63,8 @@ class Host(Protocol):
     deadlines: Deadlines
     error_body: ErrorBody
     is_accepting: bool
+    websockets: bool
+    """Whether the app has any; else who asks for one is answered over HTTP."""
 
     def connection_ended(self) -> None: ...
 
@@ -72,6 +77,7 @@ class HttpConnection(HttpToolsProtocol):
         self._running: Cycle | None = None
         self._in_head = False
         self._refused = False
+        self._upgrades = False
         self._progress = False
         self._quiet_bytes = 0
         self._discarded_bytes = 0
@@ -103,7 +109,11 @@ class HttpConnection(HttpToolsProtocol):
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserUpgrade as upgrade:
-            self._decline_upgrade(data[upgrade.args[0] :])
+            rest = data[upgrade.args[0] :]
+            if self._upgrades:
+                self._become_websocket(rest)
+                return
+            self._decline_upgrade(rest)
         except httptools.HttpParserError:
             self._refuse(400, "This is not a valid HTTP/1.1 request.")
             return
@@ -156,6 +166,10 @@ class HttpConnection(HttpToolsProtocol):
         scope["http_version"] = version
         scope["path"], scope["raw_path"], scope["query_string"] = _parts_of(self.url)
         before = self._is_answering
+        if self._host.websockets and not before and parser.should_upgrade():
+            self._upgrades = self._asks_for_websocket()
+            if self._upgrades:
+                return
         self.cycle = cycle = Cycle(
             scope=scope,
             transport=self.transport,
@@ -193,6 +207,8 @@ class HttpConnection(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         self._progress = True
+        if self._upgrades:
+            return
         if self.parser.should_upgrade() and self._declared_body():
             return  # The parser skipped it; see _decline_upgrade.
         super().on_message_complete()
@@ -308,6 +324,25 @@ class HttpConnection(HttpToolsProtocol):
             if name == b"transfer-encoding" or (name == b"content-length" and value != b"0"):
                 return name + b": " + value
         return None
+
+    def _asks_for_websocket(self) -> bool:
+        """Whether the request can become one: what is half of a handshake stays HTTP."""
+        given = {name: value.strip().lower() for name, value in self.headers}
+        return (
+            self.scope["method"] == "GET"
+            and given.get(b"upgrade") == b"websocket"
+            and given.get(b"sec-websocket-version") == b"13"
+            and b"sec-websocket-key" in given
+            and self._declared_body() is None
+        )
+
+    def _become_websocket(self, rest: bytes) -> None:
+        from helexa.util.http_websocket import WebsocketConnection  # wsproto
+
+        self.connections.discard(self)
+        self.deadline = NEVER
+        connection = WebsocketConnection(self.config, self.server_state, self._host)
+        connection.begin(self.transport, self.url, self.headers, rest)
 
     def _decline_upgrade(self, rest: bytes) -> None:
         """Go on as HTTP/1.1, as RFC 9110 allows.

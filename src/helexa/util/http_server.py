@@ -41,7 +41,12 @@ from helexa.util.asgi import (
 )
 from helexa.util.byte_streams import ByteStream, StreamTransport
 from helexa.util.deadlines import Deadlines
-from helexa.util.http_connection import ErrorBody, HttpConnection, ServerLimits
+from helexa.util.http_connection import (
+    WEBSOCKET_BYTES_MAX,
+    ErrorBody,
+    HttpConnection,
+    ServerLimits,
+)
 
 __all__ = [
     "App",
@@ -68,12 +73,17 @@ CUT_WITHIN_S: Final = 2.0
 class HttpServer:
     """What `serving` yields."""
 
-    def __init__(self, app: App, limits: ServerLimits, error_body: ErrorBody) -> None:
+    def __init__(
+        self, app: App, limits: ServerLimits, error_body: ErrorBody, *, websockets: bool = False
+    ) -> None:
         # log_config None keeps uvicorn from configuring anybody's logging.
         self._config = Config(
             app,
             http=HttpConnection,
+            # Ours is made where it is needed; these are for it.
             ws="none",
+            ws_max_size=WEBSOCKET_BYTES_MAX,
+            ws_per_message_deflate=False,
             lifespan="off",
             interface="asgi3",
             log_config=None,
@@ -89,6 +99,7 @@ class HttpServer:
         self._emptied = asyncio.Event()
         self.limits = limits
         self.error_body = error_body
+        self.websockets = websockets
         self.is_accepting = True
         self.deadlines = Deadlines(self._connections)
 
@@ -170,17 +181,19 @@ async def serving(
     *,
     error_body: ErrorBody,
     shutdown_grace_s: float,
+    websockets: bool = False,
 ) -> AsyncIterator[HttpServer]:
     """Serve `app` on listening sockets (TCP or Unix), which are closed at the end.
 
-    `error_body(status, message)` makes the JSON body for what never reaches the app.
+    `error_body(status, message)` makes the JSON body for what never reaches the app. With
+    `websockets` the app gets them too, as ASGI has them.
     """
     paths = [
         Path(each.getsockname())
         for each in sockets
         if each.family == socket.AF_UNIX and isinstance(each.getsockname(), str)
     ]
-    server = HttpServer(app, limits, error_body)
+    server = HttpServer(app, limits, error_body, websockets=websockets)
     grace_s = 0.0
     try:
         for listener in sockets:

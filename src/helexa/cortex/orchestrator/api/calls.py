@@ -15,7 +15,8 @@ from urllib.parse import parse_qsl
 
 import anyio
 import msgspec
-from starlette.requests import Request
+from starlette.requests import HTTPConnection, Request
+from starlette.websockets import WebSocket
 
 from helexa.protocol.errors import (
     BodyLate,
@@ -53,10 +54,11 @@ class Asked(Generic[Q, B]):
     path: Mapping[str, str]
     query: Q
     body: B
-    request: Request
+    request: HTTPConnection
     """For what streams: its headers and its end."""
 
 
+Socket = Callable[[Asked[Any, Any], WebSocket], Awaitable[None]]
 Act = Callable[[Asked[Any, Any]], Awaitable[Any]]
 
 
@@ -81,6 +83,8 @@ class Call:
     """Answers by status that are neither the usual one nor an error."""
     is_open: bool = False
     """Answered without a token."""
+    socket: Socket | None = None
+    """What it is as a websocket; `act` then answers who asked for none."""
 
     @cached_property
     def shapes(self) -> tuple[type[msgspec.Struct], type[msgspec.Struct], Any]:

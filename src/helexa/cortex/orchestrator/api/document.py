@@ -118,12 +118,13 @@ def _shapes(call: Call) -> Iterable[Any]:
     if call.has_body and body is not Nothing:
         yield body
     yield from call.also.values()
-    yield from call.media.values() if call.media else (answers,)
+    if answers is not type(None):
+        yield from call.media.values() if call.media else (answers,)
 
 
 def _operation(call: Call, schema: Mapping[str, Any]) -> dict[str, Any]:
     query, body, answers = call.shapes
-    said = call.media or {JSON: answers}
+    said = call.media or ({} if answers is type(None) else {JSON: answers})
     operation: dict[str, Any] = {
         "operationId": _operation_id(call),
         "summary": call.does,
@@ -131,10 +132,7 @@ def _operation(call: Call, schema: Mapping[str, Any]) -> dict[str, Any]:
         "responses": {
             str(call.status): {
                 "description": HTTPStatus(call.status).phrase,
-                "content": {
-                    media: {"schema": _said(media, schema[str(shape)])}
-                    for media, shape in said.items()
-                },
+                **({"content": _content(said, schema)} if said else {}),
             },
             **{
                 str(status): {
@@ -156,6 +154,10 @@ def _operation(call: Call, schema: Mapping[str, Any]) -> dict[str, Any]:
     if call.is_open:
         operation["security"] = []
     return operation
+
+
+def _content(said: Mapping[str, Any], schema: Mapping[str, Any]) -> dict[str, Any]:
+    return {media: {"schema": _said(media, schema[str(shape)])} for media, shape in said.items()}
 
 
 def _said(media: str, schema: Any) -> Any:

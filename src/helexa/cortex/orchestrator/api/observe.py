@@ -7,6 +7,7 @@ It begins with a `snapshot`, unless the reader says what it has seen: `?since=ID
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Annotated, Final, get_args
 
@@ -14,6 +15,7 @@ import anyio
 from msgspec import Meta
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
+from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from helexa.cortex.orchestrator.api.calls import Asked, Call, Nothing, Wish
 from helexa.cortex.orchestrator.api.models import ModelRow, model_rows
@@ -22,7 +24,7 @@ from helexa.cortex.orchestrator.catalogue import Catalogue
 from helexa.cortex.orchestrator.neurons import Neurons
 from helexa.cortex.orchestrator.news import News, Told
 from helexa.cortex.orchestrator.observe import Item, Log, Watcher
-from helexa.protocol.errors import Busy, RequestRejected
+from helexa.protocol.errors import Busy, RequestRejected, UpgradeRequired
 from helexa.protocol.sse import comment
 
 KEEPALIVE_S: Final = 15.0
@@ -61,6 +63,21 @@ class ObserveCalls:
         self.log.check_room()
         return EventStream(self.log, since, self.snapshot, wanted(asked.query.only))
 
+    async def not_a_socket(self, asked: Asked[Watch, Nothing]) -> None:  # noqa: ARG002 - a call's shape
+        raise UpgradeRequired
+
+    async def socket(self, asked: Asked[Watch, Nothing], socket: WebSocket) -> None:
+        """One message for each of the news, the JSON alone. What the reader says is not heard."""
+        only = wanted(asked.query.only)
+        self.log.check_room()
+        await socket.accept()
+        with self.log.watching(asked.query.since, self.snapshot) as watcher:
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(_tell_socket, watcher, only, socket)
+                while (await socket.receive())["type"] != "websocket.disconnect":
+                    pass
+                tasks.cancel_scope.cancel()
+
     def snapshot(self) -> Snapshot:
         view = self.neurons.view
         return Snapshot(nodes=rows(self.neurons), models=model_rows(view, self.catalogue()))
@@ -74,7 +91,16 @@ class ObserveCalls:
                 self.events,
                 refuses=(Busy, RequestRejected),
                 media={EventStream.media_type: Told | Snapshot},
-            )
+            ),
+            Call(
+                "GET",
+                "/api/v1/observe/ws",
+                "The same over a websocket: each message is the `data` of an event.",
+                self.not_a_socket,
+                status=101,
+                refuses=(Busy, RequestRejected, UpgradeRequired),
+                socket=self.socket,
+            ),
         ]
 
 
@@ -130,6 +156,14 @@ class EventStream(Response):
             await _send(
                 send, comment(b"keepalive") if silence.cancelled_caught else b"".join(lines)
             )
+
+
+async def _tell_socket(watcher: Watcher, only: frozenset[str] | None, socket: WebSocket) -> None:
+    # A reader that left is told of by `receive`, which ends this.
+    with suppress(WebSocketDisconnect):
+        while True:
+            for item in await told(watcher, only):
+                await socket.send_text(item.data.decode())
 
 
 async def told(watcher: Watcher, only: frozenset[str] | None) -> Sequence[Item]:

@@ -16,8 +16,17 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
+from starlette.websockets import WebSocket, WebSocketState
 
-from helexa.cortex.orchestrator.api.calls import JSON, Asked, Call, body_of, bytes_of, query_of
+from helexa.cortex.orchestrator.api.calls import (
+    JSON,
+    Asked,
+    Call,
+    Nothing,
+    body_of,
+    bytes_of,
+    query_of,
+)
 from helexa.cortex.orchestrator.api.door import Door
 from helexa.protocol.errors import (
     AdminTokenInvalid,
@@ -50,6 +59,9 @@ class Routes:
         self._door = door
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "websocket":
+            await self._upgraded(WebSocket(scope, receive, send))
+            return
         begun = False
 
         async def sending(message: Message) -> None:
@@ -69,6 +81,19 @@ class Routes:
             if begun:
                 raise
             await refusal(InternalFault())(scope, receive, send)
+
+    async def _upgraded(self, socket: WebSocket) -> None:
+        try:
+            call, path = self._found("GET", socket.url.path)
+            if call.socket is None:
+                raise RouteUnknown("websocket", socket.url.path)
+            self._door.admit(socket)
+            query = query_of(socket.scope["query_string"], call.shapes[0])
+            await call.socket(Asked(path, query, Nothing(), socket), socket)
+        except HelexaError as error:
+            if socket.application_state is not WebSocketState.CONNECTING:
+                raise
+            await socket.send_denial_response(refusal(error))
 
     async def _answered(self, request: Request) -> Response:
         call, path = self._found(request.method, request.url.path)
