@@ -30,8 +30,11 @@ FUZZER = """
 expected-statuses = ["2xx", "3xx", "4xx", "502", "503", "504", "507"]
 
 [[operations]]
-# What these take is a matter of meaning: a ticket, a setting and its value, a source.
-include-path = ["/api/v1/mesh/policy", "/api/v1/mesh/join", "/api/v1/models/{{model}}/pull"]
+# What these take is a matter of meaning: a ticket, a setting and its value, a source, an entry.
+include-path = [
+  "/api/v1/mesh/policy", "/api/v1/mesh/join", "/api/v1/models/{{model}}/pull",
+  "/api/v1/catalogue/{{model}}",
+]
 [operations.checks.positive_data_acceptance]
 expected-statuses = ["2xx", "400", "401", "403", "404", "409", "429", "5xx"]
 """
@@ -90,7 +93,7 @@ def test_every_call_has_its_refusals_in_the_one_envelope(document: dict[str, Any
             where = f"{method} {path}"
             assert {"400", "500"} <= refusals.keys(), where
             assert ("401" in refusals) is path.startswith("/api"), where
-            assert ("415" in refusals) is (method == "post"), where
+            assert ("415" in refusals) is (method in ("post", "put")), where
             for status, one in refusals.items():
                 if (path, status) != ("/readyz", "503"):
                     assert one["content"]["application/json"]["schema"] == envelope, where

@@ -38,7 +38,7 @@ from helexa.cortex.orchestrator.fleet import Presence
 from helexa.cortex.orchestrator.live_policy import FixedPolicy, LivePolicy
 from helexa.cortex.orchestrator.marks import MarksKept
 from helexa.cortex.orchestrator.neurons import Neurons
-from helexa.cortex.orchestrator.observe import Log
+from helexa.cortex.orchestrator.observe import CatalogueNews, Log
 from helexa.cortex.orchestrator.place.opening import Place, opened
 from helexa.cortex.orchestrator.provisioning.actor import Provisioner
 from helexa.cortex.orchestrator.provisioning.composition import provisioning
@@ -138,6 +138,8 @@ async def running(
             log=log,
         )
         book.watch(neurons.catalogue_changed)
+        if log is not None:
+            book.watch(CatalogueNews(book, log).changed)
         marks = await stack.enter_async_context(MarksKept.running(settings.home, neurons))
         neurons.watch(marks.changed)
         roles = tuple(role for role in ROLES if role in sockets.by_role)
@@ -262,6 +264,8 @@ def _apps(
     if cortex.provisioner is not None:
         _provisioning_metrics(metrics, cortex.provisioner)
     cortex.place.fabric.count = FederationCounts(metrics)
+    if cortex.log is not None:
+        cortex.place.fabric.routed = cortex.log.routed
 
     def status() -> Mapping[str, Any]:
         return {
@@ -314,6 +318,7 @@ def _apps(
             mesh=cortex.place.control,
             log=cortex.log,
             sharing=cortex.sharing,
+            book=cortex.book,
         )
 
     async def gateway() -> App:

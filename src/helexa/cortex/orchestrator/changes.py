@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import msgspec
 
+from helexa.cortex.orchestrator.catalogue import Catalogue
 from helexa.cortex.orchestrator.fleet import (
     CapabilitiesAnnounced,
     FleetEvent,
@@ -19,6 +20,7 @@ from helexa.cortex.orchestrator.fleet import (
     TimePassed,
 )
 from helexa.cortex.orchestrator.news import (
+    CatalogueChanged,
     LoadProgress,
     MarkChanged,
     ModelStateChanged,
@@ -82,6 +84,13 @@ def passing(before: FleetView, after: FleetView, event: HealthReported) -> Itera
             )
         else:
             yield LoadProgress(node=node, name=name, model=one.model, progress=one.progress)
+
+
+def catalogue_change(before: Catalogue, after: Catalogue) -> CatalogueChanged:
+    """Which entries came, went or differ."""
+    both = before.entries.keys() | after.entries.keys()
+    changed = (one for one in both if before.entries.get(one) != after.entries.get(one))
+    return CatalogueChanged(changed=tuple(sorted(changed)), entries=len(after.entries))
 
 
 def _presence(was: NeuronView | None, now: NeuronView) -> Iterator[News]:

@@ -101,6 +101,8 @@ class Fabric:
         """`own` is this cortex. `count` is told the direction and outcome of peers' requests."""
         self.own = own
         self.count = count
+        self.routed: Callable[[Target, ModelId], None] | None = None
+        """Told where each request goes, where anybody wants to know."""
         self._neurons = neurons
         self._peers = peers
         self._random = random
@@ -245,6 +247,8 @@ class Fabric:
         return self._peers.note(target.via)
 
     def started(self, target: Target, model: ModelId, hints: RouteHints) -> None:
+        if self.routed is not None:
+            self.routed(target, model)
         if target.via is None:
             self._neurons.started(target, model, hints)
             if self._demand is not None:

@@ -10,7 +10,7 @@ from typing import TypeAlias
 import msgspec
 
 from helexa.protocol.ids import ModelId, NodeId
-from helexa.protocol.work import Load, NeuronDescriptor, Progress, WorkloadClass
+from helexa.protocol.work import Load, NeuronDescriptor, Progress
 
 
 class News(msgspec.Struct, frozen=True, kw_only=True, tag_field="event"):
@@ -91,12 +91,11 @@ class ProvisioningAnswered(OfNeuron, frozen=True, kw_only=True, tag="provisionin
 
 class RequestRouted(News, frozen=True, kw_only=True, tag="request_routed"):
     model: ModelId
-    """As it was asked for."""
+    """What the target is asked for."""
     node: NodeId
     via: NodeId | None = None
-    workload: WorkloadClass | None = None
-    served: ModelId | None = None
-    """What the target was asked for, where that is another name."""
+    reason: str = ""
+    """Why there, as `explain` has it."""
 
 
 class CatalogueChanged(News, frozen=True, kw_only=True, tag="catalogue_changed"):

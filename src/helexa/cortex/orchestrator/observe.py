@@ -12,16 +12,18 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Final, NamedTuple, get_args
+from typing import Final, NamedTuple, Protocol, get_args
 
 import anyio
 import msgspec
 
-from helexa.cortex.orchestrator.changes import changes, passing
+from helexa.cortex.orchestrator.catalogue import Catalogue
+from helexa.cortex.orchestrator.changes import catalogue_change, changes, passing
 from helexa.cortex.orchestrator.fleet import FleetEvent, FleetView, HealthReported
-from helexa.cortex.orchestrator.news import Lagged, NeuronHeartbeat, News, Passing
+from helexa.cortex.orchestrator.news import Lagged, NeuronHeartbeat, News, Passing, RequestRouted
 from helexa.protocol.errors import Busy
-from helexa.protocol.ids import NodeId
+from helexa.protocol.ids import ModelId, NodeId
+from helexa.protocol.routing import Target
 
 KEPT_MAX: Final = 4_096
 KEPT_BYTES_MAX: Final = 2 * 1024 * 1024
@@ -36,6 +38,13 @@ HEARTBEAT_EVERY_S: Final = 1.0
 """Of one neuron, however often it reports."""
 
 _PASSING: Final = get_args(Passing)
+
+
+class InForce(Protocol):
+    """What of a book is looked at here."""
+
+    @property
+    def catalogue(self) -> Catalogue: ...
 
 
 class Item(NamedTuple):
@@ -89,6 +98,12 @@ class Log:
             for news in passing(before, after, event):
                 if not isinstance(news, NeuronHeartbeat) or self._beats_again(news.node):
                     self.emit(news)
+
+    def routed(self, target: Target, model: ModelId) -> None:
+        """A request is on its way: made into news for those who listen alone, as there are many."""
+        if self._watchers:
+            reason = target.reason
+            self.emit(RequestRouted(model=model, node=target.node, via=target.via, reason=reason))
 
     def check_room(self) -> None:
         """Raises Busy when as many watch as may."""
@@ -144,6 +159,19 @@ class Log:
             return False
         self._beats[node] = now_s
         return True
+
+
+class CatalogueNews:
+    """Tells the log what is new in a catalogue; `changed` is for `Book.watch`."""
+
+    def __init__(self, book: InForce, log: Log) -> None:
+        self._book = book
+        self._log = log
+        self._before = book.catalogue
+
+    def changed(self) -> None:
+        before, self._before = self._before, self._book.catalogue
+        self._log.emit(catalogue_change(before, self._before))
 
 
 class Watcher:

@@ -11,6 +11,7 @@ import helexa
 from helexa.cortex.orchestrator.api import document
 from helexa.cortex.orchestrator.api import status as status_calls
 from helexa.cortex.orchestrator.api.calls import Call
+from helexa.cortex.orchestrator.api.catalogue import CatalogueCalls
 from helexa.cortex.orchestrator.api.door import Door
 from helexa.cortex.orchestrator.api.explain import Explain, ExplainCalls
 from helexa.cortex.orchestrator.api.keys import KeyCalls
@@ -21,6 +22,7 @@ from helexa.cortex.orchestrator.api.observe import ObserveCalls
 from helexa.cortex.orchestrator.api.pulls import PullCalls
 from helexa.cortex.orchestrator.api.routing import Routes
 from helexa.cortex.orchestrator.api.status import Status
+from helexa.cortex.orchestrator.book import Book
 from helexa.cortex.orchestrator.catalogue import Catalogue
 from helexa.cortex.orchestrator.marks import Marks
 from helexa.cortex.orchestrator.mesh_control import MeshControl
@@ -45,6 +47,7 @@ def application(
     mesh: MeshControl | None = None,
     log: Log | None = None,
     sharing: Sharing | None = None,
+    book: Book | None = None,
     version: str = helexa.__version__,
 ) -> Routes:
     """The ASGI application. `health` are the routes that every socket has, open to all.
@@ -60,6 +63,7 @@ def application(
         status_calls.calls(status),
         ModelCalls(neurons, catalogue).calls(),
         PullCalls(neurons, catalogue, sharing).calls(),
+        CatalogueCalls(book, neurons).calls() if book is not None else (),
         NodeCalls(neurons, marks).calls(),
         ExplainCalls(explain or neurons.explained, lambda: neurons.policy.name).calls(),
         KeyCalls(keys).calls(),
