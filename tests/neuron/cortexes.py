@@ -19,6 +19,7 @@ from helexa.protocol.messages import (
     ExecuteRequest,
     Goodbye,
     Hello,
+    ProvisioningResponse,
     Register,
     Registered,
     ReportHealth,
@@ -70,6 +71,19 @@ class Cortex:
 
     async def ask(self, message: Wire) -> Wire:
         return await (await self.connected()).ask(message, timeout_s=PATIENCE_S)
+
+    async def begin(self, message: Wire) -> ProvisioningResponse:
+        """The first word on how it goes."""
+        said: list[ProvisioningResponse] = []
+        with anyio.CancelScope() as scope:
+
+            def hear(progress: ProvisioningResponse) -> None:
+                said.append(progress)
+                scope.cancel()
+
+            session = await self.connected()
+            await session.ask(message, timeout_s=PATIENCE_S, on_progress=hear)
+        return said[0]
 
     # --- helexa.mesh.node.Host
 

@@ -25,7 +25,7 @@ from helexa.mesh.transport import LinkClosed
 from helexa.mesh.transports.memory import MemoryNetwork
 from helexa.neuron.app import Neuron, running
 from helexa.neuron.settings import NeuronSettings
-from helexa.protocol.ids import RequestId, new_request_id
+from helexa.protocol.ids import ModelId, RequestId, new_request_id
 from helexa.protocol.messages import (
     AnnounceCapabilities,
     Cancel,
@@ -35,9 +35,12 @@ from helexa.protocol.messages import (
     Hello,
     LoadModel,
     ModelConfig,
+    ModelSource,
     Ok,
     ProvisioningResponse,
+    PullModel,
     Register,
+    RemoveModel,
     ReportHealth,
     RequestCapabilities,
     RequestHealth,
@@ -46,8 +49,9 @@ from helexa.protocol.messages import (
     UpsertModelConfig,
 )
 from helexa.protocol.version import VERSION, VERSION_MIN
-from helexa.protocol.work import ModelState
+from helexa.protocol.work import ModelState, Progress
 from helexa.testing import tiny_gguf
+from helexa.testing.hub import Fault, Hub
 from helexa.util.home import HomeUnusable
 from helexa.util.host import host_mark
 from helexa.util.sockets import Address, AddressTaken
@@ -509,3 +513,95 @@ async def test_what_cannot_work_is_refused_before_anything_starts(
     with pytest.raises(HomeUnusable, match="models folder"):
         async with running(settings(tmp_path, file), open_transports=over(network)):
             raise AssertionError("it started")
+
+
+async def test_a_cortex_pulls_a_model_watches_it_come_uses_it_and_removes_it(
+    tmp_path: Path, network: MemoryNetwork
+) -> None:
+    data = tiny_gguf.write(tmp_path / "source.gguf", context_tokens=512).read_bytes()
+    folder = tmp_path / "pulled"
+    async with Hub.running() as hub, cortex(network) as far:
+        hub.repo("org/new").commit({"new-Q8_0.gguf": data})
+        hub.mood.faults.append(Fault(path="sig=", stall_after=100))
+        wanted = settings(
+            tmp_path,
+            folder,
+            cortexes=(str(far.mesh.ticket()),),
+            hub=hub.url,
+            disk_reserve=0,
+            pull_stall_s=1.0,
+        )
+        pull = PullModel(command="p", model=ModelId("new"), source=ModelSource(source="hf:org/new"))
+        async with running(wanted, open_transports=over(network)) as neuron:
+            await far.heard(Register)
+            begun = await far.begin(pull)
+            assert (begun.state, begun.final) == (ModelState.DOWNLOADING, False)
+            await far.state("new", ModelState.DOWNLOADING)
+            told = await far.until(lambda: _progress_of(far, "new"))
+            assert told.bytes_total == len(data)
+            async with api(neuron) as pool:
+                early = await ask(pool, "POST", CHAT, {**ASK, "model": "new"})
+                assert early.status == 503
+                assert early.error["code"] == "model_loading"
+                assert early.error["progress"]["phase"] == "downloading"
+                await far.state("new", ModelState.UNLOADED)
+                served = await ask(pool, "POST", CHAT, {**ASK, "model": "new"})
+                assert served.status == 200
+            again = await far.ask(pull)
+            assert isinstance(again, ProvisioningResponse)
+            assert (again.state, again.final) == (ModelState.LOADED, True)
+            remove = RemoveModel(command="r", model=ModelId("new"))
+            with pytest.raises(PeerRefused, match="unload it"):
+                await far.ask(remove)
+            await far.ask(UnloadModel(command="u", model=ModelId("new")))
+            gone = await far.ask(remove)
+            assert isinstance(gone, ProvisioningResponse)
+            assert (gone.state, gone.final) == (ModelState.UNLOADED, True)
+            assert not (folder / "new.gguf").exists()
+            health = await far.ask(RequestHealth())
+            assert isinstance(health, ReportHealth)
+            assert health.load.disk_free_bytes > 0
+
+
+def _progress_of(far: Cortex, model: str) -> Progress | None:
+    reports = [one.load.progress for one in far.told if isinstance(one, ReportHealth)]
+    found = [each.progress for each in (reports[-1] if reports else ()) if each.model == model]
+    return found[0] if found and found[0].bytes_total else None
+
+
+async def test_a_pull_is_asked_for_stopped_and_removed_on_the_api_socket(
+    tmp_path: Path, network: MemoryNetwork
+) -> None:
+    data = tiny_gguf.write(tmp_path / "source.gguf").read_bytes()
+    async with Hub.running() as hub:
+        hub.plain["w.gguf"] = data
+        hub.mood.faults.append(Fault(path="w.gguf", times=2, stall_after=0))
+        wanted = settings(tmp_path, tmp_path / "pulled", disk_reserve=0)
+        async with (
+            running(wanted, open_transports=over(network)) as neuron,
+            api(neuron) as pool,
+        ):
+            token = neuron.admin_token_path.read_text().strip()
+            bearer = {"authorization": f"Bearer {token}"}
+            path = "/api/v1/models/team/w"
+            body = {"source": hub.plain_url("w.gguf"), "pin": True}
+            assert (await ask(pool, "POST", f"{path}/pull", body)).status == 401
+            for bad in ({}, {"source": 7}, {**body, "more": 1}, b"no json"):
+                refused = await ask(pool, "POST", f"{path}/pull", bad, bearer)
+                assert (refused.status, refused.error["code"]) == (400, "invalid_body")
+            asked = await ask(pool, "POST", f"{path}/pull", body, bearer)
+            assert (asked.status, asked.json["state"]) == (202, "downloading")
+            stopped = await ask(pool, "DELETE", f"{path}/pull", headers=bearer)
+            assert (stopped.status, stopped.json["state"]) == (200, "unloaded")
+            hub.mood.faults.clear()
+            await ask(pool, "POST", f"{path}/pull", body, bearer)
+            while (await ask(pool, "GET", "/v1/models/team/w")).status != 200:
+                status = (await ask(pool, "GET", "/api/v1/status", headers=bearer)).json
+                assert [one["state"] for one in status["models"]] in (["downloading"], ["unloaded"])
+            here = (await ask(pool, "GET", "/v1/models/team/w")).json["helexa"]
+            assert here["source"] == hub.plain_url("w.gguf")
+            assert (here["pinned"], here["disk_bytes"]) == (True, len(data))
+            gone = await ask(pool, "DELETE", path, headers=bearer)
+            assert (gone.status, gone.json["state"]) == (200, "unloaded")
+            assert (await ask(pool, "DELETE", path, headers=bearer)).status == 404
+            assert (await ask(pool, "GET", path, headers=bearer)).status == 405

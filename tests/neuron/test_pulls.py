@@ -111,7 +111,10 @@ async def test_a_branch_that_moves_while_it_is_pulled_does_not_mix_two_commits(
                 assert (supply.folder / f"x-0000{at}-of-00002.gguf").read_bytes() == data
 
 
-async def test_the_token_goes_to_the_hub_and_not_behind_its_redirects(tmp_path: Path) -> None:
+async def test_the_token_goes_to_the_hub_and_not_behind_its_redirects(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("DEBUG")
     async with Hub.running() as hub:
         hub.repo("org/secret").commit({"s.gguf": tiny(tmp_path), "config.json": b"{}"})
         hub.repo("org/secret").private = True
@@ -122,6 +125,8 @@ async def test_the_token_goes_to_the_hub_and_not_behind_its_redirects(tmp_path: 
             hub.plain["p.gguf"] = tiny(tmp_path, seed=2)
             assert is_here(await supply.pull("p", hub.plain_url("p.gguf")))
         assert hub.leaked == []
+        assert "sig=" not in caplog.text
+        assert "hf_secret" not in caplog.text
         to_hub = [one for one in hub.requests if "/api/" in one.path or "/resolve/" in one.path]
         assert all(one.headers["authorization"] == "Bearer hf_secret" for one in to_hub)
         plain = [one for one in hub.requests if "/plain/" in one.path]
@@ -246,7 +251,7 @@ async def test_trouble_that_stays_is_a_failure_and_what_arrived_stays(
             record = await supply.pull("w", hub.plain_url("w.gguf"))
             assert record.stage is Stage.FAILED
             assert "has trouble (HTTP 500)" in record.reason
-            with pytest.raises(NoCapacity, match="could not be downloaded"):
+            with pytest.raises(NoCapacity, match=r"could not be downloaded\.$"):
                 raise supply.absence("w")
             hub.mood.faults.clear()
             before = hub.sent["w.gguf"]
@@ -451,3 +456,19 @@ async def test_pulls_beyond_the_bound_wait_in_order(tmp_path: Path) -> None:
                 assert is_here(await supply.settled(name))
         order = [one.path[-6] for one in hub.requests]
         assert order == sorted(order)
+
+
+async def test_a_signature_in_a_url_is_shown_to_nobody(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    async with Hub.running() as hub:
+        hub.plain["w.gguf"] = tiny(tmp_path)
+        async with supplied(tmp_path / "models") as supply:
+            assert is_here(await supply.pull("w", hub.plain_url("w.gguf") + "?key=secret"))
+            assert supply.pulls.records()
+            kept = supply.folder / ".pulls"
+            assert kept.stat().st_mode & 0o077 == 0
+            shown = [record.shown_source for record in supply.pulls.records()]
+            assert shown == [hub.plain_url("w.gguf")]
+        assert "secret" not in caplog.text

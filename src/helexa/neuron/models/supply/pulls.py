@@ -193,7 +193,7 @@ class Pulls:
                 raise QueueFull(reason=f"This neuron knows of {RECORDS_MAX} pulls already.")
         elif known.source != source and (model in self._active or self._shelf.holds(model)):
             raise RequestRejected(
-                reason=f"{model!r} is here from {known.source.source}, or on its way; remove it "
+                reason=f"{model!r} is here from {known.shown_source}, or on its way; remove it "
                 "before it is pulled from elsewhere.",
                 field="source",
             )
@@ -223,6 +223,11 @@ class Pulls:
         """None where no pull of it goes on."""
         pull = self._active.get(model)
         return pull.progress() if pull else None
+
+    def have_bytes(self, model: ModelId) -> int | None:
+        """What arrived of it; None where no pull of it goes on."""
+        pull = self._active.get(model)
+        return pull.have_bytes if pull else None
 
     def progress(self) -> tuple[ModelProgress, ...]:
         return tuple(self._active[model].progress() for model in sorted(self._active))
@@ -268,7 +273,9 @@ class Pulls:
         with pull.scope:
             try:
                 async with self._turns:
-                    log.info("pull", extra={"model": pull.model, "source": _shown(pull.record)})
+                    log.info(
+                        "pull", extra={"model": pull.model, "source": pull.record.shown_source}
+                    )
                     await pull.run()
                     done = True
             except SourceFailed as error:
@@ -372,11 +379,6 @@ class Pulls:
             # When it leaves memory, and now and then before: a disk need not be told more often.
             if used - record.used_unix > (USE_NOTED_EVERY_S if used == now else 0):
                 await self._save(msgspec.structs.replace(record, used_unix=used))
-
-
-def _shown(record: Record) -> str:
-    # A query may hold somebody's signature.
-    return record.source.source.partition("?")[0]
 
 
 def _never(model: ModelId) -> bool:

@@ -57,6 +57,11 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     used_unix: float = 0.0
 
     @property
+    def shown_source(self) -> str:
+        """Without its query, which may hold somebody's signature."""
+        return self.source.source.partition("?")[0]
+
+    @property
     def total_bytes(self) -> int:
         return sum(file.size for file in self.found.files) if self.found else 0
 
@@ -72,7 +77,8 @@ class Records:
     def claimed(self) -> Iterator[bool]:
         """Whether this process alone pulls into the folder while the block lasts."""
         try:
-            self.root.mkdir(exist_ok=True)
+            # Tickets of peers and signed URLs are in it.
+            self.root.mkdir(mode=0o700, exist_ok=True)
             lock = os.open(self.root / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
             log.info("no pulls", extra={"reason": error.strerror or str(error)})

@@ -11,7 +11,7 @@ from helexa.neuron.models.supply.pulls import Pulls
 from helexa.neuron.models.supply.records import Record, Stage
 from helexa.protocol.errors import HelexaError, ModelLoading, NoCapacity
 from helexa.protocol.ids import ModelId
-from helexa.protocol.work import ModelCapability, ModelProgress, ModelState
+from helexa.protocol.work import ModelCapability, ModelState
 from helexa.util.units import format_bytes
 
 
@@ -26,9 +26,9 @@ class SupplyStanding:
         """Of the models on disk, with those that are not there yet."""
         by_model = {one.model: one for one in said}
         for record in self._pulls.records():
-            progress = self._pulls.progress_of(record.model)
-            if progress is not None:
-                by_model[record.model] = _coming(record, progress)
+            have_bytes = self._pulls.have_bytes(record.model)
+            if have_bytes is not None:
+                by_model[record.model] = _coming(record, have_bytes)
             elif record.model in by_model:
                 by_model[record.model] = _here(by_model[record.model], record)
             elif record.stage is Stage.FAILED:
@@ -53,19 +53,18 @@ class SupplyStanding:
                 progress=progress,
             )
         if record.stage is Stage.FAILED:
-            return NoCapacity(
-                reason=f"{model!r} could not be downloaded: {record.reason}.", wait_s=60
-            )
+            # Why names hosts and folders, and is in what the neuron announces to its cortexes.
+            return NoCapacity(reason=f"{model!r} could not be downloaded.", wait_s=60)
         return None
 
 
-def _coming(record: Record, progress: ModelProgress) -> ModelCapability:
+def _coming(record: Record, have_bytes: int) -> ModelCapability:
     return ModelCapability(
         model=record.model,
         state=ModelState.DOWNLOADING,
         quantisation=record.source.quantisation,
-        source=record.source.source,
-        disk_bytes=progress.progress.bytes_done,
+        source=record.shown_source,
+        disk_bytes=have_bytes,
         pinned=record.pin,
     )
 
@@ -74,7 +73,7 @@ def _failed(record: Record) -> ModelCapability:
     return ModelCapability(
         model=record.model,
         state=ModelState.FAILED,
-        source=record.source.source,
+        source=record.shown_source,
         pinned=record.pin,
         reason=record.reason,
     )
@@ -82,5 +81,5 @@ def _failed(record: Record) -> ModelCapability:
 
 def _here(said: ModelCapability, record: Record) -> ModelCapability:
     return replace(
-        said, source=record.source.source, disk_bytes=record.total_bytes, pinned=record.pin
+        said, source=record.shown_source, disk_bytes=record.total_bytes, pinned=record.pin
     )

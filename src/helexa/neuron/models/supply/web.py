@@ -8,6 +8,7 @@ goes from `https:` back to `http:`.
 from __future__ import annotations
 
 import ipaddress
+import logging
 import ssl
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
@@ -160,6 +161,9 @@ class Web:
         # Reads every certificate that the system trusts: many neurons pull nothing.
         import httpx2
 
+        # It tells the URL of every piece, signature and all, and below that the headers.
+        for talkative in ("httpx2", "httpcore2"):
+            logging.getLogger(talkative).setLevel(logging.WARNING)
         return httpx2.AsyncClient(
             trust_env=proxied,
             timeout=httpx2.Timeout(self._stall_s, connect=CONNECT_TIMEOUT_S, pool=None),
