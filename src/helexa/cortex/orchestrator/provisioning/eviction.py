@@ -11,11 +11,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from helexa.cortex.orchestrator.provisioning.capacity import Replica, Site
 from helexa.cortex.orchestrator.provisioning.demand import RATE_OVER_S
 from helexa.cortex.orchestrator.provisioning.given import Given
-from helexa.cortex.orchestrator.provisioning.ground import Ground, Replica, Site
-from helexa.cortex.orchestrator.provisioning.plan import Kind
-from helexa.protocol.ids import ModelId
+from helexa.cortex.orchestrator.provisioning.ground import Ground
+from helexa.cortex.orchestrator.provisioning.plan import Copy, Kind
+from helexa.protocol.ids import ModelId, NodeId
 from helexa.protocol.work import ModelState
 
 
@@ -25,7 +26,7 @@ class Ease(enum.IntEnum):
     REST = 0
     """Nobody uses it."""
     IDLE = 1
-    """Nobody uses it at this moment."""
+    """It is in use, but by nobody at this moment."""
     BUSY = 2
     """It has to end what it has, and get nothing new meanwhile."""
 
@@ -38,101 +39,189 @@ class Giving:
     victims: tuple[Replica, ...]
     ease: Ease
     """Of the hardest to let go."""
+    wait_s: float
     cost: tuple[float, ...]
     """Lower is better."""
 
 
-def ease(given: Given, ground: Ground, one: Replica) -> Ease | None:
-    """What it takes now; None where it may not go now for anybody."""
-    if one.leaving or given.setback(one.node, one.model, Kind.UNLOAD) is not None:
+class Eviction:
+    """Answers for one plan; what is the same for every model that wants room is found once."""
+
+    def __init__(self, given: Given, ground: Ground) -> None:
+        self._given = given
+        self._ground = ground
+        self._standings: dict[Copy, _Standing | None] = {}
+        self._promises: dict[tuple[NodeId, int, int], tuple[float, ...]] = {}
+
+    def giving(self, site: Site, model: ModelId, hardest: Ease, turn_s: float) -> Giving | None:
+        """Who would give way for the model there; None where those who may are not enough.
+
+        `turn_s` is how long a model that is always in use stays at least.
+        """
+        lacking = self._ground.need_bytes(site, model) - site.soon_bytes
+        if lacking <= 0:
+            return None
+        ranked = []
+        wanting = self._given.want(model).rate_per_s + 1 / RATE_OVER_S
+        priority = self._ground.entry(model).priority
+        for one in site.replicas.values():
+            found = self._standing(one)
+            if found is None or found.ease > hardest or found.priority > priority:
+                continue
+            if one.model == model:
+                continue
+            if found.priority == priority and found.is_kept and self._ground.is_least(one):
+                continue
+            wait_s = found.wait_s
+            if found.ease is Ease.BUSY:
+                wait_s = max(0.0, turn_s - (self._given.now_s - one.since_s))
+            ranked.append(_ranked(one, found, wait_s, wanting))
+        ranked.sort(key=_by_rank)
+        chosen = _enough(ranked, lacking)
+        if not chosen:
+            return None
+        ranks = [each.rank for each in chosen]
+        return Giving(
+            site=site,
+            victims=tuple(each.replica for each in chosen),
+            ease=max(each.ease for each in chosen),
+            wait_s=max(each.wait_s for each in chosen),
+            cost=(
+                max(rank[0] for rank in ranks),
+                max(rank[1] for rank in ranks),
+                sum(rank[2] for rank in ranks),
+                max(rank[3] for rank in ranks),
+            ),
+        )
+
+    def promise(self, site: Site, hardest: Ease) -> tuple[float, ...]:
+        """Lower where a cheap victim is likelier: in this order sites are worth looking at."""
+        # Whatever changes at a site changes its bytes.
+        key = (site.node, int(hardest), site.soon_bytes)
+        best = self._promises.get(key)
+        if best is None:
+            best = min(
+                (
+                    (found.priority, found.keep_warm, found.uses_per_s)
+                    for one in site.replicas.values()
+                    if (found := self._standing(one)) is not None and found.ease <= hardest
+                ),
+                default=(math.inf,),
+            )
+            self._promises[key] = best
+        return best
+
+    def _standing(self, one: Replica) -> _Standing | None:
+        if one.leaving:
+            return None
+        copy = one.copy
+        if copy not in self._standings:
+            self._standings[copy] = _standing(self._given, self._ground, one)
+        return self._standings[copy]
+
+
+@dataclass(slots=True)
+class _Standing:
+    ease: Ease
+    wait_s: float
+    """Until it may be told to go: it came only just now."""
+    uses_per_s: float
+    """That it may expect: by arrivals here, or by its last use by anybody."""
+    load_s: float
+    priority: int
+    keep_warm: bool
+    is_kept: bool
+    """Its model has a least number of replicas."""
+
+
+def _standing(given: Given, ground: Ground, one: Replica) -> _Standing | None:
+    """How it is to be let go; None where it may not go now for anybody."""
+    if given.setback(one.node, one.model, Kind.UNLOAD) is not None:
         return None
-    age_s = given.now_s - one.since_s
-    if one.state is ModelState.LOADING:
-        # Stuck: what was asked of it will not come.
-        return Ease.IDLE if age_s >= given.settings.load_timeout_s else None
-    if one.busy:
-        return Ease.BUSY
-    if not ground.sites[one.node].takes_requests:
-        return Ease.REST
-    if age_s < given.settings.stay_s:
-        return None
-    if given.want(one.model).waiting and one.copy not in ground.memory.yielding:
-        # Its requests are on their way to it, unless another replica takes them.
-        return Ease.IDLE if len(ground.serving(one.model)) > 1 else Ease.BUSY
-    return Ease.REST if one.idle_s >= rest_s(given) else Ease.IDLE
-
-
-def rest_s(given: Given) -> float:
-    """Idle for so long, a replica is not in use."""
-    return max(given.settings.stay_s, REST_OF_SWAP * given.settings.swap_after_s)
-
-
-REST_OF_SWAP: Final = 0.5
-
-
-def worth(given: Given, ground: Ground, one: Replica) -> float:
-    """Uses a second that it may expect: by arrivals here, or by its last use by anybody."""
+    entry = ground.entry(one.model)
     rate = given.want(one.model).rate_per_s / max(len(ground.serving(one.model)), 1)
-    return max(rate, math.exp(-one.idle_s / RATE_OVER_S) / RATE_OVER_S)
-
-
-def giving(
-    given: Given, ground: Ground, site: Site, model: ModelId, hardest: Ease
-) -> Giving | None:
-    """Who would give way for the model there; None where those who may are not enough."""
-    lacking = ground.need_bytes(site, model) - site.soon_bytes
-    if lacking <= 0:
+    load_s = ground.load_s(ground.sites[one.node], one.model)
+    how = _ease(given, ground, one, rate, load_s)
+    if how is None:
         return None
-    ranked = []
-    for one in site.replicas.values():
-        found = _ranked(given, ground, one, model)
-        if found is not None and found[0] <= hardest:
-            ranked.append((found, one))
-    chosen = _enough(sorted(ranked, key=lambda pair: pair[0]), lacking)
-    if not chosen:
-        return None
-    ranks = [rank for rank, _ in chosen]
-    return Giving(
-        site=site,
-        victims=tuple(one for _, one in chosen),
-        ease=Ease(int(max(rank[0] for rank in ranks))),
-        cost=(
-            max(rank[0] for rank in ranks),
-            max(rank[1] for rank in ranks),
-            max(rank[2] for rank in ranks),
-            sum(rank[3] for rank in ranks),
-            -min(one.idle_s for _, one in chosen),
-            len(chosen),
-        ),
+    return _Standing(
+        ease=how[0],
+        wait_s=how[1],
+        uses_per_s=max(rate, math.exp(-one.idle_s / RATE_OVER_S) / RATE_OVER_S),
+        load_s=load_s or LOAD_S,
+        priority=entry.priority,
+        keep_warm=entry.keep_warm,
+        is_kept=entry.replicas_min > 0,
     )
 
 
-_Rank = tuple[float, float, float, float, float]
+def _ease(
+    given: Given, ground: Ground, one: Replica, rate_per_s: float, load_s: float
+) -> tuple[Ease, float] | None:
+    """What it takes to let it go, and how long until that may begin."""
+    settings = given.settings
+    age_s = given.now_s - one.since_s
+    if one.state is ModelState.LOADING:
+        # Stuck: what was asked of it will not come.
+        return (Ease.IDLE, 0.0) if age_s >= settings.load_timeout_s else None
+    if not ground.sites[one.node].takes_requests:
+        return (Ease.BUSY if one.busy else Ease.REST), 0.0
+    expected = given.want(one.model).waiting and one.copy not in ground.memory.yielding
+    if one.busy or (expected and len(ground.serving(one.model)) < 2):
+        return Ease.BUSY, 0.0
+    if age_s < settings.stay_s:
+        return Ease.IDLE, settings.stay_s - age_s
+    rest_s = max(settings.stay_s, load_s * REST_LOADS)
+    if rate_per_s * settings.swap_after_s >= OFTEN:
+        rest_s = max(rest_s, 1 / rate_per_s)
+    return (Ease.REST if one.idle_s >= rest_s else Ease.IDLE), 0.0
 
 
-def _ranked(given: Given, ground: Ground, one: Replica, model: ModelId) -> _Rank | None:
-    """Lower goes first: the idle, the lowest, what need not be kept, what is used least."""
-    if one.model == model:
-        return None
-    entry, wanting = ground.entry(one.model), ground.entry(model)
-    if entry.priority > wanting.priority:
-        return None
-    if entry.priority == wanting.priority and ground.is_least(one):
-        return None
-    how = ease(given, ground, one)
-    if how is None:
-        return None
-    return (how, entry.priority, entry.keep_warm, worth(given, ground, one), -one.idle_s)
+REST_LOADS: Final = 1.0
+"""A model that was used within so many times as long as it loads is in use."""
+OFTEN: Final = 0.5
+"""One that is used so often while others' requests are collected is expected to be used again."""
 
 
-def _enough(ranked: Sequence[tuple[_Rank, Replica]], lacking: int) -> list[tuple[_Rank, Replica]]:
+@dataclass(slots=True)
+class _Ranked:
+    rank: tuple[float, float, float, float]
+    ease: Ease
+    wait_s: float
+    replica: Replica
+
+
+def _by_rank(one: _Ranked) -> tuple[float, float, float, float]:
+    return one.rank
+
+
+def _ranked(one: Replica, found: _Standing, wait_s: float, wanting_per_s: float) -> _Ranked:
+    """Lower goes first: the lowest, what need not be kept, and what costs the least waiting.
+
+    That is the wait until it may go, and the reload that its own requests will wait for, as
+    likely as they are the ones to come next.
+    """
+    uses = found.uses_per_s
+    waits_s = wait_s + (BUSY_S if found.ease is Ease.BUSY else 0.0)
+    cost_s = waits_s + found.load_s * uses / (uses + wanting_per_s)
+    rank = (found.priority, found.keep_warm, cost_s, -one.idle_s)
+    return _Ranked(rank, found.ease, wait_s, one)
+
+
+LOAD_S: Final = 5.0
+"""What a load takes where nobody knows."""
+BUSY_S: Final = 2.0
+"""What it takes to end the requests that it has: nobody knows."""
+
+
+def _enough(ranked: Sequence[_Ranked], lacking: int) -> list[_Ranked]:
     """The first that are enough, and of these none too many."""
-    sums = itertools.accumulate(one.memory_bytes for _, one in ranked)
+    sums = itertools.accumulate(each.replica.memory_bytes for each in ranked)
     count = next((at for at, total in enumerate(sums, 1) if total >= lacking), 0)
     chosen = list(ranked[:count])
-    spare = sum(one.memory_bytes for _, one in chosen) - lacking
-    for pair in reversed(ranked[:count]):
-        if pair[1].memory_bytes <= spare:
-            spare -= pair[1].memory_bytes
-            chosen.remove(pair)
+    spare = sum(each.replica.memory_bytes for each in chosen) - lacking
+    for each in reversed(ranked[:count]):
+        if each.replica.memory_bytes <= spare:
+            spare -= each.replica.memory_bytes
+            chosen.remove(each)
     return chosen

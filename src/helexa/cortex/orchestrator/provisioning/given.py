@@ -49,5 +49,7 @@ class Given:
 
     def setback(self, node: NodeId, model: ModelId, kind: Kind) -> Setback | None:
         """The one that still keeps this from being tried again."""
+        if not self.setbacks:
+            return None
         found = self.setbacks.get((node, model, kind))
         return found if found is not None and self.now_s < found.until_s else None

@@ -8,8 +8,9 @@ from typing import Final
 
 from helexa.cortex.orchestrator.constraints import why_not_there
 from helexa.cortex.orchestrator.fleet import NeuronView, Presence
+from helexa.cortex.orchestrator.provisioning.capacity import Replica, Site
 from helexa.cortex.orchestrator.provisioning.given import Given
-from helexa.cortex.orchestrator.provisioning.ground import Ground, Replica, Site
+from helexa.cortex.orchestrator.provisioning.ground import Ground
 from helexa.cortex.orchestrator.provisioning.placement import is_loadable, pullable
 from helexa.cortex.orchestrator.provisioning.plan import Kind, Outlook, Setback
 from helexa.protocol.ids import ModelId
@@ -43,10 +44,13 @@ def of(
         if not want.waiting or ground.serving(model):
             continue
         outlook = _on_its_way(given, ground, model)
-        if outlook is None and (reason := _why_never(given, ground, model)):
+        found = blocked.get(model)
+        if outlook is not None:
+            told[model] = outlook
+        elif (found is None or found.site is None) and (reason := _why_never(given, ground, model)):
             hopeless[model] = reason
         else:
-            told[model] = outlook or _waits(given, ground, model, blocked.get(model))
+            told[model] = _waits(given, ground, model, found)
     return told, hopeless
 
 
@@ -75,7 +79,7 @@ def _loading(given: Given, ground: Ground, one: Replica) -> Outlook:
 def _downloading(given: Given, ground: Ground, site: Site, model: ModelId) -> Outlook:
     told = _told(given, site.neuron, model, Phase.DOWNLOADING)
     if told is None:
-        told = Progress(phase=Phase.DOWNLOADING, bytes_total=ground.files_bytes(model))
+        told = Progress(phase=Phase.DOWNLOADING, bytes_total=ground.needs.files_bytes(model))
     elif told.eta_s is not None:
         eta_s = told.eta_s + ground.load_s(site, model)
         told = Progress(
@@ -119,7 +123,11 @@ def _waits(given: Given, ground: Ground, model: ModelId, blocked: Blocked | None
 def _what_for(given: Given, ground: Ground, model: ModelId) -> str:
     if not given.settled:
         return "neurons may still be coming back"
-    tried = [one for site in ground.sites.values() for one in _setbacks(given, site, model)]
+    tried = (
+        [one for site in ground.sites.values() for one in _setbacks(given, site, model)]
+        if given.setbacks
+        else []
+    )
     if tried:
         soonest = min(tried, key=lambda one: one.until_s)
         return f"{soonest.reason}; tried again in {format_seconds(soonest.until_s - given.now_s)}"
@@ -136,17 +144,12 @@ def _eta(outlook: Outlook) -> float:
 
 def has_home(given: Given, ground: Ground, model: ModelId) -> bool:
     """Whether a neuron has its files and may run it sooner or later."""
-    return any(True for _ in _homes(given, ground, model))
-
-
-def _homes(given: Given, ground: Ground, model: ModelId) -> list[Site]:
-    return [
-        site
-        for site, capability in ground.holders(model)
-        if (is_loadable(capability) or model in site.replicas)
+    return any(
+        (is_loadable(capability) or model in site.replicas)
         and _may(ground, site, model)
         and _is_worth_waiting(given, given.setback(site.node, model, Kind.LOAD), model)
-    ]
+        for site, capability in ground.holders(model)
+    )
 
 
 def _may(ground: Ground, site: Site, model: ModelId) -> bool:
@@ -170,7 +173,7 @@ def _why_never(given: Given, ground: Ground, model: ModelId) -> str:
         return ""
     entry, view = ground.entry(model), given.view
     allowed = [site for site in ground.sites.values() if ground.allowed(site, model)]
-    if any(not site.is_known and site.takes_requests for site in allowed):
+    if any(site.neuron.load is None and site.takes_requests for site in allowed):
         return ""
     absent = [
         view.neurons[node]
@@ -191,7 +194,7 @@ def _why_never(given: Given, ground: Ground, model: ModelId) -> str:
 
 def _has_disk(ground: Ground, site: Site, model: ModelId) -> bool:
     load = site.neuron.load
-    return load is None or ground.files_bytes(model) <= load.disk_free_bytes
+    return load is None or ground.needs.files_bytes(model) <= load.disk_free_bytes
 
 
 def _reason(
@@ -252,7 +255,7 @@ def _by_failure(given: Given, ground: Ground, model: ModelId, sites: list[Site])
         elif capability is None and not _has_disk(ground, site, model):
             load = site.neuron.load
             free = format_bytes(load.disk_free_bytes if load is not None else 0)
-            size = format_bytes(ground.files_bytes(model))
+            size = format_bytes(ground.needs.files_bytes(model))
             said.append(f"{site.called}: its files are {size}, and {free} of disk are left")
     more = f"; and {len(said) - NAMES_MAX} more" if len(said) > NAMES_MAX else ""
     return "it could not be loaded: " + "; ".join(said[:NAMES_MAX]) + more

@@ -10,15 +10,18 @@ from __future__ import annotations
 import enum
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, TypeAlias
 
-from helexa.cortex.orchestrator.provisioning.eviction import Ease, Giving, giving
+from helexa.cortex.orchestrator.provisioning.capacity import Replica, Site
+from helexa.cortex.orchestrator.provisioning.eviction import Ease, Eviction, Giving
 from helexa.cortex.orchestrator.provisioning.given import Given
-from helexa.cortex.orchestrator.provisioning.ground import Ground, Replica, Site
+from helexa.cortex.orchestrator.provisioning.ground import Ground
 from helexa.cortex.orchestrator.provisioning.plan import Kind
-from helexa.protocol.ids import ModelId
+from helexa.protocol.ids import ModelId, NodeId
 from helexa.protocol.work import ModelCapability, ModelState
 
+COMPARED_MAX: Final = 8
+"""Neurons where room could be made that are compared with one another."""
 PULLS_PER_SITE_MAX: Final = 4
 PULL_AGAIN_S: Final = 30.0
 """After a pull that nothing came of, and that was not called a failure either."""
@@ -39,56 +42,104 @@ class Place:
     way: Way
     victims: tuple[Replica, ...] = ()
     ease: Ease = Ease.REST
+    wait_s: float = 0.0
+    """Until they may be told to leave."""
 
 
-def place(given: Given, ground: Ground, model: ModelId, hardest: Ease | None) -> Place | None:
-    """The best now. `hardest` is whom it may displace; None is nobody."""
-    able = [(site, capability) for site, capability in loadable(given, ground, model)]
-    now, soon = [], []
-    for site, capability in able:
-        need = ground.need_bytes(site, model)
-        if site.has_now(need):
-            now.append((_rank(ground, site, capability), site.node, site))
-        elif need <= site.soon_bytes:
-            soon.append((_rank(ground, site, capability), site.node, site))
-    if now:
-        return Place(min(now)[2], Way.NOW)
-    if soon:
-        return Place(min(soon)[2], Way.SOON)
-    if hardest is None:
-        return None
-    found = _by_leaving(given, ground, model, [site for site, _ in able], hardest)
-    if found is None:
-        return None
-    return Place(found.site, Way.BY_LEAVING, found.victims, found.ease)
+class Placement:
+    """Answers for one plan."""
+
+    def __init__(self, given: Given, ground: Ground) -> None:
+        self._given = given
+        self._ground = ground
+        self._eviction = Eviction(given, ground)
+
+    def place(
+        self, model: ModelId, hardest: Ease | None = None, turn_s: float = 0.0
+    ) -> Place | None:
+        """The best now. `hardest` is whom it may displace, None nobody; REST is that a swap needs
+        one that nobody uses: but where there is one, another that is used less goes instead.
+
+        `turn_s` is how long one that is always in use stays at least.
+        """
+        ground = self._ground
+        now, soon, full = [], [], []
+        for site, capability in loadable(self._given, ground, model):
+            need = ground.needs.memory_bytes(capability, model)
+            if site.has_now(need):
+                now.append((_rank(ground, site, capability), site.node, site))
+            elif need <= site.soon_bytes:
+                soon.append((_rank(ground, site, capability), site.node, site))
+            elif site.replicas:
+                full.append(site)
+        if now:
+            return Place(min(now)[2], Way.NOW)
+        if soon:
+            return Place(min(soon)[2], Way.SOON)
+        if hardest is None or not full:
+            return None
+        rests_only, hardest = hardest is Ease.REST, max(hardest, Ease.IDLE)
+        ranked = sorted(
+            ((self._eviction.promise(site, hardest), site.node, site) for site in full),
+            key=_promise,
+        )
+        found = self._givings(ranked, model, hardest, turn_s, COMPARED_MAX)
+        if (
+            rests_only
+            and not any(one.ease is Ease.REST for one in found)
+            and not self._givings(ranked, model, Ease.REST, turn_s, 1)
+        ):
+            return None
+        return self._by_leaving(found, model)
+
+    def _givings(
+        self, ranked: list[_Promising], model: ModelId, hardest: Ease, turn_s: float, most: int
+    ) -> list[Giving]:
+        """Of the most promising sites, and of one where somebody yields for the model already."""
+        begun = {
+            node for (node, _), wanting in self._ground.memory.yielding.items() if wanting == model
+        }
+        found: list[Giving] = []
+        for _, node, site in ranked:
+            if len(found) < most or node in begun:
+                giving = self._eviction.giving(site, model, hardest, turn_s)
+                if giving is not None:
+                    found.append(giving)
+            elif not begun:
+                break
+        return found
+
+    def _by_leaving(self, found: list[Giving], model: ModelId) -> Place | None:
+        if not found:
+            return None
+        yielding = self._ground.memory.yielding
+
+        def rank(giving: Giving) -> tuple[object, ...]:
+            # One that yields for it already goes on yielding: another choice at every plan
+            # would stop every neuron in turn.
+            begun = any(yielding.get(one.copy) == model for one in giving.victims)
+            load_s = self._ground.load_s(giving.site, model)
+            return (not begun, giving.cost, load_s, giving.site.node)
+
+        best = min(found, key=rank)
+        return Place(best.site, Way.BY_LEAVING, best.victims, best.ease, best.wait_s)
 
 
-def _by_leaving(
-    given: Given, ground: Ground, model: ModelId, sites: list[Site], hardest: Ease
-) -> Giving | None:
-    best = None
-    for site in sites:
-        if not site.replicas:
-            continue
-        found = giving(given, ground, site, model, hardest)
-        if found is None:
-            continue
-        # One that yields for it already goes on yielding: another choice at every plan would
-        # stop every neuron in turn.
-        begun = any(ground.memory.yielding.get(one.copy) == model for one in found.victims)
-        rank = (found.ease, not begun, found.cost, ground.load_s(site, model), site.node)
-        if best is None or rank < best[0]:
-            best = (rank, found)
-    return best[1] if best is not None else None
+_Promising: TypeAlias = tuple[tuple[float, ...], NodeId, Site]
+
+
+def _promise(ranked: _Promising) -> tuple[tuple[float, ...], NodeId]:
+    return ranked[:2]
 
 
 def _rank(ground: Ground, site: Site, capability: ModelCapability) -> tuple[float, ...]:
     """Likely to work, ready soon, little to do, and not more room than it needs."""
+    asked = ground.entry(capability.model).runtime
     return (
-        capability.state is ModelState.FAILED,
-        capability.runtime != (ground.entry(capability.model).runtime or capability.runtime),
+        capability.state is _FAILED,
+        bool(asked) and capability.runtime != asked,
         round((1 + site.loads) * capability.load_s, 1),
-        sum(one.busy > 0 for one in site.replicas.values()),
+        site.in_use,
         len(site.replicas),
         site.free_bytes,
     )
@@ -98,23 +149,27 @@ def loadable(
     given: Given, ground: Ground, model: ModelId
 ) -> Iterator[tuple[Site, ModelCapability]]:
     """Where a load may be asked for as far as anything but room goes."""
+    setbacks = given.setbacks
     for site, capability in ground.holders(model):
         if (
-            is_loadable(capability)
-            and site.is_open
+            site.is_open
+            and is_loadable(capability)
             and model not in site.orders
             and model not in site.replicas
             and ground.allowed(site, model)
-            and given.setback(site.node, model, Kind.LOAD) is None
+            and not (setbacks and given.setback(site.node, model, Kind.LOAD))
         ):
             yield site, capability
 
 
 def is_loadable(capability: ModelCapability) -> bool:
     """Whether its files are there. One that failed without a runtime has none that can be read."""
-    if capability.state is ModelState.FAILED:
-        return bool(capability.runtime)
-    return capability.state is ModelState.UNLOADED
+    state = capability.state
+    return state is _UNLOADED or (state is _FAILED and bool(capability.runtime))
+
+
+_UNLOADED: Final = ModelState.UNLOADED
+_FAILED: Final = ModelState.FAILED
 
 
 def pull_place(
@@ -122,20 +177,19 @@ def pull_place(
 ) -> Site | None:
     """Where its files are best pulled to; `if_room`: only where it could be loaded at once."""
     best = None
-    size = ground.files_bytes(model)
+    size = ground.needs.files_bytes(model)
     for site in pullable(given, ground, model):
         need = ground.need_bytes(site, model)
         load = site.neuron.load
         has_now = site.has_now(need)
-        if (if_room and not has_now) or need > ground.could_have_bytes(site, model):
+        if not has_now and (if_room or need > ground.could_have_bytes(site, model)):
             continue
         if load is not None and size > load.disk_free_bytes:
             continue
         pulls = sum(kind is Kind.PULL for kind in site.orders.values())
         if pulls >= PULLS_PER_SITE_MAX:
             continue
-        in_use = sum(one.busy > 0 for one in site.replicas.values())
-        rank = (not has_now, pulls, in_use, -site.soon_bytes, site.node)
+        rank = (not has_now, pulls, site.in_use, -site.soon_bytes, site.node)
         if best is None or rank < best[0]:
             best = (rank, site)
     return best[1] if best is not None else None

@@ -9,7 +9,7 @@ from types import MappingProxyType
 from typing import TypeAlias
 
 from helexa.protocol.ids import ModelId, NodeId
-from helexa.protocol.work import ModelState, Progress
+from helexa.protocol.work import ModelCapability, ModelState, Progress
 
 Copy: TypeAlias = tuple[NodeId, ModelId]
 """A model on a neuron, whatever its state."""
@@ -87,10 +87,21 @@ class Told:
     memory_bytes: int
 
 
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """What a neuron announced, and of it what is more than a file. Most lists stay as they are
+    between two plans, and looking through them all is most of what a plan would cost.
+    """
+
+    capabilities: Mapping[ModelId, ModelCapability]
+    in_use: tuple[ModelCapability, ...]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Memory:
     """What one plan leaves to the next. A cortex that starts anew begins with none of it."""
 
+    listed: Mapping[NodeId, Listed] = field(default_factory=lambda: MappingProxyType({}))
     seen: Mapping[Copy, Seen] = field(default_factory=lambda: MappingProxyType({}))
     freed: Mapping[Copy, Told] = field(default_factory=lambda: MappingProxyType({}))
     """Copies that left since their neuron's last report, which counts them still."""

@@ -25,17 +25,24 @@ from types import MappingProxyType
 from typing import Final
 
 from helexa.cortex.orchestrator.provisioning import outlooks, scaling
+from helexa.cortex.orchestrator.provisioning.capacity import Replica, Site
 from helexa.cortex.orchestrator.provisioning.eviction import Ease
 from helexa.cortex.orchestrator.provisioning.given import Given
-from helexa.cortex.orchestrator.provisioning.ground import Ground, Replica, Site
-from helexa.cortex.orchestrator.provisioning.placement import PULL_AGAIN_S, Way, place, pull_place
+from helexa.cortex.orchestrator.provisioning.ground import Ground
+from helexa.cortex.orchestrator.provisioning.placement import (
+    PULL_AGAIN_S,
+    Place,
+    Placement,
+    Way,
+    pull_place,
+)
 from helexa.cortex.orchestrator.provisioning.plan import Action, Copy, Kind, Memory, Plan
 from helexa.protocol.ids import ModelId
 from helexa.protocol.work import ModelState
 
 ACTIONS_MAX: Final = 32
 """Of one plan; the next one comes in a moment."""
-PATIENCE_LOADS: Final = 1.0
+PATIENCE_LOADS: Final = 1.5
 """Requests for a cold model are collected at least this many times as long as it loads..."""
 PATIENCE_SHARE: Final = 0.25
 """...but for no more than this share of the longest that they wait."""
@@ -57,6 +64,7 @@ class _Planning:
         self.given = given
         memory = replace(memory, yielding=_still_yielding(given, memory))
         self.ground = Ground(given, memory)
+        self.placement = Placement(given, self.ground)
         self.actions: list[Action] = []
         self.yielding: dict[Copy, ModelId] = {}
         self.blocked: dict[ModelId, outlooks.Blocked] = {}
@@ -72,7 +80,8 @@ class _Planning:
             self._serve(model)
         if self.given.settled:
             for wish in scaling.wishes(self.given, self.ground, self.notes):
-                self._grant(wish)
+                if len(self.actions) < ACTIONS_MAX:
+                    self._grant(wish)
             self._clear()
         leaving = {
             one.action.node_model for one in self.given.pending if one.action.kind is Kind.UNLOAD
@@ -88,12 +97,13 @@ class _Planning:
         return made, self._memory()
 
     def _memory(self) -> Memory:
-        ground = self.ground
+        survey = self.ground.survey
         return replace(
             self.notes,
-            seen=MappingProxyType(ground.seen),
-            freed=MappingProxyType(ground.freed),
-            uncounted=MappingProxyType(ground.uncounted),
+            listed=MappingProxyType(survey.listed),
+            seen=MappingProxyType(survey.seen),
+            freed=MappingProxyType(survey.freed),
+            uncounted=MappingProxyType(survey.uncounted),
             yielding=MappingProxyType(self.yielding),
             pulled_s=MappingProxyType(self.pulled_s),
         )
@@ -120,8 +130,10 @@ class _Planning:
             for one in ground.of(model)
         ):
             return
+        if len(self.actions) >= ACTIONS_MAX:
+            return
         hardest = self.hardest(model)
-        found = place(self.given, ground, model, hardest)
+        found = self.placement.place(model, hardest, self._turn_s(model))
         reason = "a request waits" if want.waiting == 1 else f"{want.waiting} requests wait"
         if found is None or found.ease is Ease.BUSY:
             self._pull(model, f"{reason} for it", if_room=self._has_files(model))
@@ -130,13 +142,17 @@ class _Planning:
         elif found.way is Way.NOW:
             self._load(found.site, model, f"{reason} for it")
         else:
-            self._wait_for(found.site, model, found.victims)
+            self._make_room(found, model)
 
-    def _wait_for(self, site: Site, model: ModelId, victims: tuple[Replica, ...]) -> None:
+    def _make_room(self, found: Place, model: ModelId) -> None:
         """Take the room that is being made there, or have it made."""
-        ready = not any(one.busy for one in victims)
-        self.blocked[model] = outlooks.Blocked(left_s=0.0, site=site, victims=victims)
+        site, victims = found.site, found.victims
+        self.blocked[model] = outlooks.Blocked(left_s=found.wait_s, site=site, victims=victims)
+        ready = found.ease is not Ease.BUSY
         for one in victims:
+            if found.wait_s > 0:
+                self.ground.leave(one)
+                continue
             self.yielding[one.copy] = model
             if not ready:
                 self.ground.leave(one)
@@ -160,6 +176,15 @@ class _Planning:
         longest_s = self.given.max_wait_s(model) * PATIENCE_SHARE
         return min(max(self.given.settings.swap_after_s, PATIENCE_LOADS * load_s), longest_s)
 
+    def _turn_s(self, model: ModelId) -> float:
+        """How long a model in use stays at least, however long others wait."""
+        given = self.given
+        load_s = self.ground.load_s(None, model)
+        longest_s = given.max_wait_s(model) * URGENT_SHARE
+        if given.want(model).oldest_s + load_s >= longest_s:
+            return given.settings.stay_s
+        return max(given.settings.stay_s, TURN_LOADS * load_s)
+
     def _left_s(self, model: ModelId) -> float:
         return max(0.0, self._patience_s(model) - self.given.want(model).oldest_s)
 
@@ -168,7 +193,7 @@ class _Planning:
     def _grant(self, wish: scaling.Wish) -> None:
         """One more replica that no request waits for: only what nobody uses gives way."""
         hardest = Ease.REST if wish.may_displace else None
-        found = place(self.given, self.ground, wish.model, hardest)
+        found = self.placement.place(wish.model, hardest)
         if found is None:
             self._pull(wish.model, wish.reason, if_room=self._has_files(wish.model))
         elif found.way is Way.NOW:
@@ -177,7 +202,7 @@ class _Planning:
                 scaled = {**self.notes.scaled_s, wish.model: self.given.now_s}
                 self.notes = replace(self.notes, scaled_s=MappingProxyType(scaled))
         else:
-            self._wait_for(found.site, wish.model, found.victims)
+            self._make_room(found, wish.model)
 
     def _clear(self) -> None:
         for one, reason in scaling.leaving(self.given, self.ground, self.notes):

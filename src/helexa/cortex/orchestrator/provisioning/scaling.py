@@ -10,8 +10,9 @@ from types import MappingProxyType
 from typing import Final
 
 from helexa.cortex.orchestrator.fleet import Mark
+from helexa.cortex.orchestrator.provisioning.capacity import Replica
 from helexa.cortex.orchestrator.provisioning.given import Given
-from helexa.cortex.orchestrator.provisioning.ground import Ground, Replica
+from helexa.cortex.orchestrator.provisioning.ground import Ground
 from helexa.cortex.orchestrator.provisioning.plan import Memory
 from helexa.protocol.ids import ModelId
 from helexa.protocol.work import ModelState
@@ -63,7 +64,7 @@ def _superfluous(given: Given, ground: Ground, memory: Memory) -> dict[ModelId, 
     for model, replicas in ground.replicas.items():
         if len(replicas) < 2:
             continue
-        serving = ground.serving(model)
+        serving = _staying(ground, model)
         if len(serving) <= max(ground.entry(model).replicas_min, 1):
             continue
         busy = sum(one.busy for one in serving)
@@ -71,6 +72,16 @@ def _superfluous(given: Given, ground: Ground, memory: Memory) -> dict[ModelId, 
         if busy <= SPARE * slots and not given.want(model).waiting:
             found[model] = memory.superfluous_s.get(model, given.now_s)
     return found
+
+
+def _staying(ground: Ground, model: ModelId) -> list[Replica]:
+    """Those that serve, and those that are to leave because they are too many."""
+    yielding = ground.memory.yielding
+    return ground.serving(model) + [
+        one
+        for one in ground.of(model)
+        if one.state is ModelState.LOADED and yielding.get(one.copy) == model
+    ]
 
 
 def _short(given: Given, ground: Ground, memory: Memory) -> dict[ModelId, float]:
@@ -161,7 +172,7 @@ def _too_many(
     since_s = memory.superfluous_s.get(model)
     if since_s is None or given.now_s - since_s < given.settings.scale_down_after_s:
         return
-    may = [one for one in ground.of(model) if one.state is ModelState.LOADED]
+    may = _staying(ground, model)
     if len(may) < 2:
         return
     # The same one each time: the one that was told to yield, else the emptiest.
