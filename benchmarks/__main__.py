@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from benchmarks import chain, instruments, machine, report, transports
+from benchmarks import chain, instruments, machine, orchestrator, report, transports
 from benchmarks.measure import FULL, QUICK, measure_hops
 from benchmarks.targets import ROOT, TARGETS, install
 
@@ -18,7 +18,7 @@ def main() -> int:
         "--only",
         nargs="*",
         default=[],
-        help="measure these alone: targets of the gateway's table, or `transports`",
+        help="measure these alone: targets of the gateway's table, `transports`, `orchestrator`",
     )
     parser.add_argument("--no-chain", action="store_true", help="leave `helexa up` out")
     parser.add_argument("--install", action="store_true", help="make the peers' environments first")
@@ -31,6 +31,11 @@ def main() -> int:
         _transports(facts, out, quick=args.quick)
         if args.only == ["transports"]:
             return 0
+    complete = True
+    if "orchestrator" in args.only or not (args.only or args.quick):
+        complete = orchestrator.measure(out)
+        if args.only == ["orchestrator"]:
+            return 0 if complete else 1
     try:
         instruments.build()
     except instruments.Missing as missing:
@@ -57,7 +62,7 @@ def main() -> int:
                 "gateway.json": report.raw(figures, facts, more),
             },
         )
-    return 0
+    return 0 if complete else 1
 
 
 def _transports(facts: list[tuple[str, str]], out: Path | None, *, quick: bool) -> None:
