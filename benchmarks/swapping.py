@@ -327,7 +327,7 @@ def counting(fleet: Fleet, trial: Trial) -> Iterator[None]:
 
 
 def _present(control: Http, count: int) -> list[str]:
-    rows = control.ask("GET", "/api/v1/nodes")["nodes"]
+    rows = sorted(control.ask("GET", "/api/v1/nodes")["nodes"], key=lambda row: row["name"])
     found = [row["node"] for row in rows if row["presence"] == "present"]
     return found if len(found) == count else []
 
