@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 import hashlib
+import ssl
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import anyio
+import anyio.abc
 import pytest
+from anyio.streams.tls import TLSListener
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
 from tests.neuron.supplies import is_here, noise, secret_file, supplied, tiny
 
 from helexa.neuron.models.listing import list_models
@@ -19,6 +28,7 @@ from helexa.protocol.ids import ModelId
 from helexa.protocol.messages import SourceFile
 from helexa.protocol.work import ModelState
 from helexa.testing.hub import Fault, Hub
+from helexa.util.background import background
 from helexa.util.backoff import Backoff
 from helexa.util.home import HomeUnusable
 
@@ -472,3 +482,38 @@ async def test_a_signature_in_a_url_is_shown_to_nobody(
             shown = [record.shown_source for record in supply.pulls.records()]
             assert shown == [hub.plain_url("w.gguf")]
         assert "secret" not in caplog.text
+
+
+async def test_a_server_whose_certificate_nobody_vouches_for_is_not_believed(
+    tmp_path: Path,
+) -> None:
+    async def silent(_stream: object) -> None:
+        raise AssertionError("a request was sent to a server that could be anybody")
+
+    listener = await anyio.create_tcp_listener(local_host="127.0.0.1")
+    async with listener, background() as tasks:
+        port = listener.extra(anyio.abc.SocketAttribute.local_port)
+        tasks.start_soon(TLSListener(listener, self_signed(tmp_path)).serve, silent)
+        async with supplied(tmp_path / "models") as supply:
+            record = await supply.pull("w", f"https://127.0.0.1:{port}/w.gguf")
+            assert record.stage is Stage.FAILED
+            assert "is not trusted" in record.reason
+
+
+def self_signed(folder: Path) -> ssl.SSLContext:
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "anybody")])
+    made = datetime.now(UTC)
+    certificate = (
+        x509.CertificateBuilder(name, name, key.public_key(), 1, made, made + timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    path = folder / "self-signed.pem"
+    path.write_bytes(
+        key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+        + certificate.public_bytes(Encoding.PEM)
+    )
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(path)
+    return context
