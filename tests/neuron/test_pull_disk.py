@@ -177,6 +177,21 @@ async def test_leftovers_of_a_stopped_pull_make_room_first(tmp_path: Path) -> No
             assert supply.leftovers() == []
 
 
+async def test_a_pulled_file_that_somebody_deleted_is_not_counted_as_room(tmp_path: Path) -> None:
+    async with Hub.running() as hub:
+        for name in ("gone", "kept", "next"):
+            hub.plain[f"{name}.gguf"] = noise(2, seed=len(name))
+        async with supplied(tmp_path / "models", disk_limit=5 * PIECE_BYTES) as supply:
+            for name in ("gone", "kept"):
+                await supply.pull(name, hub.plain_url(f"{name}.gguf"), pin=name == "kept")
+            (supply.folder / "gone.gguf").unlink()
+            (supply.folder / "mine.gguf").write_bytes(noise(2))
+            await supply.store.scan()
+            record = await supply.pull("next", hub.plain_url("next.gguf"))
+            assert record.stage is Stage.FAILED
+            assert "4 MiB is free" in record.reason
+
+
 async def test_the_room_that_is_left_is_told(tmp_path: Path) -> None:
     async with Hub.running() as hub:
         hub.plain["w.gguf"] = Content(noise(1))

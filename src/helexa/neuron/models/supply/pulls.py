@@ -338,7 +338,8 @@ class Pulls:
         )
 
     def _held(self, record: Record) -> disk.Held:
-        is_here = record.stage is Stage.HERE
+        # What somebody deleted by hand gives no room a second time.
+        is_here = record.stage is Stage.HERE and self._shelf.holds(record.model)
         return disk.Held(
             model=record.model,
             size=record.total_bytes if is_here else disk.blocks(self._records.folder(record.model)),
