@@ -34,11 +34,18 @@ ANSWERS: dict[tuple[str, str], tuple[int, bytes]] = {
                         "tools": True,
                         "context_tokens": 512,
                         "memory_bytes": 3 << 20,
-                        "node": "ab12",
+                        "replicas": 1,
+                        "nodes": [{"node": "ab12", "neuron": "attic", "state": "loaded"}],
                     }
                 ]
             }
         ).encode(),
+    ),
+    ("GET", "/api/v1/models/a/b"): (200, b'{"nodes": [{"node": "ab", "state": "loading"}]}'),
+    ("GET", "/api/v1/models/bad"): (200, b'{"nodes": []}'),
+    ("GET", "/api/v1/models/none"): (
+        404,
+        b'{"error": {"message": "No model named none.", "code": "model_not_found"}}',
     ),
     ("POST", "/api/v1/models/a/b/load"): (
         200,
@@ -173,8 +180,9 @@ def test_inspect_goes_without_a_mesh_where_the_cortex_has_no_words_for_it(
 def test_models_are_listed_with_units(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert enter(["models", "list", "--home", str(home)]) == 0
     head, row = capsys.readouterr().out.splitlines()
-    assert head.split()[:3] == ["MODEL", "STATE", "CAN"]
+    assert head.split()[:4] == ["MODEL", "STATE", "REPLICAS", "CAN"]
     assert "helexa-demo" in row
+    assert "attic" in row
     assert "chat, completion, tools" in row
     assert "3.0 MiB" in row
 

@@ -101,6 +101,8 @@ class Scripted:
         self.node = key.node_id
         self.answers: Callable[[Wire], Wire | None] = lambda _message: Ok()
         self.asked: list[Wire] = []
+        self.then: list[Wire] = []
+        """What it says of itself afterwards, for those tests that let it."""
         self.session: Session
         self.mesh: MeshNode
         self.connected = anyio.Event()

@@ -21,6 +21,7 @@ from helexa.mesh.transports.memory import MemoryNetwork
 from helexa.protocol.messages import (
     Ok,
     ProvisioningResponse,
+    PullModel,
     Register,
     ReportHealth,
     Role,
@@ -104,5 +105,14 @@ async def whole(home: Path, *models: ModelEntry) -> AsyncIterator[Whole]:
                 await neuron.session.tell(report(sequence))
                 await anyio.sleep(0.5)
 
+        async def says() -> None:
+            """What a test wants it to announce, one after another once it was told to pull."""
+            while True:
+                if any(isinstance(one, PullModel) for one in neuron.asked) and neuron.then:
+                    await anyio.sleep(0.7)
+                    await neuron.session.tell(neuron.then.pop(0))
+                await anyio.sleep(0.05)
+
         tasks.start_soon(reports)
+        tasks.start_soon(says)
         yield Whole(cortex, neuron, cortex.admin_token_path.read_text().strip())
