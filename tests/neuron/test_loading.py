@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 import anyio
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -14,14 +15,16 @@ from tests.neuron.bench import PATIENCE_S, Journal, bench
 from helexa.neuron.supervisor.load_rates import (
     LoadWork,
     PastLoad,
+    PhaseTimes,
     Rates,
     Taken,
+    ThisLoad,
+    expected,
     fitted,
-    like,
     remaining_s,
 )
 from helexa.neuron.supervisor.load_times import REMEMBERED_MAX, LoadTimes
-from helexa.neuron.supervisor.loading import PROGRAM_BYTES, Loading, taken, warm_share
+from helexa.neuron.supervisor.loading import PROGRAM_BYTES, Loading, taken_by, warm_share
 from helexa.protocol.ids import ModelId
 from helexa.protocol.work import Phase
 from helexa.testing.fake_runtime import FakeRuntime
@@ -30,26 +33,34 @@ pytestmark = pytest.mark.anyio
 
 MODEL = ModelId("m")
 GB = 10**9
-TRUTH = Rates(0.5, 0.7, 0.05, 2.0)
+TRUTH = Rates(cold_s=0.7, warm_s=0.05, other_s=2.0, begin_s=0.5, begin_gb_s=0.1)
 WORKS = st.builds(
     LoadWork, cold=st.integers(0, 40 * GB), warm=st.integers(0, 40 * GB), other=st.integers(0, GB)
 )
+SECONDS = st.floats(0, 1e4)
+TIMES = st.builds(PhaseTimes, weights_s=SECONDS, other_s=SECONDS, begin_s=SECONDS)
 
 
-def past(work: LoadWork, seconds: float, model: str = MODEL, how: str = "h") -> PastLoad:
-    return PastLoad(model=model, how=how, work=work, seconds=seconds)
+def load(work: LoadWork, model: str = MODEL, how: str = "h") -> ThisLoad:
+    return ThisLoad(model=model, how=how, work=work)
+
+
+def past(work: LoadWork, took: PhaseTimes | float, model: str = MODEL) -> PastLoad:
+    if isinstance(took, float):
+        took = PhaseTimes(weights_s=took, other_s=0, begin_s=0)
+    return PastLoad(load=load(work, model), took=took)
 
 
 # --- what is learnt
 
 
 def test_without_any_load_a_usual_disk_is_assumed() -> None:
-    assert fitted([]).seconds(LoadWork(cold=2 * GB)) == pytest.approx(10.4)
+    assert fitted([]).times(LoadWork(cold=2 * GB)).weights_s == 10
 
 
-def test_the_speeds_of_disk_memory_and_context_are_told_apart() -> None:
+def test_the_speeds_of_disk_memory_and_engine_are_told_apart() -> None:
     loads = [
-        past(work, TRUTH.seconds(work))
+        past(work, TRUTH.times(work))
         for gb in (1, 2, 5, 9)
         for work in (
             LoadWork(cold=gb * GB, other=GB // 2),
@@ -59,60 +70,83 @@ def test_the_speeds_of_disk_memory_and_context_are_told_apart() -> None:
     ]
     found = fitted(loads)
     for work in (LoadWork(cold=20 * GB), LoadWork(cold=0, warm=20 * GB, other=3 * GB)):
-        assert found.seconds(work) == pytest.approx(TRUTH.seconds(work), rel=0.15)
+        assert found.times(work).seconds == pytest.approx(TRUTH.times(work).seconds, rel=0.15)
 
 
 def test_the_latest_loads_weigh_most() -> None:
     work = LoadWork(cold=10 * GB)
     slow_then_fast = [past(work, 60.0)] * 20 + [past(work, 10.0)] * 40
-    assert fitted(slow_then_fast).seconds(work) == pytest.approx(10, rel=0.25)
+    assert fitted(slow_then_fast).times(work).weights_s == pytest.approx(10, rel=0.25)
 
 
-@given(st.lists(st.builds(past, WORKS, st.floats(0.01, 1e4)), max_size=30), WORKS)
-def test_no_history_makes_a_load_take_less_than_nothing_or_more_for_less(
+@given(st.lists(st.builds(past, WORKS, TIMES), max_size=30), WORKS)
+def test_no_history_makes_a_load_take_less_than_nothing_or_less_for_more(
     loads: list[PastLoad], work: LoadWork
 ) -> None:
     rates = fitted(loads)
-    assert rates.seconds(LoadWork(cold=0)) > 0
+    assert min(rates.times(LoadWork(cold=0)).begin_s, *_parts(rates.times(work))) >= 0
     more = LoadWork(cold=work.cold + GB, warm=work.warm, other=work.other)
-    assert rates.seconds(more) > rates.seconds(work)
+    assert rates.times(more).seconds > rates.times(work).seconds
+    assert min(_parts(expected(loads, rates, load(work)))) >= 0
+
+
+def _parts(times: PhaseTimes) -> tuple[float, float, float]:
+    return times.weights_s, times.other_s, times.begin_s
 
 
 def test_a_model_that_always_takes_twice_as_long_is_known_for_it() -> None:
     usual = [past(LoadWork(cold=gb * GB), float(gb), f"m{gb}") for gb in range(1, 20)]
-    odd = [past(LoadWork(cold=5 * GB), 10.0, "odd")]
+    odd = [past(LoadWork(cold=5 * GB), 10.0, "odd")] * 3
     rates = fitted(usual)
-    assert like(usual + odd, rates, "odd", "h") == pytest.approx(2, rel=0.15)
-    assert like(usual, rates, "unseen", "h") == 1
+    work = LoadWork(cold=5 * GB)
+    assert expected(usual + odd, rates, load(work, "odd")).weights_s == pytest.approx(10, rel=0.2)
+    assert expected(usual, rates, load(work, "unseen")) == rates.times(work)
+    # Found in memory it is quick all the same.
+    warm = LoadWork(cold=0, warm=5 * GB)
+    assert expected(usual + odd, rates, load(warm, "odd")).weights_s < 2
 
 
 # --- what is left
+
+
+def left(times: PhaseTimes, work: LoadWork, elapsed_s: float, at: Taken | None) -> float:
+    return remaining_s(times, work, elapsed_s=elapsed_s, taken=at, full_since_s=None)
 
 
 @given(WORKS, st.floats(0, 1))
 def test_a_load_at_its_usual_pace_takes_what_is_left_of_the_usual_time(
     work: LoadWork, share: float
 ) -> None:
-    whole = TRUTH.seconds(work)
-    begun = TRUTH.fixed_s / 2
-    at = Taken(weights=int((work.cold + work.warm) * share), other=int(work.other * share))
-    elapsed = begun + (whole - TRUTH.fixed_s) * share
-    left = remaining_s(TRUTH, work, scale=1.0, elapsed_s=elapsed, taken=at)
-    assert left == pytest.approx(whole - elapsed, rel=0.02, abs=0.05)
+    times = TRUTH.times(work)
+    at = Taken(weights=int(work.weights * share), other=int(work.other * share))
+    filling_s = times.weights_s + times.other_s
+    found = left(times, work, filling_s * share, at)
+    assert found == pytest.approx(filling_s * (1 - share) + times.begin_s, rel=0.02, abs=0.05)
 
 
 def test_a_load_that_is_slower_than_usual_is_expected_to_stay_so() -> None:
-    work = LoadWork(cold=20 * GB)
+    times = PhaseTimes(weights_s=20, other_s=0, begin_s=1)
     half = Taken(weights=10 * GB, other=0)
-    left = remaining_s(Rates(0.1, 1.0, 0.1, 1.0), work, scale=1.0, elapsed_s=40, taken=half)
-    assert 25 < left < 45  # At its own pace 40 s, at the usual one 10 s.
+    found = left(times, LoadWork(cold=20 * GB), 40, half)
+    assert 25 < found < 45  # At its own pace 41 s, at the usual one 11 s.
 
 
 def test_what_the_system_does_not_tell_is_reckoned_by_the_clock() -> None:
-    work = LoadWork(cold=10 * GB)
-    rates = Rates(0.0, 1.0, 0.1, 1.0)
-    assert remaining_s(rates, work, scale=1.0, elapsed_s=4, taken=None) == pytest.approx(6)
-    assert remaining_s(rates, work, scale=1.0, elapsed_s=40, taken=None) > 0
+    times = PhaseTimes(weights_s=8, other_s=2, begin_s=1)
+    assert left(times, LoadWork(cold=GB), 4, None) == pytest.approx(7)
+    assert left(times, LoadWork(cold=GB), 40, None) > 0
+
+
+def test_when_all_is_taken_in_only_the_engines_beginning_is_left() -> None:
+    times = PhaseTimes(weights_s=8, other_s=2, begin_s=5)
+
+    def full(since_s: float) -> float:
+        work, at = LoadWork(cold=GB), Taken(weights=GB, other=0)
+        return remaining_s(times, work, elapsed_s=99, taken=at, full_since_s=since_s)
+
+    assert full(0) == 5
+    assert full(3) == 2
+    assert 0 < full(20) < 20  # Overdue: it is expected to go on for a while.
 
 
 # --- what is seen
@@ -124,11 +158,11 @@ def test_mapped_and_read_weights_are_both_seen(tmp_path: Path) -> None:
     (child / "io").write_text("rchar: 2000000\nwchar: 5\n")
     mapped_kb = PROGRAM_BYTES // 1024 + 500_000
     (child / "status").write_text(f"Name:\tpython\nRssAnon:\t 1000 kB\nRssFile:\t {mapped_kb} kB\n")
-    assert taken(7, tmp_path) == Taken(weights=512_000_000, other=1_024_000)
+    assert taken_by(7, tmp_path) == Taken(weights=512_000_000, other=1_024_000)
     (child / "io").write_text("rchar: 700000000\n")
-    (child / "status").write_text("RssAnon:\t 900000 kB\nRssFile:\t 20000 kB\n")
-    assert taken(7, tmp_path) == Taken(weights=700_000_000, other=221_600_000)
-    assert taken(8, tmp_path) is None
+    (child / "status").write_text("RssAnon:\t 900000 kB\nRssFile:\t 17000 kB\n")
+    assert taken_by(7, tmp_path) == Taken(weights=700_000_000, other=221_600_000)
+    assert taken_by(8, tmp_path) is None
 
 
 def test_what_lies_in_the_page_cache_is_no_work_for_the_disk(tmp_path: Path) -> None:
@@ -143,22 +177,38 @@ def test_what_lies_in_the_page_cache_is_no_work_for_the_disk(tmp_path: Path) -> 
     assert warm_share(tmp_path) == 0.0
 
 
-async def test_pages_that_are_given_back_do_not_undo_progress() -> None:
-    now = 0.0
-    loading = Loading(
-        model=MODEL,
-        how="h",
-        work=LoadWork(cold=1 << 40),
-        times=LoadTimes(),
-        clock=lambda: now,
-        begun_at=0.0,
-        pid=os.getpid(),
-    )
-    seen = loading.progress()
-    assert seen.bytes_total == 1 << 40
-    assert loading.progress().bytes_done == seen.bytes_done
-    now = 100.0
-    assert loading.progress().bytes_done >= seen.bytes_done
+class Child:
+    """What /proc says of one, and the time."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.seen: Taken | None = None
+
+    def loading(self, work: LoadWork) -> Loading:
+        made = Loading(load(work), LoadTimes(), lambda: self.now, taken=lambda _pid: self.seen)
+        made.pid = 1
+        return made
+
+
+def test_the_phases_of_a_load_are_told_apart() -> None:
+    child = Child()
+    one = child.loading(LoadWork(cold=1000, other=500))
+    for at, weights, other in ((1, 400, 5), (3, 1000, 5), (4, 1000, 490), (5, 1000, 490)):
+        child.now, child.seen = float(at), Taken(weights=weights, other=other)
+        one.look()
+    assert one.progress().bytes_done == one.progress().bytes_total == 1000
+    child.now = 9.0
+    assert one.ended().took == PhaseTimes(weights_s=3, other_s=1, begin_s=5)
+
+
+def test_pages_that_are_given_back_do_not_undo_progress() -> None:
+    child = Child()
+    one = child.loading(LoadWork(cold=1000))
+    assert one.progress().bytes_done == 0
+    for weights in (600, 100):
+        child.seen = Taken(weights=weights, other=0)
+        one.look()
+        assert one.progress().bytes_done == 600
 
 
 # --- what is remembered
@@ -171,10 +221,11 @@ async def test_times_survive_a_restart_and_stay_bounded(tmp_path: Path) -> None:
     for number in range(REMEMBERED_MAX + 5):
         await times.note(past(work, 2.0 + number))
     again = LoadTimes(memory)
-    assert again.load_s(MODEL, "h", work) == 2.0 + REMEMBERED_MAX + 4
-    assert again.rates == times.rates
+    assert again.load_s(load(work)) == 2.0 + REMEMBERED_MAX + 4
+    assert again.expected(load(work)) == times.expected(load(work))
     assert memory.read_bytes().count(b'"model"') == REMEMBERED_MAX
-    assert again.load_s(MODEL, "another context", work) == again.rates.seconds(work)
+    other = load(work, how="another context")
+    assert again.load_s(other) == again.expected(other).seconds
 
 
 @pytest.mark.parametrize(
@@ -182,20 +233,21 @@ async def test_times_survive_a_restart_and_stay_bounded(tmp_path: Path) -> None:
     [
         b"",
         b"{",
-        b'[{"model":"m","how":"h","work":{"cold":-1},"seconds":5}]',
-        b'[{"model":"m","how":"h","work":{"cold":1},"seconds":1e300}]',
+        msgspec.json.encode([past(LoadWork(cold=-1), 5.0)]),
+        msgspec.json.encode([past(LoadWork(cold=1), 1e300)]),
     ],
 )
 def test_a_memory_that_makes_no_sense_is_begun_anew(tmp_path: Path, content: bytes) -> None:
     memory = tmp_path / "loads.json"
     memory.write_bytes(content)
-    assert LoadTimes(memory).rates == fitted([])
+    this = load(LoadWork(cold=GB))
+    assert LoadTimes(memory).expected(this) == LoadTimes().expected(this)
 
 
 async def test_a_memory_that_cannot_be_written_is_no_reason_to_fail(tmp_path: Path) -> None:
     times = LoadTimes(tmp_path / "none" / "loads.json")
     await times.note(past(LoadWork(cold=1), 2.0))
-    assert times.load_s(MODEL, "h", LoadWork(cold=1)) == 2.0
+    assert times.load_s(load(LoadWork(cold=1))) == 2.0
 
 
 async def test_a_load_is_seen_while_it_goes_on_and_timed_when_it_ends(

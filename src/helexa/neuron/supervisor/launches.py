@@ -13,10 +13,11 @@ import anyio.to_thread
 from helexa.neuron.supervisor.engine import Engine
 from helexa.neuron.supervisor.events import LoadEnded, LoadOutcome, Tell
 from helexa.neuron.supervisor.load_times import LoadTimes
-from helexa.neuron.supervisor.loading import Loading, how, warm_share, work_of
+from helexa.neuron.supervisor.loading import Loading, this_load, warm_share
 from helexa.protocol.ids import ModelId
 from helexa.protocol.work import ModelProgress
 from helexa.runtime.contract import ReplicaSpec, RuntimeAdapter
+from helexa.util.background import background
 
 LaunchAny: TypeAlias = Callable[
     [RuntimeAdapter, ReplicaSpec, Path], AbstractAsyncContextManager[Engine]
@@ -44,20 +45,14 @@ class Launches:
     async def launched(self, adapter: RuntimeAdapter, spec: ReplicaSpec) -> AsyncIterator[Engine]:
         """`helexa.neuron.supervisor.engine.launched`, timed. Raises OSError."""
         model = spec.files.model
-        begun_at = self._clock()
         warm = await anyio.to_thread.run_sync(warm_share, spec.files.weights)
-        loading = self._loading[model] = Loading(
-            model=model,
-            how=how(adapter.name, spec),
-            work=work_of(spec, adapter.footprint(spec), warm),
-            times=self.times,
-            clock=self._clock,
-            begun_at=begun_at,
-        )
+        load = this_load(adapter.name, spec, adapter.footprint(spec), warm)
+        loading = self._loading[model] = Loading(load, self.times, self._clock)
         outcome = LoadOutcome.FAILED
         try:
-            async with self._launch(adapter, spec, self._run) as engine:
+            async with self._launch(adapter, spec, self._run) as engine, background() as tasks:
                 loading.pid = engine.process.pid
+                tasks.start_soon(loading.watch, name="load in progress")
                 yield engine
         except anyio.get_cancelled_exc_class():
             outcome = LoadOutcome.STOPPED
@@ -80,7 +75,9 @@ class Launches:
         )
 
     def _end(self, loading: Loading, outcome: LoadOutcome) -> None:
-        if self._loading.get(loading.model) is loading:
-            del self._loading[loading.model]
-            seconds = self._clock() - loading.begun_at
-            self._tell(LoadEnded(loading.model, outcome, seconds))
+        if not loading.is_over:
+            loading.is_over = True
+            model = loading.model
+            if self._loading.get(model) is loading:
+                del self._loading[model]
+            self._tell(LoadEnded(model, outcome, self._clock() - loading.begun_at))

@@ -10,8 +10,7 @@ import anyio
 import anyio.to_thread
 import msgspec
 
-from helexa.neuron.supervisor.load_rates import LoadWork, PastLoad, Rates, fitted, like
-from helexa.protocol.ids import ModelId
+from helexa.neuron.supervisor.load_rates import PastLoad, PhaseTimes, ThisLoad, expected, fitted
 
 REMEMBERED_MAX: Final = 200
 
@@ -24,27 +23,22 @@ class LoadTimes:
     def __init__(self, memory: Path | None = None) -> None:
         self._memory = memory
         self._past = _remembered(memory) if memory is not None else []
-        self._last = {(one.model, one.how): one.seconds for one in self._past}
+        self._last = {(one.load.model, one.load.how): one.took.seconds for one in self._past}
         self._rates = fitted(self._past)
         self._writing = anyio.Lock()
 
-    @property
-    def rates(self) -> Rates:
-        return self._rates
+    def expected(self, load: ThisLoad) -> PhaseTimes:
+        return expected(self._past, self._rates, load)
 
-    def scale(self, model: ModelId, how: str) -> float:
-        """How much longer this one takes than `rates` say; 1 where it is not known."""
-        return like(self._past, self._rates, model, how)
-
-    def load_s(self, model: ModelId, how: str, work: LoadWork) -> float:
+    def load_s(self, load: ThisLoad) -> float:
         """The last load of this model in this way, else what is to be expected."""
-        last_s = self._last.get((model, how))
-        return self._rates.seconds(work) if last_s is None else last_s
+        last_s = self._last.get((load.model, load.how))
+        return self._rates.times(load.work).seconds if last_s is None else last_s
 
-    async def note(self, load: PastLoad) -> None:
+    async def note(self, past: PastLoad) -> None:
         """Remember one that came to its end."""
-        self._past = [*self._past[-(REMEMBERED_MAX - 1) :], load]
-        self._last[load.model, load.how] = load.seconds
+        self._past = [*self._past[-(REMEMBERED_MAX - 1) :], past]
+        self._last[past.load.model, past.load.how] = past.took.seconds
         self._rates = fitted(self._past)
         if self._memory is None:
             return
@@ -70,8 +64,7 @@ def _remembered(memory: Path) -> list[PastLoad]:
     return [one for one in past if _is_possible(one)][-REMEMBERED_MAX:]
 
 
-def _is_possible(load: PastLoad) -> bool:
-    work = load.work
-    return 0 < load.seconds < 1e6 and all(
-        0 <= each < 1 << 50 for each in (work.cold, work.warm, work.other)
-    )
+def _is_possible(past: PastLoad) -> bool:
+    work, took = past.load.work, past.took
+    sizes, times = (work.cold, work.warm, work.other), msgspec.structs.astuple(took)
+    return all(0 <= size < 1 << 50 for size in sizes) and all(0 <= one < 1e6 for one in times)

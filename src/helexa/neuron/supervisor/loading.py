@@ -9,11 +9,19 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from helexa.neuron.supervisor.load_rates import LoadWork, PastLoad, Taken, remaining_s
+import anyio
+
+from helexa.neuron.supervisor.load_rates import (
+    LoadWork,
+    PastLoad,
+    PhaseTimes,
+    Taken,
+    ThisLoad,
+    remaining_s,
+)
 from helexa.neuron.supervisor.load_times import LoadTimes
 from helexa.protocol.ids import ModelId
 from helexa.protocol.work import Phase, Progress
@@ -23,48 +31,98 @@ SAMPLE_EVERY_S: Final = 0.25
 PROGRAM_BYTES: Final = 18 * 1024 * 1024
 """Of files that a child maps before any weights: Python, its libraries, the engine."""
 _LOOKS: Final = 64
+_GROWTH: Final = 0.01
+"""Share of all that is more than a page here and there."""
+_FULL: Final = 0.97
+"""Of what was reckoned; the rest is left to how it was reckoned."""
 _PROC: Final = Path("/proc")
 
 
-@dataclass(slots=True, kw_only=True)
 class Loading:
     """From the launch of a child until it serves."""
 
-    model: ModelId
-    how: str
-    work: LoadWork
-    times: LoadTimes
-    clock: Callable[[], float]
-    begun_at: float
-    pid: int = 0
-    """Of the child, once there is one."""
-    _sampled_at: float = -1.0
-    _taken: Taken | None = None
+    def __init__(
+        self,
+        load: ThisLoad,
+        times: LoadTimes,
+        clock: Callable[[], float],
+        *,
+        taken: Callable[[int], Taken | None] | None = None,
+    ) -> None:
+        """`taken` says what a process has taken in; it is `/proc` where none is given."""
+        self.load = load
+        self._take = taken or taken_by
+        self.pid = 0
+        """Of the child, once there is one."""
+        self.is_over = False
+        self.begun_at = clock()
+        self._clock = clock
+        self._times = times.expected(load)
+        self._taken: Taken | None = None
+        self._weights_at = self._other_at = self.begun_at
+        """When either was last seen to grow."""
+
+    @property
+    def model(self) -> ModelId:
+        return ModelId(self.load.model)
+
+    async def watch(self) -> None:
+        """Until it is over: when which phase ended is seen only by who looks."""
+        while not self.is_over:
+            self.look()
+            await anyio.sleep(SAMPLE_EVERY_S)
+
+    def look(self) -> None:
+        seen = self._take(self.pid) if self.pid else None
+        if seen is None:
+            return
+        before = self._taken or Taken(weights=0, other=0)
+        now, work = self._clock(), self.load.work
+        if seen.weights > before.weights + _GROWTH * work.weights:
+            self._weights_at = now
+        if seen.other > before.other + _GROWTH * work.other:
+            self._other_at = now
+        # Pages that were used up, by a device for one, are given back: what was done stays done.
+        self._taken = Taken(
+            weights=max(before.weights, seen.weights), other=max(before.other, seen.other)
+        )
 
     def progress(self) -> Progress:
-        now = self.clock()
-        if self.pid and now - self._sampled_at >= SAMPLE_EVERY_S:
-            self._sampled_at = now
-            self._taken = _further(self._taken, taken(self.pid))
-        total = self.work.cold + self.work.warm
+        now, work = self._clock(), self.load.work
         left_s = remaining_s(
-            self.times.rates,
-            self.work,
-            scale=self.times.scale(self.model, self.how),
+            self._times,
+            work,
             elapsed_s=now - self.begun_at,
             taken=self._taken,
+            full_since_s=now - self._full_at if self._is_full else None,
         )
         return Progress(
             phase=Phase.LOADING,
-            bytes_done=min(total, self._taken.weights) if self._taken else 0,
-            bytes_total=total,
+            bytes_done=min(work.weights, self._taken.weights) if self._taken else 0,
+            bytes_total=work.weights,
             eta_s=round(left_s, 2),
         )
 
     def ended(self) -> PastLoad:
         """As it is remembered, now that it serves."""
-        seconds = self.clock() - self.begun_at
-        return PastLoad(model=self.model, how=self.how, work=self.work, seconds=seconds)
+        weights_s = self._weights_at - self.begun_at
+        other_s = max(0.0, self._other_at - self._weights_at)
+        begin_s = self._clock() - self._full_at
+        took = PhaseTimes(weights_s=weights_s, other_s=other_s, begin_s=begin_s)
+        return PastLoad(load=self.load, took=took)
+
+    @property
+    def _full_at(self) -> float:
+        return max(self._weights_at, self._other_at)
+
+    @property
+    def _is_full(self) -> bool:
+        if self._taken is None:
+            return False
+        work = self.load.work
+        return (
+            self._taken.weights >= _FULL * work.weights and self._taken.other >= _FULL * work.other
+        )
 
 
 def how(runtime: str, spec: ReplicaSpec) -> str:
@@ -74,6 +132,11 @@ def how(runtime: str, spec: ReplicaSpec) -> str:
         f"{runtime} {spec.files.weights_bytes} {spec.context_tokens}x{spec.slots}"
         f"{' deterministic' if spec.deterministic else ''}{own}"
     )
+
+
+def this_load(runtime: str, spec: ReplicaSpec, need: Footprint, warm: float = 0.0) -> ThisLoad:
+    """`warm` is the share of the weights that the system holds in memory."""
+    return ThisLoad(model=spec.files.model, how=how(runtime, spec), work=work_of(spec, need, warm))
 
 
 def work_of(spec: ReplicaSpec, need: Footprint, warm: float = 0.0) -> LoadWork:
@@ -107,7 +170,7 @@ def warm_share(weights: Path) -> float:
     return found / _LOOKS
 
 
-def taken(pid: int, proc: Path = _PROC) -> Taken | None:
+def taken_by(pid: int, proc: Path = _PROC) -> Taken | None:
     """None where the system does not tell."""
     try:
         held = _numbers(proc / str(pid) / "status")
@@ -129,10 +192,3 @@ def _numbers(path: Path) -> dict[str, int]:
         if words and words[0].isdecimal():
             found[name] = int(words[0])
     return found
-
-
-def _further(before: Taken | None, now: Taken | None) -> Taken | None:
-    """Pages that were used up, by a device for one, are given back: what was done stays done."""
-    if before is None or now is None:
-        return now or before
-    return Taken(weights=max(before.weights, now.weights), other=max(before.other, now.other))

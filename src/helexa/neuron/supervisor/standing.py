@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Final
 
-from helexa.neuron.supervisor import loading
 from helexa.neuron.supervisor.catalogue import Catalogue
 from helexa.neuron.supervisor.load_times import LoadTimes
+from helexa.neuron.supervisor.loading import this_load
 from helexa.neuron.supervisor.pace import Pace
 from helexa.neuron.supervisor.recipe import Recipes
 from helexa.neuron.supervisor.replica import Replica
@@ -78,9 +78,7 @@ class Standing:
             adapter, spec = replica.adapter, replica.spec
         offered = adapter.serves(files) or recipe.offered
         need = adapter.footprint(spec)
-        load_s = self._times.load_s(
-            files.model, loading.how(adapter.name, spec), loading.work_of(spec, need)
-        )
+        load_s = self._times.load_s(this_load(adapter.name, spec, need))
         return ModelCapability(
             model=files.model,
             state=self._state(files.model),

@@ -40,6 +40,10 @@ def parameters(wanted: dict[str, Any]) -> Any:
     params.n_ctx_checkpoints = wanted["checkpoints"]
     # Fitting means a smaller context or fewer layers than was planned and announced.
     params.fit_params = False
+    # An empty run fills an accelerator's caches. A processor has none that the first request
+    # does not fill as well, and on a busy one it took longer than all the rest of a load.
+    processor = xllamacpp.ggml_backend_dev_type.GGML_BACKEND_DEVICE_TYPE_CPU
+    params.warmup = any(one["type"] != processor for one in xllamacpp.get_device_info())
     params.ui = False
     # Its comments would look like a first byte, after which no other neuron may be tried.
     params.sse_ping_interval = -1
