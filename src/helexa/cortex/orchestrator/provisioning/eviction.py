@@ -61,16 +61,11 @@ class Eviction:
         lacking = self._ground.need_bytes(site, model) - site.soon_bytes
         if lacking <= 0:
             return None
-        ranked = []
         wanting = self._given.want(model).rate_per_s + 1 / RATE_OVER_S
-        priority = self._ground.entry(model).priority
+        ranked = []
         for one in site.replicas.values():
             found = self._standing(one)
-            if found is None or found.ease > hardest or found.priority > priority:
-                continue
-            if one.model == model:
-                continue
-            if found.priority == priority and found.is_kept and self._ground.is_least(one):
+            if found is None or found.ease > hardest or not self._may(one, found, model):
                 continue
             wait_s = found.wait_s
             if found.ease is Ease.BUSY:
@@ -93,6 +88,16 @@ class Eviction:
                 max(rank[3] for rank in ranks),
             ),
         )
+
+    def _may(self, one: Replica, found: _Standing, model: ModelId) -> bool:
+        """Whether it may be displaced by this model."""
+        priority = self._ground.entry(model).priority
+        if one.model == model or found.priority != priority:
+            return one.model != model and found.priority < priority
+        if found.waited_s > self._given.want(model).oldest_s:
+            # It would have to come back first.
+            return False
+        return not (found.is_kept and self._ground.is_least(one))
 
     def promise(self, site: Site, hardest: Ease) -> tuple[float, ...]:
         """Lower where a cheap victim is likelier: in this order sites are worth looking at."""
@@ -132,6 +137,8 @@ class _Standing:
     keep_warm: bool
     is_kept: bool
     """Its model has a least number of replicas."""
+    waited_s: float
+    """How long a request waits for it alone: one came while it was giving way."""
 
 
 def _standing(given: Given, ground: Ground, one: Replica) -> _Standing | None:
@@ -152,6 +159,7 @@ def _standing(given: Given, ground: Ground, one: Replica) -> _Standing | None:
         priority=entry.priority,
         keep_warm=entry.keep_warm,
         is_kept=entry.replicas_min > 0,
+        waited_s=0.0 if ground.serving(one.model) else given.want(one.model).oldest_s,
     )
 
 
@@ -177,7 +185,7 @@ def _ease(
     return (Ease.REST if one.idle_s >= rest_s else Ease.IDLE), 0.0
 
 
-REST_LOADS: Final = 1.0
+REST_LOADS: Final = 0.5
 """A model that was used within so many times as long as it loads is in use."""
 OFTEN: Final = 0.5
 """One that is used so often while others' requests are collected is expected to be used again."""

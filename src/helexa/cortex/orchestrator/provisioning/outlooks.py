@@ -11,7 +11,11 @@ from helexa.cortex.orchestrator.fleet import NeuronView, Presence
 from helexa.cortex.orchestrator.provisioning.capacity import Replica, Site
 from helexa.cortex.orchestrator.provisioning.given import Given
 from helexa.cortex.orchestrator.provisioning.ground import Ground
-from helexa.cortex.orchestrator.provisioning.placement import is_loadable, pullable
+from helexa.cortex.orchestrator.provisioning.placement import (
+    is_loadable,
+    loadable,
+    pullable,
+)
 from helexa.cortex.orchestrator.provisioning.plan import Kind, Outlook, Setback
 from helexa.protocol.ids import ModelId
 from helexa.protocol.work import ModelState, Phase, Progress
@@ -106,32 +110,36 @@ def _told(given: Given, neuron: NeuronView, model: ModelId, phase: Phase) -> Pro
 
 def _waits(given: Given, ground: Ground, model: ModelId, blocked: Blocked | None) -> Outlook:
     blocked = blocked or Blocked(left_s=0.0)
-    site = blocked.site
+    site, left_s = blocked.site, blocked.left_s
     load_s = ground.load_s(site, model)
     busy = [one for one in blocked.victims if one.busy]
-    eta_s = blocked.left_s + load_s if load_s and not busy else None
-    if site is None:
-        reason = "others are in use" if blocked.left_s else _what_for(given, ground, model)
-    elif busy:
+    if busy and site is not None:
         names = ", ".join(one.model for one in busy)
-        reason = f"{site.called} ends its requests for {names} first"
-    else:
-        reason = f"{site.called} makes room"
+        return _waiting(f"{site.called} ends its requests for {names} first")
+    if site is not None:
+        return _waiting(f"{site.called} makes room", left_s + load_s if load_s else None)
+    if not given.settled:
+        return _waiting("neurons may still be coming back")
+    soonest = _soonest(given, ground, model)
+    if soonest is not None:
+        left_s = soonest.until_s - given.now_s
+        reason = f"{soonest.reason}; tried again in {format_seconds(left_s)}"
+        return _waiting(reason, left_s + load_s if load_s else None)
+    if left_s:
+        return _waiting("others are in use", left_s + load_s if load_s else None)
+    return _waiting("for room on a neuron")
+
+
+def _waiting(reason: str, eta_s: float | None = None) -> Outlook:
     return Outlook(progress=Progress(phase=Phase.WAITING, eta_s=eta_s), reason=reason)
 
 
-def _what_for(given: Given, ground: Ground, model: ModelId) -> str:
-    if not given.settled:
-        return "neurons may still be coming back"
-    tried = (
-        [one for site in ground.sites.values() for one in _setbacks(given, site, model)]
-        if given.setbacks
-        else []
-    )
-    if tried:
-        soonest = min(tried, key=lambda one: one.until_s)
-        return f"{soonest.reason}; tried again in {format_seconds(soonest.until_s - given.now_s)}"
-    return "for room on a neuron"
+def _soonest(given: Given, ground: Ground, model: ModelId) -> Setback | None:
+    """The next that is tried again, where nothing else can be tried now."""
+    if not given.setbacks or any(True for _ in loadable(given, ground, model)):
+        return None
+    tried = [one for site in ground.sites.values() for one in _setbacks(given, site, model)]
+    return min(tried, key=lambda one: one.until_s, default=None)
 
 
 def _eta(outlook: Outlook) -> float:
@@ -222,6 +230,13 @@ def _reason(
 
 
 def _by_room(ground: Ground, model: ModelId, sites: list[Site]) -> str:
+    sites = [
+        site
+        for site in sites
+        if (found := site.neuron.capabilities.get(model)) is None or is_loadable(found)
+    ]
+    if not sites:
+        return ""
     need = max(ground.need_bytes(site, model) for site in sites)
     largest = max(sites, key=_all_bytes)
     if need > _all_bytes(largest):
@@ -258,7 +273,7 @@ def _by_failure(given: Given, ground: Ground, model: ModelId, sites: list[Site])
             size = format_bytes(ground.needs.files_bytes(model))
             said.append(f"{site.called}: its files are {size}, and {free} of disk are left")
     more = f"; and {len(said) - NAMES_MAX} more" if len(said) > NAMES_MAX else ""
-    return "it could not be loaded: " + "; ".join(said[:NAMES_MAX]) + more
+    return "no neuron could serve it: " + "; ".join(said[:NAMES_MAX]) + more
 
 
 def _all_bytes(site: Site) -> int:

@@ -201,10 +201,7 @@ def pullable(given: Given, ground: Ground, model: ModelId) -> Iterator[Site]:
         return
     pulled = ground.memory.pulled_s
     for node, site in ground.sites.items():
-        capability = site.neuron.capabilities.get(model)
-        if capability is not None and (
-            capability.state is not ModelState.FAILED or capability.runtime
-        ):
+        if not _lacks_files(site.neuron.capabilities.get(model)):
             continue
         if (
             site.is_open
@@ -214,3 +211,12 @@ def pullable(given: Given, ground: Ground, model: ModelId) -> Iterator[Site]:
             and given.now_s - pulled.get((node, model), -PULL_AGAIN_S) >= PULL_AGAIN_S
         ):
             yield site
+
+
+def _lacks_files(capability: ModelCapability | None) -> bool:
+    """Whether it has none of its files, or a pull failed. A file of an architecture that no
+    runtime there serves does not become another one by being pulled again.
+    """
+    if capability is None:
+        return True
+    return capability.state is _FAILED and not capability.runtime and not capability.architecture
