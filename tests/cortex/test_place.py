@@ -175,6 +175,9 @@ async def test_nodes_of_one_operator_are_each_others_own(town, operator):
     assert a.trusts(b) is b.trusts(a) is Trust.OWN
     assert a.place.acquaintances.standing_of(b.id).region == "eu"
     assert not (await stranger.join(a))[0]
+    # Whose signed calls the control API takes.
+    assert a.place.acquaintances.is_own(b.id)
+    assert not a.place.acquaintances.is_own(stranger.id)
 
 
 async def test_a_revocation_reaches_those_who_hold_the_node_already(town, operator):
@@ -192,6 +195,7 @@ async def test_a_revocation_reaches_those_who_hold_the_node_already(town, operat
     assert not joined
     assert steps["be admitted"]["outcome"] == "denied"
     assert first.holds_alive(kept)
+    assert not kept.place.acquaintances.is_own(lost.id)
 
 
 # --- leaving, and coming back

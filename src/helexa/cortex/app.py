@@ -304,7 +304,7 @@ def _apps(
         return portal_app(overview)
 
     async def orchestrator() -> App:
-        from helexa.cortex.orchestrator.api import application  # Starlette.
+        from helexa.cortex.orchestrator.api import Signatures, application  # Starlette.
         from helexa.util.health import health_routes
 
         return application(
@@ -319,6 +319,9 @@ def _apps(
             log=cortex.log,
             sharing=cortex.sharing,
             book=cortex.book,
+            signatures=Signatures(
+                cortex.node_id, cortex.place.acquaintances.is_own, unix=time.time
+            ),
         )
 
     async def gateway() -> App:

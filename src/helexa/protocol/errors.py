@@ -22,6 +22,7 @@
         KeyInvalid             401
         KeyRevoked             401
         AdminTokenInvalid      401
+        SignatureInvalid       401
         OriginForbidden        403
         NotLent                403  asked by a cortex that does not get this here
       Busy                     503  true now, maybe not in a moment
@@ -317,6 +318,18 @@ class AdminTokenInvalid(NotAllowed):
     @property
     def message(self) -> str:
         return "This needs the node's admin token: `Authorization: Bearer ADMIN_TOKEN`."
+
+
+@dataclass(eq=False)
+class SignatureInvalid(NotAllowed):
+    """A call of the control API that a node's key was to vouch for."""
+
+    status, kind, code = 401, "authentication_error", "invalid_signature"
+    why: str
+
+    @property
+    def message(self) -> str:
+        return f"The signature of this call is not taken: {self.why}."
 
 
 class OriginForbidden(NotAllowed):

@@ -6,5 +6,6 @@ together), `document` (the OpenAPI document made of the same table).
 """
 
 from helexa.cortex.orchestrator.api.application import application
+from helexa.cortex.orchestrator.api.signature import Signatures
 
-__all__ = ["application"]
+__all__ = ["Signatures", "application"]

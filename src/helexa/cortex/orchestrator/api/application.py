@@ -21,6 +21,7 @@ from helexa.cortex.orchestrator.api.nodes import NodeCalls
 from helexa.cortex.orchestrator.api.observe import ObserveCalls
 from helexa.cortex.orchestrator.api.pulls import PullCalls
 from helexa.cortex.orchestrator.api.routing import Routes
+from helexa.cortex.orchestrator.api.signature import Signatures
 from helexa.cortex.orchestrator.api.status import Status
 from helexa.cortex.orchestrator.book import Book
 from helexa.cortex.orchestrator.catalogue import Catalogue
@@ -48,12 +49,14 @@ def application(
     log: Log | None = None,
     sharing: Sharing | None = None,
     book: Book | None = None,
+    signatures: Signatures | None = None,
     version: str = helexa.__version__,
 ) -> Routes:
     """The ASGI application. `health` are the routes that every socket has, open to all.
 
     `keys` opens the database when first awaited. Where a part is None its paths are unknown:
-    without `explain` the neurons alone are asked, without `sharing` nobody gives pieces.
+    without `explain` the neurons alone are asked, without `sharing` nobody gives
+    pieces, and without `signatures` only the token is taken.
     """
 
     def catalogue() -> Catalogue:
@@ -72,4 +75,4 @@ def application(
         status_calls.health(health),
     )
     calls = [call for table in tables for call in table]
-    return Routes([*calls, document.call_for(calls, version)], Door(admin_token))
+    return Routes([*calls, document.call_for(calls, version)], Door(admin_token, signatures))

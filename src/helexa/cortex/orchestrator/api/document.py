@@ -14,6 +14,7 @@ from typing import Any, Final
 import msgspec
 
 from helexa.cortex.orchestrator.api.calls import BODY_BYTES_MAX, JSON, Asked, Call, Nothing
+from helexa.cortex.orchestrator.api.signature import NODE, NONCE, SIGNATURE, TIME, WINDOW_S
 from helexa.protocol.errors import (
     AdminTokenInvalid,
     BodyLate,
@@ -24,8 +25,10 @@ from helexa.protocol.errors import (
     HelexaError,
     InternalFault,
     MediaTypeUnsupported,
+    NotAllowed,
     PeerLost,
     RequestRejected,
+    SignatureInvalid,
 )
 from helexa.protocol.ids import MODEL_ID_CHARS_MAX
 
@@ -33,8 +36,21 @@ PATH: Final = "/api/v1/openapi.json"
 _REF: Final = "#/components/schemas/{name}"
 _PART: Final = re.compile(r"\{(\w+)\}")
 
+_SIGNED: Final[Mapping[str, tuple[str, str]]] = {
+    "nodeId": (NODE, "The id of a node of this cortex's own operator, which signs the call."),
+    "nodeTime": (TIME, f"Unix seconds, at most {WINDOW_S} off."),
+    "nodeNonce": (NONCE, "16 to 64 letters, digits, `-` or `_`; never used again."),
+    "nodeSignature": (
+        SIGNATURE,
+        (
+            "128 hexadecimal digits: Ed25519 over `helexa control-call 1`, a zero byte, and, "
+            "joined by line feeds, cortex id, node id, method, path with query, SHA-256 of "
+            "the body, time and nonce."
+        ),
+    ),
+}
 _ALWAYS: Final = (RequestRejected, InternalFault)
-_GUARDED: Final = (AdminTokenInvalid,)
+_GUARDED: Final = (AdminTokenInvalid, SignatureInvalid, NotAllowed, Busy)
 _WITH_BODY: Final = (BodyMalformed, BodyTooLarge, BodyLate, MediaTypeUnsupported)
 _BY_SERVER: Final = {
     400: "`http_400`: not HTTP",
@@ -84,7 +100,7 @@ def document(calls: Sequence[Call], version: str) -> dict[str, Any]:
         "openapi": "3.1.0",
         "info": {"title": "helexa control API", "version": version, "description": _ABOUT},
         "servers": [{"url": "/"}],
-        "security": [{"adminToken": []}],
+        "security": [{"adminToken": []}, {name: [] for name in _SIGNED}],
         "paths": paths,
         "components": {
             "schemas": components,
@@ -93,7 +109,11 @@ def document(calls: Sequence[Call], version: str) -> dict[str, Any]:
                     "type": "http",
                     "scheme": "bearer",
                     "description": "The token in `HOME/cortex/admin.token`.",
-                }
+                },
+                **{
+                    name: {"type": "apiKey", "in": "header", "name": header, "description": about}
+                    for name, (header, about) in _SIGNED.items()
+                },
             },
         },
     }

@@ -34,6 +34,7 @@ from helexa.protocol.errors import (
     InternalFault,
     MethodNotAllowed,
     RouteUnknown,
+    SignatureInvalid,
     envelope,
 )
 
@@ -87,7 +88,7 @@ class Routes:
             call, path = self._found("GET", socket.url.path)
             if call.socket is None:
                 raise RouteUnknown("websocket", socket.url.path)
-            self._door.admit(socket)
+            self._door.prove(self._door.admit(socket), b"")
             query = query_of(socket.scope["query_string"], call.shapes[0])
             await call.socket(Asked(path, query, Nothing(), socket), socket)
         except HelexaError as error:
@@ -97,9 +98,10 @@ class Routes:
 
     async def _answered(self, request: Request) -> Response:
         call, path = self._found(request.method, request.url.path)
-        if not call.is_open:
-            self._door.admit(request)
-        return await _performed(call, path, request)
+        claim = None if call.is_open else self._door.admit(request)
+        raw = await bytes_of(request) if call.has_body else b""
+        self._door.prove(claim, raw)
+        return await _performed(call, path, request, raw)
 
     def _found(self, method: str, path: str) -> tuple[Call, Mapping[str, str]]:
         for pattern, methods in self._paths:
@@ -117,10 +119,9 @@ def allowed(methods: Iterable[str]) -> str:
     return ", ".join(sorted({*methods, *(("HEAD",) if "GET" in methods else ())}))
 
 
-async def _performed(call: Call, path: Mapping[str, str], request: Request) -> Response:
+async def _performed(call: Call, path: Mapping[str, str], request: Request, raw: bytes) -> Response:
     wants, takes, _ = call.shapes
     query = query_of(request.scope["query_string"], wants)
-    raw = await bytes_of(request) if call.has_body else b""
     body = body_of(raw, request.headers.get("content-type"), takes)
     said = await call.act(Asked(path, query, body, request))
     return said if isinstance(said, Response) else answer(said, call.status)
@@ -142,7 +143,7 @@ def refusal(error: HelexaError) -> Response:
         headers["retry-after"] = str(error.retry_after_s)
     if isinstance(error, MethodNotAllowed):
         headers["allow"] = error.allowed
-    if isinstance(error, AdminTokenInvalid):
+    if isinstance(error, AdminTokenInvalid | SignatureInvalid):
         headers["www-authenticate"] = "Bearer"
     return Response(envelope(error), error.status, media_type=JSON, headers=headers)
 

@@ -76,6 +76,14 @@ class Acquaintances:
             return guest.standing
         return Standing(node=node, operator=self._parts.own.operator, trust=Trust.DENIED)
 
+    def is_own(self, node: NodeId) -> bool:
+        """Whether that node is of this cortex's operator, and its word was not taken back."""
+        member = self._parts.overlay.core.members.get(node)
+        if member is not None:
+            return self.trust_in(member.signed) is Trust.OWN
+        guest = self._parts.links.guest(node)
+        return guest is not None and guest.standing.trust is Trust.OWN
+
     def standing_by(self, signed: SignedRecord) -> Standing:
         return self._parts.gatekeeper.standing(
             signed.node, signed.identities, name=signed.record.name, region=signed.region
