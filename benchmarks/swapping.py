@@ -272,8 +272,10 @@ class _Line:
         self._fleet.control.ask("POST", path, {"node": self._node})
 
     def _serve(self, ask: traces.Ask, done: threading.Event, came: list[float | None]) -> None:
-        came.append(self._fleet.chat(ask))
-        done.set()
+        try:
+            came.append(self._fleet.chat(ask))
+        finally:
+            done.set()
 
 
 def _replay(trace: Sequence[traces.Ask], fleet: Fleet, trial: Trial, through: Any = None) -> None:
@@ -374,7 +376,7 @@ def scenes(*, quick: bool) -> list[Scene]:
             "Zipf, 12 models, 4 neurons",
             (1, 1, 2, 2),
             twelve,
-            traces.zipf(twelve, per_s=8, seconds=10 if quick else 40, service_s=40),
+            traces.zipf(twelve, per_s=25, seconds=6 if quick else 20, service_s=40),
         ),
     ]
 

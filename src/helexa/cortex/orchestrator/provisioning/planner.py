@@ -42,7 +42,7 @@ from helexa.protocol.work import ModelState
 
 ACTIONS_MAX: Final = 32
 """Of one plan; the next one comes in a moment."""
-PATIENCE_LOADS: Final = 1.5
+PATIENCE_LOADS: Final = 2.0
 """Requests for a cold model are collected at least this many times as long as it loads..."""
 PATIENCE_SHARE: Final = 0.25
 """...but for no more than this share of the longest that they wait."""
