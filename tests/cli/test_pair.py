@@ -5,7 +5,12 @@ from __future__ import annotations
 import json
 import shlex
 from pathlib import Path
+from typing import Any
 
+import pytest
+
+from helexa.cli import pair as pair_module
+from helexa.cli.client import Client, Refused
 from helexa.cli.entry import parser_of, verb_of
 from helexa.cli.pair import Pair, curl_line
 from helexa.cli.verbs.up import _passed_on
@@ -55,3 +60,15 @@ def test_links_stay_on_loopback_unless_the_operator_opens_them(tmp_path: Path) -
     )
     assert "--mesh-socket" not in opened._cortex_argv()
     assert "--control-socket" not in opened._neuron_argv()
+
+
+@pytest.mark.anyio
+async def test_a_drained_neuron_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A drain outlives both processes, and nobody who starts them again lifts it by that."""
+
+    async def refuses(*_asked: Any) -> Any:
+        raise Refused(503, "draining", "This neuron is being drained; it takes no new work.")
+
+    monkeypatch.setattr(pair_module, "_asked", refuses)
+    client = Client("http://127.0.0.1:1", "")
+    assert await pair_module._load_on(client, "a" * 64, "m") == (pair_module.DRAINED, "")

@@ -26,6 +26,7 @@ from anyio import to_thread
 from helexa.cli.client import Client, Refused, Unreachable, in_path
 from helexa.cli.log_file import log_file
 from helexa.cli.member import Ended, Member
+from helexa.cli.output import note
 from helexa.cli.verb import Failed
 from helexa.config import Config, Layer
 from helexa.util.sockets import Address
@@ -199,12 +200,16 @@ class Pair:
         node = self._neuron.ready["node_id"]
         for model in self._config.up.models:
             state, reason = "", ""
-            while state != "loaded":
+            while state not in ("loaded", DRAINED):
                 if state == "failed":
                     raise Failed(f"{model} cannot be loaded: {reason}")
                 if await _is_seen(control, node):
                     state, reason = await _load_on(control, node, model)
-                if state != "loaded":
+                if state == DRAINED:
+                    # Somebody said so before, and that is kept; waiting would be for ever.
+                    undo = f"`helexa nodes undrain {node[:12]}`"
+                    note(f"{model} is not loaded: this neuron is drained; {undo} undoes that")
+                elif state != "loaded":
                     # What comes next happens in another process; asking is all there is.
                     await anyio.sleep(LOOK_EVERY_S)
 
@@ -223,6 +228,7 @@ class Pair:
         return secret
 
 
+DRAINED: Final = "drained"
 _CONTROL: Final = "orchestrator_url"
 
 
@@ -250,13 +256,17 @@ async def _is_seen(control: Client, node: str) -> bool:
 
 
 async def _load_on(control: Client, node: str, model: str) -> tuple[str, str]:
-    """(state, reason) after asking; "" when the cortex or the neuron died meanwhile."""
+    """(state, reason) after asking; "" when the cortex or the neuron died meanwhile, DRAINED when
+    its operator took the neuron out of service.
+    """
     path = f"/api/v1/models/{in_path(model)}/load"
     try:
         answer = await _asked(control, "POST", path, {"node": node})
     except Unreachable:
         return "", ""
     except Refused as error:
+        if error.code == "draining":
+            return DRAINED, ""
         if error.status == http.HTTPStatus.SERVICE_UNAVAILABLE:
             return "", ""
         raise Failed(f"{model} cannot be loaded: {error}") from error

@@ -177,14 +177,18 @@ class NodeCalls:
         view = self.neurons.view
         # One that is away may be unmarked too, by its whole id.
         node = NodeId(text) if text in view.marks else one_neuron(view, text)
-        mark = marked(view.marks.get(node), word)
-        if mark is not view.marks.get(node) and self.marks is not None:
+        before = view.marks.get(node)
+        mark = marked(before, word)
+        if mark is not before and self.marks is not None:
             await self.marks.set(node, mark)
         known = self.neurons.view.neurons.get(node)
+        # What it last reported may be of before this word.
+        drained = mark is Mark.DRAINED
+        draining = drained or (known is not None and known.draining and mark is before)
         return Marked(
             node=node,
             mark=mark.value if mark is not None else "",
-            draining=known.draining if known is not None else mark is Mark.DRAINED,
+            draining=draining,
             running=_running(self.neurons, node, known) if known is not None else 0,
         )
 
