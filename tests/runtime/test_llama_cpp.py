@@ -124,7 +124,7 @@ def test_the_context_of_the_plan_is_for_all_slots_together() -> None:
     assert wanted["threads"] == 2
     assert wanted["socket"] == "/run/c.sock"
     assert wanted["cache_mib"] == 4  # 4000 tokens of 1 KiB, rounded up
-    assert plan.env == {"CUDA_VISIBLE_DEVICES": "1,3"}
+    assert plan.env["CUDA_VISIBLE_DEVICES"] == "1,3"
 
 
 def test_the_footprint_counts_weights_projector_and_every_slots_context() -> None:
