@@ -105,8 +105,8 @@ class Bench:
         """Empty caches on all neurons, and nothing remembered of them here."""
         neurons = self.cortex.neurons
         for one in list(neurons.view.neurons):
-            await neurons.unload(one, MODEL)
-            await neurons.load(one, MODEL)
+            await neurons.commands.unload(one, MODEL)
+            await neurons.commands.load(one, MODEL)
         await self.until_loaded()
 
     async def until_loaded(self) -> None:

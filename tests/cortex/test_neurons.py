@@ -170,11 +170,11 @@ async def test_loading_answers_in_the_neurons_own_words() -> None:
         neuron.answers = lambda message: ProvisioningResponse(
             command=getattr(message, "command", ""), model=M, state=ModelState.LOADED
         )
-        assert (await world.neurons.load(neuron.node, M)).state is ModelState.LOADED
+        assert (await world.neurons.commands.load(neuron.node, M)).state is ModelState.LOADED
         assert isinstance(neuron.asked[-1], LoadModel)
         neuron.answers = lambda _message: Refused(code="does_not_fit", message="too big by far")
         with pytest.raises(Relayed) as refusal:
-            await world.neurons.load(neuron.node, M)
+            await world.neurons.commands.load(neuron.node, M)
         assert refusal.value.status == 507
         assert refusal.value.message == "too big by far"
 

@@ -147,7 +147,7 @@ class OrchestratorSettings(msgspec.Struct, frozen=True, kw_only=True):
     swap_after_s: Annotated[float, Meta(ge=0, le=3_600)] = 0.25
     """How long requests for a cold model are collected at least, before a model in use gives way
     to it; for a model that loads slowly it is twice as long as it loads."""
-    stay_s: Annotated[float, Meta(ge=0, le=3_600)] = 0.1
+    stay_s: Annotated[float, Meta(ge=0, le=3_600)] = 1.0
     """A model that was loaded for waiting requests stays at least this long."""
     settle_s: Annotated[float, Meta(ge=0, le=600)] = 5.0
     """After a start, nothing is moved for this long unless a request waits: neurons come back."""

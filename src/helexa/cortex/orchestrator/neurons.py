@@ -15,6 +15,7 @@ import anyio
 
 from helexa.cortex.orchestrator.catalogue import EMPTY, Catalogue
 from helexa.cortex.orchestrator.choices import reachable
+from helexa.cortex.orchestrator.commands import Commands
 from helexa.cortex.orchestrator.explain import Explanation, explained
 from helexa.cortex.orchestrator.fleet import (
     NEURONS_MAX,
@@ -28,7 +29,6 @@ from helexa.cortex.orchestrator.fleet import (
     TimePassed,
     apply,
 )
-from helexa.cortex.orchestrator.news import News, ProvisioningAnswered, ProvisioningSent
 from helexa.cortex.orchestrator.observe import Log
 from helexa.cortex.orchestrator.recall import Recall
 from helexa.cortex.orchestrator.reception import Reception, Timing, Way
@@ -39,33 +39,17 @@ from helexa.cortex.orchestrator.scheduler import (
     price_of,
     route,
 )
-from helexa.mesh.sessions.session import AnswerTimeout, PeerRefused, PeerUnsupported
-from helexa.mesh.transport import LinkClosed
+from helexa.mesh.sessions.session import Session
 from helexa.protocol.errors import (
     CapabilityMissing,
-    HelexaError,
     ModelUnknown,
     NoCapacity,
     PeerLost,
-    Relayed,
-    UpstreamFailed,
-    UpstreamTimeout,
 )
-from helexa.protocol.ids import ModelId, NodeId, new_request_id
+from helexa.protocol.ids import ModelId, NodeId
 from helexa.protocol.messages import (
-    CancelPull,
-    Drain,
-    LoadModel,
-    ModelConfig,
-    ModelSource,
     PieceHolder,
-    ProvisioningResponse,
-    PullModel,
     Register,
-    RemoveModel,
-    SharePieces,
-    UnloadModel,
-    Wire,
 )
 from helexa.protocol.routing import RouteHints, RoutingDecision, Target
 from helexa.protocol.work import ModelCapability, ModelState, Price, WorkloadClass
@@ -76,17 +60,6 @@ FORGET_AFTER_S: Final = 3600.0
 CONNECTIONS_PER_NEURON_MAX: Final = 4_096
 WAITING_PER_NEURON_MAX: Final = 1_024
 PATH_CHECK_S: Final = 2.0
-LOAD_WITHIN_S: Final = 1_800.0
-TELL_WITHIN_S: Final = 10.0
-
-Command: TypeAlias = LoadModel | UnloadModel | PullModel | CancelPull | RemoveModel
-_KINDS: Final[Mapping[type[Command], str]] = {
-    LoadModel: "load",
-    UnloadModel: "unload",
-    PullModel: "pull",
-    CancelPull: "cancel",
-    RemoveModel: "remove",
-}
 
 _UNSEEN: Final = ModelCapability(model=ModelId(""), state=ModelState.UNLOADED)
 """A model as nobody has seen it yet: it may turn out to do anything."""
@@ -133,6 +106,7 @@ class Neurons:
         self._random = random
         self._events = events
         self._log = log
+        self.commands = Commands(self._session, self._called, now_s=monotonic, log=log)
         self._receptions: dict[NodeId, Reception] = {}
         self._watchers: list[Callable[[], None]] = []
         self._news = anyio.Event()
@@ -416,131 +390,17 @@ class Neurons:
         reception = self._receptions.get(node)
         return reception.way.kind if reception and reception.way else ""
 
-    async def load(
-        self,
-        node: NodeId,
-        model: ModelId,
-        config: ModelConfig | None = None,
-        *,
-        timeout_s: float = LOAD_WITHIN_S,
-    ) -> ProvisioningResponse:
-        """Return when loaded. Raises HelexaError with the neuron's own words when it is not."""
-        message = LoadModel(command=new_request_id(), model=model, config=config)
-        return await self._provision(node, message, timeout_s)
-
-    async def unload(
-        self, node: NodeId, model: ModelId, *, if_idle: bool = False
-    ) -> ProvisioningResponse:
-        """Return when unloaded; with `if_idle` refused (Relayed) where a request is under way."""
-        message = UnloadModel(command=new_request_id(), model=model, if_idle=if_idle)
-        return await self._provision(node, message)
-
-    async def pull(
-        self,
-        node: NodeId,
-        model: ModelId,
-        source: ModelSource,
-        *,
-        peers: Sequence[PieceHolder] = (),
-        pin: bool = False,
-    ) -> ProvisioningResponse:
-        """Return when the neuron has begun, or has it already. Raises its refusal."""
-        message = PullModel(
-            command=new_request_id(), model=model, source=source, peers=tuple(peers), pin=pin
-        )
-        return await self._provision(node, message, TELL_WITHIN_S)
-
-    async def cancel_pull(self, node: NodeId, model: ModelId) -> ProvisioningResponse:
-        message = CancelPull(command=new_request_id(), model=model)
-        return await self._provision(node, message, TELL_WITHIN_S)
-
-    async def remove(self, node: NodeId, model: ModelId) -> ProvisioningResponse:
-        """Return when its files are gone from that neuron's disk. Raises its refusal."""
-        message = RemoveModel(command=new_request_id(), model=model)
-        return await self._provision(node, message, TELL_WITHIN_S)
-
     async def share(self, node: NodeId, model: ModelId, peers: Sequence[PieceHolder]) -> None:
-        """These neurons, and no others, may fetch pieces of the model from it."""
-        await self._ask(node, SharePieces(model=model, peers=tuple(peers)), TELL_WITHIN_S)
+        """As `Commands.share`."""
+        await self.commands.share(node, model, peers)
 
     async def drain(self, node: NodeId, *, enabled: bool) -> None:
-        await self._ask(node, Drain(enabled=enabled), TELL_WITHIN_S)
+        """As `Commands.drain`."""
+        await self.commands.drain(node, enabled=enabled)
 
-    async def _provision(
-        self, node: NodeId, message: Command, timeout_s: float = LOAD_WITHIN_S
-    ) -> ProvisioningResponse:
-        began_s = self.now_s()
-        sent = ProvisioningSent(
-            node=node,
-            name=self._called(node),
-            command=message.command,
-            model=message.model,
-            kind=_KINDS[type(message)],
-        )
-        self._tell(sent)
-        state = code = reason = ""
-        try:
-            begun = isinstance(message, PullModel)
-            answer = await (self._begun if begun else self._ask)(node, message, timeout_s)
-            if not isinstance(answer, ProvisioningResponse):
-                raise UpstreamFailed("The neuron answered something else than was asked.")
-            state, reason = answer.state.value, answer.reason
-            return answer
-        except HelexaError as error:
-            code, reason = error.code, error.message
-            raise
-        finally:
-            answered = ProvisioningAnswered(
-                node=node,
-                name=sent.name,
-                command=sent.command,
-                model=sent.model,
-                kind=sent.kind,
-                state=state,
-                code=code,
-                reason=reason,
-                took_s=round(self.now_s() - began_s, 3),
-            )
-            self._tell(answered)
-
-    def _tell(self, news: News) -> None:
-        if self._log is not None:
-            self._log.emit(news)
-
-    async def _begun(self, node: NodeId, message: Wire, timeout_s: float) -> Wire:
-        """As `_ask`, but the first word on how it goes is enough: the rest is in the view."""
-        said: list[Wire] = []
-        with anyio.CancelScope() as scope:
-
-            def hear(progress: ProvisioningResponse) -> None:
-                said.append(progress)
-                scope.cancel()
-
-            return await self._ask(node, message, timeout_s, hear)
-        return said[0]
-
-    async def _ask(
-        self,
-        node: NodeId,
-        message: Wire,
-        timeout_s: float,
-        on_progress: Callable[[ProvisioningResponse], None] | None = None,
-    ) -> Wire:
+    def _session(self, node: NodeId) -> Session | None:
         reception = self._receptions.get(node)
-        if reception is None or reception.session is None:
-            raise PeerLost(f"The neuron {self._called(node)} is not connected.")
-        try:
-            return await reception.session.ask(
-                message, timeout_s=timeout_s, on_progress=on_progress
-            )
-        except PeerRefused as refusal:
-            raise Relayed(refusal.code, refusal.message, refusal.retry_after_s) from refusal
-        except PeerUnsupported as error:
-            raise UpstreamFailed("The neuron's helexa is too old for this.") from error
-        except AnswerTimeout as error:
-            raise UpstreamTimeout(f"The neuron did not answer in {timeout_s:g} s.") from error
-        except LinkClosed as error:
-            raise PeerLost(f"The neuron {self._called(node)} left.") from error
+        return reception.session if reception is not None else None
 
     def _called(self, node: NodeId) -> str:
         neuron = self.view.neurons.get(node)

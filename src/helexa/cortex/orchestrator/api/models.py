@@ -165,12 +165,12 @@ class ModelCalls:
 
     async def load(self, asked: Asked[Nothing, OnNodes]) -> Results:
         model, nodes = self._meant(asked)
-        return await each(model, nodes, lambda node: self.neurons.load(node, model))
+        return await each(model, nodes, lambda node: self.neurons.commands.load(node, model))
 
     async def unload(self, asked: Asked[Nothing, OnNodes]) -> Results:
         model, nodes = self._meant(asked)
         self._check_kept(model, nodes)
-        return await each(model, nodes, lambda node: self.neurons.unload(node, model))
+        return await each(model, nodes, lambda node: self.neurons.commands.unload(node, model))
 
     def calls(self) -> list[Call]:
         refuses = (ModelUnknown, NodeUnknown, *NEURON_SAYS)

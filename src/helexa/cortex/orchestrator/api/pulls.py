@@ -109,7 +109,7 @@ class PullCalls:
         return await each(
             model,
             nodes,
-            lambda node: self.neurons.pull(
+            lambda node: self.neurons.commands.pull(
                 node, model, source, peers=peers.get(node, none), pin=pin
             ),
         )
@@ -118,7 +118,7 @@ class PullCalls:
         model = model_of(asked.path["model"])
         pulling = [node for node, one in arriving(self.neurons.view) if one == model]
         nodes = self._meant(asked.query, pulling, model, "pull")
-        return await each(model, nodes, lambda node: self.neurons.cancel_pull(node, model))
+        return await each(model, nodes, lambda node: self.neurons.commands.cancel_pull(node, model))
 
     async def remove(self, asked: Asked[Where, Nothing]) -> Results:
         model = model_of(asked.path["model"])
@@ -130,7 +130,7 @@ class PullCalls:
                 f"The catalogue keeps at least {entry.replicas_min} of {str(model)!r}; lower "
                 "`replicas_min` first."
             )
-        return await each(model, nodes, lambda node: self.neurons.remove(node, model))
+        return await each(model, nodes, lambda node: self.neurons.commands.remove(node, model))
 
     def calls(self) -> list[Call]:
         refuses = (ModelUnknown, NodeUnknown, RequestRejected, *NEURON_SAYS)

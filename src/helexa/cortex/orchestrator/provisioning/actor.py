@@ -163,17 +163,19 @@ class Provisioner:
             self.wake()
 
     async def _command(self, action: Action) -> ProvisioningResponse:
-        neurons, node, model = self._around.neurons, action.node, action.model
+        commands, node, model = self._around.neurons.commands, action.node, action.model
         entry = self._around.catalogue().entry(model)
         match action.kind:
             case Kind.LOAD:
                 timeout_s = self._around.settings().load_timeout_s
-                return await neurons.load(node, model, _config(entry), timeout_s=timeout_s)
+                return await commands.load(node, model, _config(entry), timeout_s=timeout_s)
             case Kind.UNLOAD:
-                return await neurons.unload(node, model, if_idle=True)
+                return await commands.unload(node, model, if_idle=True)
             case Kind.PULL:
                 peers = self._around.peers(node, model)
-                return await neurons.pull(node, model, source_of(entry), peers=peers, pin=entry.pin)
+                return await commands.pull(
+                    node, model, source_of(entry), peers=peers, pin=entry.pin
+                )
 
     async def _shown(self, action: Action) -> None:
         """Return when the view shows what the answer said, or it ought to have long since."""
