@@ -41,7 +41,7 @@ from helexa.protocol.work import (
 )
 
 GIB: Final = 1 << 30
-STAYING: Final = OrchestratorSettings(idle_timeout_s=0)
+STAYING: Final = OrchestratorSettings(idle_timeout_s=0, swap_after_s=2, stay_s=1)
 """Nothing leaves because nobody asks."""
 LONG_S: Final = 1_000.0
 """How long neurons are here and models loaded, where nothing else is said."""

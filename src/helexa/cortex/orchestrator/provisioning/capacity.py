@@ -52,6 +52,8 @@ class Replica:
     slots: int = 1
     idle_s: float = 0.0
     queue_s: float = 0.0
+    load_s: float = 0.0
+    """What its load takes there; 0 where nobody knows."""
     leaving: bool = False
     """Being unloaded, or told to be."""
 
@@ -169,6 +171,7 @@ class Survey:
             since_s=before.since_s,
             slots=capability.slots or 1,
             busy=busy,
+            load_s=capability.load_s,
             leaving=state is not _LOADED and state is not _LOADING,
         )
         site.loads += state is _LOADING

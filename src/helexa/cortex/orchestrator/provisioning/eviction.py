@@ -145,27 +145,26 @@ def _standing(given: Given, ground: Ground, one: Replica) -> _Standing | None:
     """How it is to be let go; None where it may not go now for anybody."""
     if given.setback(one.node, one.model, Kind.UNLOAD) is not None:
         return None
-    entry = ground.entry(one.model)
-    rate = given.want(one.model).rate_per_s / max(len(ground.serving(one.model)), 1)
-    load_s = ground.load_s(ground.sites[one.node], one.model)
-    how = _ease(given, ground, one, rate, load_s)
+    how = _ease(given, ground, one)
     if how is None:
         return None
+    entry, want = ground.entry(one.model), given.want(one.model)
+    serving = len(ground.serving(one.model))
     return _Standing(
         ease=how[0],
         wait_s=how[1],
-        uses_per_s=max(rate, math.exp(-one.idle_s / RATE_OVER_S) / RATE_OVER_S),
-        load_s=load_s or LOAD_S,
+        uses_per_s=max(
+            want.rate_per_s / max(serving, 1), math.exp(-one.idle_s / RATE_OVER_S) / RATE_OVER_S
+        ),
+        load_s=one.load_s or LOAD_S,
         priority=entry.priority,
         keep_warm=entry.keep_warm,
         is_kept=entry.replicas_min > 0,
-        waited_s=0.0 if ground.serving(one.model) else given.want(one.model).oldest_s,
+        waited_s=0.0 if serving else want.oldest_s,
     )
 
 
-def _ease(
-    given: Given, ground: Ground, one: Replica, rate_per_s: float, load_s: float
-) -> tuple[Ease, float] | None:
+def _ease(given: Given, ground: Ground, one: Replica) -> tuple[Ease, float] | None:
     """What it takes to let it go, and how long until that may begin."""
     settings = given.settings
     age_s = given.now_s - one.since_s
@@ -179,16 +178,12 @@ def _ease(
         return Ease.BUSY, 0.0
     if age_s < settings.stay_s:
         return Ease.IDLE, settings.stay_s - age_s
-    rest_s = max(settings.stay_s, load_s * REST_LOADS)
-    if rate_per_s * settings.swap_after_s >= OFTEN:
-        rest_s = max(rest_s, 1 / rate_per_s)
+    rest_s = max(settings.stay_s, one.load_s * REST_LOADS)
     return (Ease.REST if one.idle_s >= rest_s else Ease.IDLE), 0.0
 
 
-REST_LOADS: Final = 0.5
+REST_LOADS: Final = 1.0
 """A model that was used within so many times as long as it loads is in use."""
-OFTEN: Final = 0.5
-"""One that is used so often while others' requests are collected is expected to be used again."""
 
 
 @dataclass(slots=True)

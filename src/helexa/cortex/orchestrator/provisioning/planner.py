@@ -40,7 +40,7 @@ from helexa.cortex.orchestrator.provisioning.plan import Action, Copy, Kind, Mem
 from helexa.protocol.ids import ModelId
 from helexa.protocol.work import ModelState
 
-ACTIONS_MAX: Final = 32
+ACTIONS_MAX: Final = 16
 """Of one plan; the next one comes in a moment."""
 PATIENCE_LOADS: Final = 2.0
 """Requests for a cold model are collected at least this many times as long as it loads..."""
