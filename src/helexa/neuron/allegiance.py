@@ -61,6 +61,11 @@ class Allegiance:
             return self._is_of_this_operator(session)
         return session.peer in self._found
 
+    def is_kin(self, session: Session) -> bool:
+        """Whether the proven peer of `session` is a neuron of this neuron's operator."""
+        certified = self._credentials.certificate is not None
+        return certified and self._is_of_this_operator(session, Role.NEURON)
+
     def found(self, heard: Found, tasks: TaskGroup, keep: Keep, connected: IsConnected) -> None:
         """A node was heard on the LAN. Starts to dial it, once, where it may be worked for."""
         node = heard.ticket.node
@@ -86,11 +91,9 @@ class Allegiance:
                 return True
         return False
 
-    def _is_of_this_operator(self, session: Session) -> bool:
+    def _is_of_this_operator(self, session: Session, role: Role = Role.CORTEX) -> bool:
         try:
-            peer = identify(
-                session.peer, session.hello.certificate, now_s=self._unix(), role=Role.CORTEX
-            )
+            peer = identify(session.peer, session.hello.certificate, now_s=self._unix(), role=role)
         except CertificateRefused:
             return False
         ours = set(self._credentials.identities)

@@ -64,6 +64,8 @@ class Told:
     descriptor: NeuronDescriptor
     load: Callable[[int], Load]
     """By sequence number."""
+    ticket: Callable[[], str] = str
+    """Where other neurons can dial this one; empty where they cannot."""
 
 
 class Announcer:
@@ -88,6 +90,7 @@ class Announcer:
                 descriptor=self._told.descriptor,
                 capabilities=self._capabilities(),
                 paths=paths,
+                ticket=self._told.ticket(),
             )
             registered = await session.ask(register, timeout_s=REGISTER_WITHIN_S)
             if not isinstance(registered, Registered):

@@ -38,6 +38,7 @@ from helexa.neuron import budget, hardware
 from helexa.neuron.allegiance import Allegiance
 from helexa.neuron.announce import Announcer, Told
 from helexa.neuron.control import NeuronControl, SupplyControl
+from helexa.neuron.exchange.exchange import PieceExchange
 from helexa.neuron.hardware import cpu
 from helexa.neuron.models.digests import Digests
 from helexa.neuron.models.store import DEMO_FOLDER, ModelStore
@@ -85,6 +86,8 @@ class Neuron:
     roster: Roster
     announcer: Announcer
     mesh: MeshNode
+    pulls: Pulls
+    exchange: PieceExchange
 
 
 @asynccontextmanager
@@ -137,7 +140,6 @@ async def running(  # noqa: PLR0915 - the one composition, read from top to bott
         )
         roster = Roster(store, settings, world)
         await stack.enter_async_context(roster.running())
-        await stack.enter_async_context(pulling(settings, pulls, roster.is_in_use))
         if events is not None:
             roster.observe(_StateEvents(roster, events).look)
 
@@ -155,22 +157,32 @@ async def running(  # noqa: PLR0915 - the one composition, read from top to bott
             return msgspec.structs.replace(found, replicas=executor.prompts.beside(found.replicas))
 
         descriptor = _descriptor(key, settings, credentials, machine)
-        announcer = Announcer(
-            roster, Told(descriptor=descriptor, load=load), WorkPaths(work_path, work_door)
-        )
-        control = NeuronControl(
-            roster, lambda: load(0), executor.cancel, supply=SupplyControl(roster, pulls)
-        )
+        told = Told(descriptor=descriptor, load=load, ticket=lambda: str(mesh.ticket()))
+        announcer = Announcer(roster, told, WorkPaths(work_path, work_door))
         allegiance = Allegiance(
             [ticket.node for ticket in tickets],
             credentials,
             takes_found=settings.lan and not tickets and not settings.control_socket.is_loopback,
             unix=time.time,
         )
-        host = _Host(announcer, control, allegiance)
+        exchange = PieceExchange(
+            key.node_id,
+            pulls,
+            is_kin=allegiance.is_kin,
+            origin_lanes=settings.pull_connections,
+        )
+        control = NeuronControl(
+            roster,
+            lambda: load(0),
+            executor.cancel,
+            supply=SupplyControl(roster, pulls, exchange.give),
+        )
+        host = _Host(announcer, control, allegiance, exchange)
         mesh = await stack.enter_async_context(
             _mesh(key, settings, credentials, host, open_transports)
         )
+        await stack.enter_async_context(exchange.running(mesh))
+        await stack.enter_async_context(pulling(settings, pulls, roster.is_in_use, exchange))
         neuron = Neuron(
             node_id=key.node_id,
             ticket=str(mesh.ticket()),
@@ -180,6 +192,8 @@ async def running(  # noqa: PLR0915 - the one composition, read from top to bott
             roster=roster,
             announcer=announcer,
             mesh=mesh,
+            pulls=pulls,
+            exchange=exchange,
         )
 
         def status() -> Mapping[str, Any]:
@@ -193,6 +207,8 @@ async def running(  # noqa: PLR0915 - the one composition, read from top to bott
         host.streams = await stack.enter_async_context(
             _serving(settings, routes.behind(MeshDoor()), [])
         )
+        # Peers that wait for news of a piece are no reason to stay.
+        host.pieces = await stack.enter_async_context(_serving(settings, exchange.app, [], 0))
         await stack.enter_async_context(_serving(settings, work, [listen_unix(work_path)]))
         await stack.enter_async_context(_serving(settings, api, [listener]))
         stack.push_async_callback(announcer.goodbye, "this neuron shuts down")
@@ -210,15 +226,22 @@ async def running(  # noqa: PLR0915 - the one composition, read from top to bott
 class _Host:
     """What happens on the links of this neuron: `helexa.mesh.node.Host`.
 
-    The link has proven the peer's key; a peer that this neuron does not work for
-    learns that it is not welcome, and nothing else.
+    The link has proven the peer's key. A peer that this neuron does not work for gets the
+    pieces that a cortex admitted it to; where that is nothing, it learns that it is not
+    welcome, and nothing else.
     """
 
     def __init__(
-        self, announcer: Announcer, control: NeuronControl, allegiance: Allegiance
+        self,
+        announcer: Announcer,
+        control: NeuronControl,
+        allegiance: Allegiance,
+        exchange: PieceExchange,
     ) -> None:
         self.opened = anyio.Event()
         self.streams: HttpServer | None = None
+        self.pieces: HttpServer | None = None
+        self._exchange = exchange
         self._announcer = announcer
         self._control = control
         self._allegiance = allegiance
@@ -226,22 +249,28 @@ class _Host:
     async def on_session(self, session: Session) -> None:
         # A cortex may dial in while the sockets are still being opened.
         await self.opened.wait()
-        if not self._allegiance.obeys(session):
+        if self._allegiance.obeys(session):
+            await self._announcer.attend(session)
+        elif self._exchange.wants(session.peer):
+            await self._exchange.attend(session)
+        else:
             await session.close(
                 CloseCode.DENIED, "this neuron serves only cortexes whose ticket it was given"
             )
-            return
-        await self._announcer.attend(session)
 
     async def on_message(self, inbound: Inbound) -> Wire | None:
         if not self._allegiance.obeys(inbound.session):
             raise NotAllowed
+        await self.opened.wait()
         return await self._control.answer(inbound.message)
 
     async def on_stream(self, session: Session, request: ExecuteRequest, stream: Stream) -> None:
         del request  # What is wanted stands in the HTTP request behind it.
-        if self.streams is not None and self._allegiance.obeys(session):
-            await self.streams.serve_stream(stream)
+        if self._allegiance.obeys(session):
+            if self.streams is not None:
+                await self.streams.serve_stream(stream)
+        elif self.pieces is not None and self._exchange.admits(session.peer):
+            await self.pieces.serve_stream(stream, session.peer)
 
 
 class _StateEvents:
@@ -361,13 +390,15 @@ def _region(settings: NeuronSettings, credentials: Credentials) -> str:
     return (certificate.region if certificate else "") or settings.region
 
 
-def _serving(settings: NeuronSettings, app: App, sockets: list[socket.socket]) -> Any:
+def _serving(
+    settings: NeuronSettings, app: App, sockets: list[socket.socket], grace_s: float | None = None
+) -> Any:
     return serving(
         app,
         sockets,
         ServerLimits(),
         error_body=http_refusal,
-        shutdown_grace_s=settings.shutdown_grace_s,
+        shutdown_grace_s=settings.shutdown_grace_s if grace_s is None else grace_s,
     )
 
 
@@ -409,6 +440,7 @@ def _status(neuron: Neuron, descriptor: NeuronDescriptor, load: Load) -> Mapping
         ],
         "registered_with": sorted(neuron.announcer.cortexes),
         "models": neuron.roster.capabilities(),
+        "exchange": neuron.exchange.standing(),
     }
 
 

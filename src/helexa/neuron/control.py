@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final, assert_never
+from typing import Final, TypeAlias, assert_never
 
 from helexa.neuron.models.supply.pulls import Pulls
 from helexa.neuron.supervisor.roster import Roster
@@ -16,12 +16,14 @@ from helexa.protocol.messages import (
     Drain,
     LoadModel,
     Ok,
+    PieceHolder,
     ProvisioningResponse,
     PullModel,
     RemoveModel,
     ReportHealth,
     RequestCapabilities,
     RequestHealth,
+    SharePieces,
     UnloadModel,
     Unsupported,
     UpsertModelConfig,
@@ -30,6 +32,8 @@ from helexa.protocol.messages import (
 from helexa.protocol.work import Load, ModelState
 
 GRACE_MOST_S: Final = 3_600.0
+
+Share: TypeAlias = Callable[[ModelId, tuple[PieceHolder, ...]], None]
 
 
 class NeuronControl:
@@ -58,6 +62,9 @@ class NeuronControl:
                 grace_s = max(0.0, min(message.grace_s, GRACE_MOST_S))
                 await self._roster.unload(_checked(model), grace_s, if_idle=message.if_idle)
                 return self._now(command, model)
+            case SharePieces(model=model, peers=peers) if self._supply is not None:
+                self._supply.share(ModelId(_checked(model)), peers)
+                return Ok()
             case PullModel() | CancelPull() | RemoveModel() if self._supply is not None:
                 _checked(message.model)
                 return await self._supply.answer(message)
@@ -98,9 +105,11 @@ class NeuronControl:
 class SupplyControl:
     """The part about where models come from, and that they go."""
 
-    def __init__(self, roster: Roster, pulls: Pulls) -> None:
+    def __init__(self, roster: Roster, pulls: Pulls, share: Share) -> None:
+        """`share` says to whom pieces of a model are given from now on."""
         self._roster = roster
         self._pulls = pulls
+        self.share = share
 
     async def answer(self, message: PullModel | CancelPull | RemoveModel) -> Wire:
         match message:

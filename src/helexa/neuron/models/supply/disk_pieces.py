@@ -20,7 +20,7 @@ import anyio.to_thread
 
 from helexa.neuron.models.supply import journal as journals
 from helexa.neuron.models.supply.journal import Entry, Heading, Journal
-from helexa.neuron.models.supply.piece import Layout, PieceMissing, PieceRefused
+from helexa.neuron.models.supply.piece import Layout, PieceMissing, PieceRefused, is_content_key
 
 _CHUNK: Final = 1 << 20
 
@@ -36,6 +36,8 @@ class DiskPieces:
         self.model = journal.heading.model
         self.name = journal.heading.name
         self.layout: Layout = journal.heading.layout
+        self.verified = False
+        self.doubted: frozenset[int] = frozenset()
         self._entries = journal.entries
         self._writing: dict[int, anyio.Event] = {}
         self._observers: list[Callable[[int], None]] = []
@@ -54,7 +56,9 @@ class DiskPieces:
         journal = journals.read(journal_path)
         if journal is None or len(journal.entries) != journal.heading.layout.count:
             return None
-        return cls(data, journal_path, journal)
+        store = cls(data, journal_path, journal)
+        store.verified = is_content_key(store.layout.key)
+        return store
 
     @classmethod
     def _opened(cls, data: Path, journal_path: Path, heading: Heading) -> Self:

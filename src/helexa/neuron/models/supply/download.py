@@ -25,6 +25,8 @@ from helexa.neuron.models.supply.piece import (
 from helexa.neuron.models.supply.sequential import sequential
 from helexa.neuron.models.supply.source import RemoteFile
 
+DOUBTS_MAX: Final = 4
+"""How often other peers' pieces are tried where there is no origin, and the whole was wrong."""
 _CHUNK: Final = 1 << 20
 
 log = logging.getLogger(__name__)
@@ -40,18 +42,36 @@ async def download(
     """
     await _fetch(store, origin, make_picker)
     wrong = await _difference(store.data, file)
-    given = [index for index in range(store.layout.count) if store.giver(index) != ORIGIN]
-    if wrong and given and origin is not None:
+    for make_doubtful in _doubts(origin, make_picker):
+        given = [index for index in range(store.layout.count) if store.giver(index) != ORIGIN]
+        if not wrong or not given:
+            break
         log.warning("pieces of peers dropped", extra={"file": file.name, "reason": wrong})
+        store.doubted = frozenset(given)
         for index in given:
             await store.drop(index)
-        await _fetch(store, origin, sequential)
+        try:
+            await _fetch(store, origin, make_doubtful)
+        except SourceFailed as error:
+            if origin is not None:
+                raise
+            wrong = f"{wrong}; {error.reason}"
+            break
         wrong = await _difference(store.data, file)
     if wrong:
         for index in range(store.layout.count):
             await store.drop(index)
         await anyio.to_thread.run_sync(store.discard)
         raise SourceFailed(f"{file.name}: {wrong}")
+    store.verified = bool(file.sha256)
+
+
+def _doubts(origin: Giver | None, make_picker: MakePicker) -> tuple[MakePicker, ...]:
+    """Who is asked for pieces anew when the whole is wrong, round by round."""
+    if origin is None:
+        return (make_picker,) * DOUBTS_MAX
+    # The first round shows who lied. The second has no peers in it, whatever they say.
+    return make_picker, sequential
 
 
 async def _fetch(store: DiskPieces, origin: Giver | None, make_picker: MakePicker) -> None:

@@ -36,6 +36,7 @@ class HttpOrigin:
         self, web: Web, file: RemoteFile, token: Token | None, backoff: Backoff = BACKOFF
     ) -> None:
         self.in_order = file.in_order
+        self.bytes_seen = 0
         self._web = web
         self._file = file
         self._layout = file.layout
@@ -100,6 +101,7 @@ class HttpOrigin:
                 async with aclosing(answer.chunks()) as chunks:
                     async for chunk in chunks:
                         told.take(chunk, length)
+                        self.bytes_seen += len(chunk)
         except SourceFailed as error:
             if behind and error.final:
                 # A signature that is too old, most likely; the source gives another.
@@ -147,6 +149,7 @@ class HttpOrigin:
             tape = self._tape
             try:
                 told.data = await tape.read(start, length)
+                self.bytes_seen += length
             except BaseException:
                 # Somewhere in the middle of a piece: nobody can go on from there.
                 told.progress = max(told.progress, tape.at)

@@ -20,7 +20,7 @@ import hashlib
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from dataclasses import dataclass
-from typing import Final, Protocol, TypeAlias
+from typing import Final, Protocol, TypeAlias, runtime_checkable
 
 from helexa.protocol.ids import ModelId
 from helexa.protocol.messages import PieceHolder
@@ -64,6 +64,10 @@ def content_key(sha256: str) -> str:
     return f"sha256:{sha256.lower()}"
 
 
+def is_content_key(key: str) -> bool:
+    return key.startswith("sha256:")
+
+
 def origin_key(url: str, validator: str, size: int) -> str:
     """Of a file that is known by where it is alone; `validator` is its ETag or its time."""
     told = f"{url}\n{validator}\n{size}".encode()
@@ -94,6 +98,10 @@ class PieceStore(Protocol):
     model: ModelId
     name: str
     """What the source calls the file."""
+    verified: bool
+    """It is whole, and had the SHA-256 that was declared for it."""
+    doubted: frozenset[int]
+    """Pieces that peers gave when the whole turned out to be wrong."""
 
     @property
     def have(self) -> bytes:
@@ -152,6 +160,21 @@ class Giver(Protocol):
         ...
 
 
+@runtime_checkable
+class Counting(Protocol):
+    """An optional ability of a giver: that it gets on shows before a piece is whole."""
+
+    bytes_seen: int
+    """That arrived so far, of all its pieces."""
+
+
+@runtime_checkable
+class Local(Protocol):
+    """An optional property of a giver: its bytes are on this machine's disk."""
+
+    is_local: bool
+
+
 @dataclass(frozen=True, slots=True)
 class Take:
     """One piece to be fetched, and from whom."""
@@ -205,8 +228,15 @@ class FindSize(Protocol):
 class Exchange(Protocol):
     """What exchanges pieces with other neurons, as pulls see it."""
 
-    picker: MakePicker
-    find_size: FindSize
+    def picker(
+        self, store: PieceStore, origin: Giver | None
+    ) -> AbstractAsyncContextManager[Picker]:
+        """`MakePicker`."""
+        ...
+
+    async def find_size(self, model: ModelId, key: str) -> int:
+        """`FindSize`."""
+        ...
 
     def share(self, model: ModelId, peers: tuple[PieceHolder, ...]) -> None:
         """From now on these neurons may be asked for pieces of this model, and may ask for them,

@@ -93,6 +93,7 @@ class DiskOrigin:
 
     name = ORIGIN
     in_order = False
+    is_local = True
 
     def __init__(self, file: RemoteFile) -> None:
         self._file = file
