@@ -20,6 +20,7 @@ PARTS: Final = (
     "decisions",
     "planning",
     "waits",
+    "swaps",
     "prefixes",
     "swapping",
     "pulls",
