@@ -56,6 +56,8 @@ def running(*words: str, stdin: int = subprocess.DEVNULL) -> Iterator[subprocess
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        # Whoever runs the tests under `nohup` hands an ignored SIGHUP down.
+        preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),  # noqa: PLW1509
     )
     try:
         yield process
