@@ -31,6 +31,17 @@ class Ease(enum.IntEnum):
     """It has to end what it has, and get nothing new meanwhile."""
 
 
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """Whom somebody may displace."""
+
+    hardest: Ease
+    turn_s: float = 0.0
+    """One that is always in use stays at least so long."""
+    unused_s: float = 0.0
+    """Only those go that nobody used for so long."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Giving:
     """Replicas of one site that are enough."""
@@ -53,11 +64,8 @@ class Eviction:
         self._standings: dict[Copy, _Standing | None] = {}
         self._promises: dict[tuple[NodeId, int, int], tuple[float, ...]] = {}
 
-    def giving(self, site: Site, model: ModelId, hardest: Ease, turn_s: float) -> Giving | None:
-        """Who would give way for the model there; None where those who may are not enough.
-
-        `turn_s` is how long a model that is always in use stays at least.
-        """
+    def giving(self, site: Site, model: ModelId, terms: Terms) -> Giving | None:
+        """Who would give way for the model there; None where those who may are not enough."""
         lacking = self._ground.need_bytes(site, model) - site.soon_bytes
         if lacking <= 0:
             return None
@@ -65,11 +73,13 @@ class Eviction:
         ranked = []
         for one in site.replicas.values():
             found = self._standing(one)
-            if found is None or found.ease > hardest or not self._may(one, found, model):
+            if found is None or found.ease > terms.hardest or one.idle_s < terms.unused_s:
+                continue
+            if not self._may(one, found, model):
                 continue
             wait_s = found.wait_s
             if found.ease is Ease.BUSY:
-                wait_s = max(0.0, turn_s - (self._given.now_s - one.since_s))
+                wait_s = max(0.0, terms.turn_s - (self._given.now_s - one.since_s))
             ranked.append(_ranked(one, found, wait_s, wanting))
         ranked.sort(key=_by_rank)
         chosen = _enough(ranked, lacking)

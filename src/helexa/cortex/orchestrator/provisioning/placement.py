@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, TypeAlias
 
 from helexa.cortex.orchestrator.provisioning.capacity import Replica, Site
-from helexa.cortex.orchestrator.provisioning.eviction import Ease, Eviction, Giving
+from helexa.cortex.orchestrator.provisioning.eviction import Ease, Eviction, Giving, Terms
 from helexa.cortex.orchestrator.provisioning.given import Given
 from helexa.cortex.orchestrator.provisioning.ground import Ground
 from helexa.cortex.orchestrator.provisioning.plan import Kind
@@ -54,13 +54,9 @@ class Placement:
         self._ground = ground
         self._eviction = Eviction(given, ground)
 
-    def place(
-        self, model: ModelId, hardest: Ease | None = None, turn_s: float = 0.0
-    ) -> Place | None:
-        """The best now. `hardest` is whom it may displace, None nobody; REST is that a swap needs
-        one that nobody uses: but where there is one, another that is used less goes instead.
-
-        `turn_s` is how long one that is always in use stays at least.
+    def place(self, model: ModelId, terms: Terms | None) -> Place | None:
+        """The best now, displacing nobody without `terms`. Where these want one that nobody uses,
+        and there is one, another that is in use and used less may go instead.
         """
         ground = self._ground
         now, soon, full = [], [], []
@@ -76,24 +72,24 @@ class Placement:
             return Place(min(now)[2], Way.NOW)
         if soon:
             return Place(min(soon)[2], Way.SOON)
-        if hardest is None or not full:
+        if terms is None or not full:
             return None
-        rests_only, hardest = hardest is Ease.REST, max(hardest, Ease.IDLE)
+        eased = replace(terms, hardest=max(terms.hardest, Ease.IDLE))
         ranked = sorted(
-            ((self._eviction.promise(site, hardest), site.node, site) for site in full),
+            ((self._eviction.promise(site, eased.hardest), site.node, site) for site in full),
             key=_promise,
         )
-        found = self._givings(ranked, model, hardest, turn_s, COMPARED_MAX)
+        found = self._givings(ranked, model, eased, COMPARED_MAX)
         if (
-            rests_only
+            terms.hardest is Ease.REST
             and not any(one.ease is Ease.REST for one in found)
-            and not self._givings(ranked, model, Ease.REST, turn_s, 1)
+            and not self._givings(ranked, model, terms, 1)
         ):
             return None
         return self._by_leaving(found, model)
 
     def _givings(
-        self, ranked: list[_Promising], model: ModelId, hardest: Ease, turn_s: float, most: int
+        self, ranked: list[_Promising], model: ModelId, terms: Terms, most: int
     ) -> list[Giving]:
         """Of the most promising sites, and of one where somebody yields for the model already."""
         begun = {
@@ -102,7 +98,7 @@ class Placement:
         found: list[Giving] = []
         for _, node, site in ranked:
             if len(found) < most or node in begun:
-                giving = self._eviction.giving(site, model, hardest, turn_s)
+                giving = self._eviction.giving(site, model, terms)
                 if giving is not None:
                     found.append(giving)
             elif not begun:

@@ -13,7 +13,7 @@ effect shows in the next view. In order of importance:
 4. what nobody needs leaves: idle models, superfluous replicas, those on drained neurons.
 
 Room is made by unloading what is not in use, the least used first (`eviction`). Requests for a
-cold model are collected for a while before a model in use gives way to it (`hardest`), so
+cold model are collected for a while before a model in use gives way to it (`_terms`), so
 that requests that alternate between models do not swap them at every letter. One that has to
 give way gets no new requests, ends those it has, and leaves: nobody starves, nobody is cut off.
 """
@@ -26,7 +26,7 @@ from typing import Final
 
 from helexa.cortex.orchestrator.provisioning import outlooks, scaling
 from helexa.cortex.orchestrator.provisioning.capacity import Replica, Site
-from helexa.cortex.orchestrator.provisioning.eviction import Ease
+from helexa.cortex.orchestrator.provisioning.eviction import Ease, Terms
 from helexa.cortex.orchestrator.provisioning.given import Given
 from helexa.cortex.orchestrator.provisioning.ground import Ground
 from helexa.cortex.orchestrator.provisioning.placement import (
@@ -132,8 +132,7 @@ class _Planning:
             return
         if len(self.actions) >= ACTIONS_MAX:
             return
-        hardest = self.hardest(model)
-        found = self.placement.place(model, hardest, self._turn_s(model))
+        found = self.placement.place(model, self._terms(model))
         reason = "a request waits" if want.waiting == 1 else f"{want.waiting} requests wait"
         if found is None or found.ease is Ease.BUSY:
             self._pull(model, f"{reason} for it", if_room=self._has_files(model))
@@ -160,15 +159,12 @@ class _Planning:
                 return
         self.ground.reserve(site, model)
 
-    def hardest(self, model: ModelId) -> Ease | None:
+    def _terms(self, model: ModelId) -> Terms | None:
         """Whom requests for the model may displace by now."""
-        given = self.given
-        if not given.settled:
+        if not self.given.settled:
             return None
-        waited_s = given.want(model).oldest_s
-        if waited_s < self._patience_s(model):
-            return Ease.REST
-        return Ease.BUSY
+        patient = self.given.want(model).oldest_s < self._patience_s(model)
+        return Terms(Ease.REST if patient else Ease.BUSY, turn_s=self._turn_s(model))
 
     def _patience_s(self, model: ModelId) -> float:
         """How long requests are collected before a model in use gives way to theirs."""
@@ -192,8 +188,8 @@ class _Planning:
 
     def _grant(self, wish: scaling.Wish) -> None:
         """One more replica that no request waits for: only what nobody uses gives way."""
-        hardest = Ease.REST if wish.may_displace else None
-        found = self.placement.place(wish.model, hardest)
+        unused = Terms(Ease.REST, unused_s=self.given.settings.scale_down_after_s)
+        found = self.placement.place(wish.model, unused if wish.may_displace else None)
         if found is None:
             self._pull(wish.model, wish.reason, if_room=self._has_files(wish.model))
         elif found.way is Way.NOW:
