@@ -148,6 +148,7 @@ async def test_a_peer_that_gives_other_bytes_than_it_says_is_dropped(tmp_path: P
         assert said["refused_pieces"] >= 1
         assert [(one["node"], one["model"]) for one in said["dropped"]] == [(poisoner.node_id, W)]
         assert "other bytes" in said["dropped"][0]["reason"]
+        assert said["dropped_peers"] == 1
 
 
 async def test_a_peer_that_attests_what_it_made_up_is_found_by_the_origin(tmp_path: Path) -> None:

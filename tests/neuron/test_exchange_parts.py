@@ -6,18 +6,26 @@ import hashlib
 import random
 import struct
 from collections.abc import Iterable
+from pathlib import Path
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.neuron.supplies import noise
 
 from helexa.neuron.exchange import bits
 from helexa.neuron.exchange.belief import Beliefs
+from helexa.neuron.exchange.board import Boards
 from helexa.neuron.exchange.circles import MODELS_MAX, Circles
 from helexa.neuron.exchange.ownership import STRIPES_MAX, owned
 from helexa.neuron.exchange.tree import tree
-from helexa.neuron.models.supply.piece import PIECE_BYTES, Layout, content_key
+from helexa.neuron.models.supply.disk_pieces import DiskPieces
+from helexa.neuron.models.supply.journal import Heading
+from helexa.neuron.models.supply.piece import ORIGIN, PIECE_BYTES, Layout, content_key
 from helexa.protocol.ids import ModelId, NodeId
 from helexa.protocol.messages import PieceHolder
+
+pytestmark = pytest.mark.anyio
 
 KEY = content_key("a" * 64)
 A, B, C = (NodeId(one * 64) for one in "abc")
@@ -240,3 +248,49 @@ def test_circles_are_bounded() -> None:
     for number in range(MODELS_MAX + 5):
         circles.give(ModelId(f"m{number}"), holders(A))
     assert len(circles.models_for(A)) == MODELS_MAX
+
+
+# --- boards
+
+
+async def test_a_board_says_to_each_what_is_new_to_him(tmp_path: Path) -> None:
+    data = noise(3)
+    store = await DiskPieces.open_partial(
+        tmp_path / "w.part",
+        tmp_path / "w.pieces",
+        Heading(key=KEY, size=len(data), model=W, name="w.gguf"),
+    )
+    pieces = [data[at * PIECE_BYTES : (at + 1) * PIECE_BYTES] for at in range(3)]
+    await store.write(0, pieces[0], ORIGIN)
+    with Boards() as boards:
+        board = boards.of(store)
+        first = board.said(0, 0, 0.0)
+        assert set(first.digests) == {0}
+        assert bits.from_bytes(first.first_hand, 3) == 0b001
+        await store.write(2, pieces[2], "a" * 64)
+        await board.newer(first.epoch, first.version, wait_s=60)
+        second = board.said(first.epoch, first.version, 0.0)
+        assert second.digests == {2: hashlib.sha256(pieces[2]).digest()}
+        assert bits.from_bytes(second.have, 3) == 0b101
+        assert bits.from_bytes(second.first_hand, 3) == 0b001
+        assert set(board.said(first.epoch + 1, second.version, 0.0).digests) == {0, 2}
+        await store.drop(0)
+        third = board.said(second.epoch, second.version, 0.0)
+        assert bits.from_bytes(third.have, 3) == 0b100
+        assert third.digests == {}
+        assert not third.verified
+
+
+async def test_a_board_of_another_store_begins_anew(tmp_path: Path) -> None:
+    stores = [
+        await DiskPieces.open_partial(
+            tmp_path / f"{at}.part",
+            tmp_path / f"{at}.pieces",
+            Heading(key=KEY, size=5, model=W, name="w.gguf"),
+        )
+        for at in range(2)
+    ]
+    with Boards() as boards:
+        first = boards.of(stores[0])
+        assert boards.of(stores[0]) is first
+        assert boards.of(stores[1]).said(0, 0, 0.0).epoch != first.said(0, 0, 0.0).epoch

@@ -5,11 +5,17 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.neuron.swarms import Neuron, World, right
 
+from helexa.neuron.exchange import bits
+from helexa.neuron.exchange.choice import MAPS_S, Fetch, Rest, decide
+from helexa.neuron.exchange.swarm import CEDED_S, JOIN_S, Swarm
+from helexa.neuron.exchange.wire import PieceMap, mark_of
+from helexa.neuron.models.supply.piece import ORIGIN, PIECE_BYTES, Layout, content_key
 from helexa.protocol.ids import NodeId
 
 PIECES = 40
@@ -147,3 +153,100 @@ def test_what_nobody_has_is_given_up_with_the_reason() -> None:
     world = World(neurons, pieces=PIECES, origin=1e6, seed=4, latency_s=0.05)
     world.run(300)
     assert "no neuron that may give it has piece 0 of 40" in neurons[0].failure
+
+
+# --- one neuron's part
+
+
+def alone(seed: int, *others: NodeId) -> Swarm:
+    layout = Layout(key=content_key("b" * 64), size=PIECES * PIECE_BYTES)
+    swarm = Swarm(node(seed, 0), layout, have=0, origin_lanes=4, now_s=0.0)
+    swarm.told(others, 0.0)
+    return swarm
+
+
+def said_by(*, have: int = 0, fetches: bool = True, counts: NodeId | None = None) -> PieceMap:
+    return PieceMap(
+        epoch=1,
+        version=1,
+        size=PIECES * PIECE_BYTES,
+        have=bits.to_bytes(have, PIECES),
+        first_hand=bits.to_bytes(have, PIECES),
+        digests={index: right(index) for index in bits.each(have)},
+        fetches=fetches,
+        members=frozenset({mark_of(counts)} if counts else ()),
+    )
+
+
+def test_nothing_is_begun_before_those_that_were_named_were_heard() -> None:
+    swarm = alone(1, node(1, 1))
+    assert isinstance(decide(swarm, 0.5, lambda: 0.0), Rest)
+    swarm.heard(node(1, 1), said_by(have=bits.full(PIECES), fetches=False), 0.6)
+    choice = decide(swarm, 0.7, lambda: 0.0)
+    assert isinstance(choice, Fetch)
+    assert choice.giver == node(1, 1)
+
+
+def test_who_never_answers_is_waited_for_only_so_long() -> None:
+    swarm = alone(1, node(1, 1))
+    choice = decide(swarm, MAPS_S, lambda: 0.0)
+    assert isinstance(choice, Fetch)
+    assert choice.giver == ORIGIN
+    assert swarm.mine(MAPS_S) != bits.full(PIECES), "its part is kept for it a little longer"
+    assert swarm.mine(JOIN_S + 0.1) == bits.full(PIECES)
+
+
+def test_a_newcomer_takes_nothing_that_an_owner_who_does_not_know_it_may_be_taking() -> None:
+    other = node(1, 1)
+    swarm = alone(1, other)
+    swarm.heard(other, said_by(), 0.1)
+    assert swarm.mine(0.2) == 0
+    swarm.heard(other, said_by(counts=swarm.me), 0.3)
+    assert 0 < swarm.mine(0.4) < bits.full(PIECES)
+
+
+def test_an_owner_hands_over_half_of_what_waits_and_does_not_take_it_itself() -> None:
+    other = node(1, 1)
+    swarm = alone(1, other)
+    swarm.heard(other, said_by(fetches=False), 0.1)
+    mine = swarm.mine(4.0)
+    handed = swarm.hand_over(other, 8, 4.0)
+    assert len(handed) == 8
+    assert not swarm.mine(4.0) & bits.of(handed)
+    assert swarm.hand_over(node(1, 9), 8, 4.0) == (), "a stranger"
+    assert swarm.mine(4.0 + CEDED_S) == mine, "it was not begun"
+    assert swarm.hand_over(other, 8, 4.0 + CEDED_S) == (), "and it gets no more"
+
+
+@given(st.integers(0, 1_000), st.floats(0, 1))
+def test_the_same_swarm_decides_the_same(seed: int, chance: float) -> None:
+    def choice() -> object:
+        other = node(seed, 1)
+        swarm = alone(seed, other)
+        swarm.heard(other, said_by(have=seed, counts=swarm.me), 0.1)
+        return decide(swarm, 5.0, lambda: chance)
+
+    assert choice() == choice()
+
+
+def test_a_piece_without_a_digest_is_nobodys() -> None:
+    other = node(1, 1)
+    swarm = alone(1, other)
+    said = msgspec.structs.replace(said_by(have=bits.full(PIECES), fetches=False), digests={})
+    swarm.heard(other, said, 0.1)
+    assert swarm.available(0.2) == 0
+
+
+@given(st.binary(max_size=6), st.binary(max_size=6), st.integers(-1, 2 * PIECES))
+def test_a_map_that_makes_no_sense_costs_its_sender_alone(
+    have: bytes, fetching: bytes, index: int
+) -> None:
+    other = node(1, 1)
+    swarm = alone(1, other)
+    said = msgspec.structs.replace(
+        said_by(), have=have, fetching=fetching, digests={index: right(0)}
+    )
+    swarm.heard(other, said, 0.1)
+    if not 0 <= index < PIECES or len(have) not in (0, 5) or len(fetching) not in (0, 5):
+        assert swarm.members[other].liar
+        assert isinstance(decide(swarm, 5.0, lambda: 0.0), Fetch)

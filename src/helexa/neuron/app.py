@@ -39,6 +39,7 @@ from helexa.neuron.allegiance import Allegiance
 from helexa.neuron.announce import Announcer, Told
 from helexa.neuron.control import NeuronControl, SupplyControl
 from helexa.neuron.exchange.exchange import PieceExchange
+from helexa.neuron.exchange.figures import Measured
 from helexa.neuron.hardware import cpu
 from helexa.neuron.models.digests import Digests
 from helexa.neuron.models.store import DEMO_FOLDER, ModelStore
@@ -177,6 +178,7 @@ async def running(  # noqa: PLR0915 - the one composition, read from top to bott
             executor.cancel,
             supply=SupplyControl(roster, pulls, exchange.give),
         )
+        metrics.metrics.registry.register(Measured(exchange.figures))
         host = _Host(announcer, control, allegiance, exchange)
         mesh = await stack.enter_async_context(
             _mesh(key, settings, credentials, host, open_transports)

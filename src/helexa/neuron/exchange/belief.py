@@ -28,6 +28,8 @@ class _Word:
     """Of one member."""
 
     digests: list[bytes | None]
+    known: int = 0
+    """Pieces with a digest."""
     first_hand: int = 0
     is_kin: bool = False
 
@@ -65,6 +67,7 @@ class Beliefs:
             word.digests[index] = agreed if agreed == digest else digest
             if agreed not in (None, digest):
                 self._conflicts |= 1 << index
+        word.known |= bits.of(digests)
         self._judge(self._conflicts & (bits.of(digests) | news))
         own = first_hand & (bits.of(digests) | news)
         return not any(
@@ -107,6 +110,11 @@ class Beliefs:
     def says(self, node: NodeId, index: int) -> bytes | None:
         word = self._words.get(node)
         return word.digests[index] if word else None
+
+    def known_by(self, node: NodeId) -> int:
+        """Pieces of which it says what they hash to."""
+        word = self._words.get(node)
+        return word.known if word else 0
 
     def attesters(self, index: int, digest: bytes) -> tuple[NodeId, ...]:
         return self._camps(index, first_hand=True).get(digest, ())

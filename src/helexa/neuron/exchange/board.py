@@ -31,7 +31,10 @@ class Board:
         self.origin_bytes: Callable[[], int] = _none
         self._epoch = secrets.randbits(48) + 1
         self._version = 1
-        self._changed_at = [1] * store.layout.count
+        self._have = bits.from_bytes(store.have, store.layout.count)
+        self._own = bits.of(i for i in bits.each(self._have) if store.giver(i) == ORIGIN)
+        self._changed_at = dict.fromkeys(bits.each(self._have), 1)
+        """Version by piece, those that changed last at the end."""
         self._news = anyio.Event()
         self._tree = b""
         self._owners: frozenset[NodeId] = frozenset()
@@ -43,6 +46,12 @@ class Board:
         news.set()
 
     def piece_changed(self, index: int) -> None:
+        bit = 1 << index
+        is_here = self.store.has(index)
+        is_own = is_here and self.store.giver(index) == ORIGIN
+        self._have = self._have | bit if is_here else self._have & ~bit
+        self._own = self._own | bit if is_own else self._own & ~bit
+        self._changed_at.pop(index, None)
         self._changed_at[index] = self._version + 1
         self.touch()
 
@@ -63,20 +72,16 @@ class Board:
     def said(self, epoch: int, version: int, now_s: float) -> PieceMap:
         store, swarm, count = self.store, self.swarm, self.store.layout.count
         since = version if epoch == self._epoch else 0
-        digests = {
-            index: digest
-            for index, changed_at in enumerate(self._changed_at)
-            if changed_at > since and (digest := store.digest(index)) is not None
-        }
+        own = self._have if store.verified else self._own
         fetches = swarm is not None and swarm.has_origin
         return PieceMap(
             epoch=self._epoch,
             version=self._version,
             size=store.layout.size,
-            have=store.have,
+            have=bits.to_bytes(self._have, count),
             fetching=bits.to_bytes(swarm.fetching, count) if swarm else b"",
-            first_hand=self._first_hand(),
-            digests=digests,
+            first_hand=bits.to_bytes(own, count),
+            digests=self._digests(since),
             fetches=fetches,
             in_order=swarm.in_order if swarm else False,
             origin_bytes=self.origin_bytes(),
@@ -85,12 +90,14 @@ class Board:
             tree=self._root(),
         )
 
-    def _first_hand(self) -> bytes:
-        store = self.store
-        if store.verified:
-            return store.have
-        own = bits.of(i for i in range(store.layout.count) if store.giver(i) == ORIGIN)
-        return bits.to_bytes(own, store.layout.count)
+    def _digests(self, since: int) -> dict[int, bytes]:
+        found = {}
+        for index in reversed(self._changed_at):
+            if self._changed_at[index] <= since:
+                break
+            if (digest := self.store.digest(index)) is not None:
+                found[index] = digest
+        return found
 
     def _root(self) -> bytes:
         if not self.store.verified:
@@ -123,11 +130,15 @@ class Boards:
             # The download became a file, or began anew.
             self._close(key)
         elif len(self._boards) >= BOARDS_MAX:
-            self._close(next(iter(self._boards)))
+            self._close(self._least_needed())
         board, stack = Board(store), ExitStack()
         stack.enter_context(store.observe(board.piece_changed))
         self._boards[key] = board, stack
         return board
+
+    def _least_needed(self) -> str:
+        idle = (key for key, (board, _) in self._boards.items() if board.swarm is None)
+        return next(idle, next(iter(self._boards)))
 
     def _close(self, key: str) -> None:
         board, stack = self._boards.pop(key)

@@ -106,7 +106,7 @@ def _distrust(swarm: Swarm) -> Choice | None:
 
 
 def _from_origin(swarm: Swarm, now_s: float) -> Choice | None:
-    if not swarm.has_origin or swarm.lanes_free(now_s) <= 0:
+    if not swarm.has_origin or not swarm.lanes_free(now_s):
         return None
     fetching = swarm.fetching
     free = swarm.missing & ~swarm.taken
@@ -165,7 +165,7 @@ def _best(
 
 def _claim(swarm: Swarm, now_s: float) -> Choice | None:
     room = swarm.lanes_free(now_s)
-    if not swarm.has_origin or swarm.in_order or room <= 0:
+    if not swarm.has_origin or swarm.in_order or not room:
         return None
     asked: list[tuple[int, NodeId]] = []
     for member in swarm.live():
@@ -190,7 +190,7 @@ def _race(swarm: Swarm, now_s: float) -> Choice | None:
 
 
 def _overtake(swarm: Swarm, now_s: float) -> Choice | None:
-    if not swarm.has_origin or swarm.lanes_free(now_s) <= 0:
+    if not swarm.has_origin or not swarm.lanes_free(now_s):
         return None
     fetching = swarm.fetching
     wanted = swarm.overdue(now_s) & ~fetching & ~swarm.beliefs.unsettled
@@ -198,7 +198,7 @@ def _overtake(swarm: Swarm, now_s: float) -> Choice | None:
 
 
 def _last_resort(swarm: Swarm, now_s: float) -> Choice | None:
-    if not swarm.has_origin or swarm.lanes_free(now_s) <= 0:
+    if not swarm.has_origin or not swarm.lanes_free(now_s):
         return None
     fetching = swarm.fetching
     wanted = swarm.missing & ~fetching

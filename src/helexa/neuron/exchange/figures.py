@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import logging
 from collections import deque
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Final
+
+from prometheus_client.core import CounterMetricFamily
+from prometheus_client.registry import Collector
 
 from helexa.protocol.ids import ModelId, NodeId
 
@@ -37,3 +41,29 @@ class Figures:
             "dropped_peers": self.dropped_peers,
             "dropped": list(self.dropped),
         }
+
+
+class Measured(Collector):
+    """The same for `/metrics`."""
+
+    def __init__(self, figures: Figures) -> None:
+        self._figures = figures
+
+    def collect(self) -> Iterator[CounterMetricFamily]:
+        figures = self._figures
+        moved = CounterMetricFamily(
+            "helexa_neuron_piece_bytes", "Pieces of files exchanged with neurons.", labels=["way"]
+        )
+        moved.add_metric(["given"], figures.given_bytes)
+        moved.add_metric(["taken"], figures.taken_bytes)
+        yield moved
+        yield CounterMetricFamily(
+            "helexa_neuron_pieces_refused",
+            "Pieces that were not what they should be.",
+            value=figures.refused_pieces,
+        )
+        yield CounterMetricFamily(
+            "helexa_neuron_piece_peers_dropped",
+            "Neurons that nothing was taken from any more.",
+            value=figures.dropped_peers,
+        )

@@ -109,15 +109,18 @@ class Swarm:
             or not member.has_file
         ):
             member.moved_s = self.moved_s = now_s
+        honest = self.beliefs.hear(node, said.digests, first_hand & have, is_kin=is_kin)
         member.is_here = member.has_file = True
-        member.have, member.fetching = have, fetching & ~have
+        # What it has without saying what that hashes to nobody can take.
+        member.have = have & self.beliefs.known_by(node)
+        member.fetching = fetching & ~have
         member.fetches, member.in_order = said.fetches, said.in_order
         member.verified, member.counts = said.verified, said.members
         member.origin_bytes = said.origin_bytes
         member.fetching_since = {
             index: member.fetching_since.get(index, now_s) for index in bits.each(member.fetching)
         }
-        if not self.beliefs.hear(node, said.digests, first_hand & have, is_kin=is_kin):
+        if not honest:
             self.expose(node, "it attests a digest that is proven wrong")
         elif said.verified:
             self._check_whole(node, said.tree, is_kin=is_kin)
@@ -260,7 +263,7 @@ class Swarm:
         whole sooner is passed on sooner.
         """
         many = max(LANES_LEAST, -(-2 * self.origin_lanes // max(1, len(self.owners(now_s)))))
-        return min(self.origin_lanes, many) - self.fetching.bit_count()
+        return max(0, min(self.origin_lanes, many) - self.fetching.bit_count())
 
     @property
     def fetching(self) -> int:
@@ -377,10 +380,11 @@ class Swarm:
     def hand_over(self, node: NodeId, wanted: int, now_s: float) -> tuple[int, ...]:
         """Of what this neuron would take later from the origin: now `node` takes it.
 
-        At most half, from the end, and nothing that a free lane here would begin at once.
+        At most half, from the end, and nothing that a free lane here would begin at once. Who let
+        something lie gets nothing more.
         """
         member = self.members.get(node)
-        if member is None or member.liar or self.in_order:
+        if member is None or member.liar or self.in_order or self._let_lie(member, now_s):
             return ()
         begun = self.available(now_s) | self.coming(now_s) | self.taken
         waiting = self.mine(now_s) & self.missing & ~begun
@@ -393,3 +397,10 @@ class Swarm:
             self.granted &= ~(1 << index)
             found.append(index)
         return tuple(found)
+
+    def _let_lie(self, member: Member, now_s: float) -> bool:
+        begun = member.fetching | member.have
+        return any(
+            node == member.node and now_s - since_s >= CEDED_S and not begun >> index & 1
+            for index, (node, since_s) in self.ceded.items()
+        )
