@@ -99,6 +99,10 @@ def test_a_drain_that_waits_gives_up_when_it_was_told_to(helexa: Any) -> None:
         ("models rm nothing", 1, "No model named 'nothing'"),
         ("models pull m", 1, "give a `source`"),
         ("models ls m", 2, "ls takes no model"),
+        ("models ls --node a", 2, "it takes no --node"),
+        ("models pull m --copies 0", 2, "--copies is 1 or more"),
+        ("models pull m --source ftp://x", 1, "is not a source"),
+        ("catalogue set a,b pin=true", 1, "cannot be the name of a model"),
         ("models load", 2, "load needs a model's name"),
         ("models load m --source x", 2, "--source goes with pull"),
         ("models rm m --detach", 2, "--detach goes with pull and load"),
@@ -195,7 +199,7 @@ def test_where_a_request_would_go_is_a_table(live: Whole, helexa: Any) -> None:
 
 def test_the_catalogue_is_written_read_and_emptied(helexa: Any, tmp_path: Path) -> None:
     assert helexa("catalogue", "ls")[1].startswith("no entries")
-    words = ("source=hf:a/b", "replicas_min=0", "aliases=fast*2", "labels=gpu=yes")
+    words = ("source=hf:a/b", "replicas_min=0", "aliases=fast:2", "labels=gpu=yes")
     assert helexa("catalogue", "set", "a/b", *words)[1] == "a/b is in the catalogue now\n"
     assert helexa("catalogue", "set", "a/b", "priority=7")[1] == "a/b is changed\n"
     head, row = helexa("catalogue", "ls")[1].splitlines()

@@ -154,7 +154,7 @@ def test_an_entry_is_written_in_words() -> None:
             "replicas_min=2",
             "idle_timeout_s=1.5",
             "labels=gpu=yes, room=attic",
-            "aliases=fast*3,best",
+            "aliases=fast:3,best,a:b",
             "regions=eu-*,!eu-1",
             "keep_warm=true",
             "pin=",
@@ -168,11 +168,18 @@ def test_an_entry_is_written_in_words() -> None:
         "replicas_min": 2,
         "idle_timeout_s": 1.5,
         "labels": {"gpu": "yes", "room": "attic"},
-        "aliases": [{"name": "fast", "weight": 3.0}, {"name": "best"}],
+        "aliases": [{"name": "fast", "weight": 3.0}, {"name": "best"}, {"name": "a:b"}],
         "regions": ["eu-*", "!eu-1"],
         "keep_warm": True,
         "files": [{"name": "x"}],
     }
+
+
+def test_files_are_named_or_written_out() -> None:
+    assert changed({}, ["files=a.gguf, b.gguf"])["files"] == [
+        {"name": "a.gguf"},
+        {"name": "b.gguf"},
+    ]
 
 
 @pytest.mark.parametrize(
@@ -181,10 +188,9 @@ def test_an_entry_is_written_in_words() -> None:
         ("source", "is not NAME=VALUE"),
         ("sauce=x", "an entry has no 'sauce'"),
         ("slots=many", "is not a number"),
-        ("files=x", "is not JSON"),
+        ("files=[x", "is not JSON"),
         ("pin=yes", "true or false"),
         ("labels=gpu", "is not NAME=VALUE"),
-        ("aliases=fast*often", "is not a number"),
     ],
 )
 def test_words_that_make_no_entry_are_refused_before_anybody_is_asked(

@@ -98,7 +98,7 @@ async def test_an_entry_is_made_shown_changed_and_taken_out(here: World) -> None
         ("PUT", f"{AT}/a", {"slotz": 1}, 400, "invalid_body"),
         ("PUT", f"{AT}/a", {"source": "ftp://x"}, 400, "bad_request"),
         ("PUT", f"{AT}/a", {"fallbacks": ["nobody"]}, 400, "bad_request"),
-        ("PUT", f"{AT}/..a", {}, 404, "model_not_found"),
+        ("PUT", f"{AT}/..a", {}, 400, "bad_request"),
         ("POST", "/api/v1/models/nope/import", None, 404, "model_not_found"),
         ("POST", "/api/v1/models/m/import", {"x": 1}, 400, "invalid_body"),
     ],

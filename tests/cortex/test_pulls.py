@@ -348,6 +348,14 @@ async def test_pulls_are_listed_and_ended() -> None:
 
 
 @pytest.mark.anyio
+async def test_no_pull_to_end_is_not_told_as_a_model_that_nobody_has() -> None:
+    async with world(UNLOADED) as here:
+        status, said = await here.ask("DELETE", "/models/m/pull")
+        assert (status, said["error"]["code"]) == (400, "bad_request")
+        assert "No neuron pulls 'm'" in said["error"]["message"]
+
+
+@pytest.mark.anyio
 async def test_files_are_removed_where_it_is_clear_which() -> None:
     async with world(UNLOADED, UNLOADED) as here:
         status, said = await here.ask("DELETE", "/models/m")
@@ -364,6 +372,7 @@ async def test_files_are_removed_where_it_is_clear_which() -> None:
     ("body", "status", "code"),
     [
         ({}, 400, "bad_request"),
+        ({"source": "ftp:a/b"}, 400, "bad_request"),
         ({"source": "hf:a/b", "node": "nobody"}, 404, "node_not_found"),
         ({"source": "hf:a/b", "copies": 3}, 503, "no_capacity"),
         ({"source": "hf:a/b", "copies": 0}, 400, "invalid_body"),

@@ -1,7 +1,8 @@
 """A catalogue's entry as words on a command line: `source=hf:a/b replicas_min=1 labels=gpu=yes`.
 
-Lists are separated by commas. What has more shape than that (files, prices) is JSON. What the
-values mean is judged by the cortex; here is only what kind of thing each of them is.
+Lists are separated by commas, aliases are written as in `[[models]]`. What has more shape (prices,
+files with more than a name) is JSON. What the values mean is judged by the cortex; here is only
+what kind of thing each of them is.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from helexa.cli.verb import Misused
+from helexa.config.records import alias
 
 TEXTS: Final = ("description", "source", "quantisation", "runtime")
 LISTS: Final = ("arguments", "regions", "operators", "nodes", "fallbacks", "classes")
@@ -50,8 +52,10 @@ def _value(name: str, text: str) -> Any:
         return _parts(text)
     if name in PAIRS:
         return dict(_pair(name, one) for one in _parts(text))
+    if name == "files" and text[:1] != "[":
+        return [{"name": one} for one in _parts(text)]
     if name == "aliases":
-        return [_alias(one) for one in _parts(text)]
+        return [alias(one) for one in _parts(text)]
     if name in SWITCHES:
         if text not in ("true", "false"):
             raise Misused(f"{name} is true or false, not {text!r}")
@@ -72,14 +76,3 @@ def _pair(name: str, text: str) -> tuple[str, str]:
     if not separator:
         raise Misused(f"{name}: {text!r} is not NAME=VALUE")
     return key, value
-
-
-def _alias(text: str) -> dict[str, Any]:
-    """`fast`, or `fast*3` with its weight."""
-    name, separator, weight = text.rpartition("*")
-    if not separator:
-        return {"name": text}
-    try:
-        return {"name": name, "weight": float(weight)}
-    except ValueError as error:
-        raise Misused(f"aliases: the weight of {text!r} is not a number") from error

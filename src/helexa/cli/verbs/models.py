@@ -80,6 +80,10 @@ def _check(args: Namespace) -> None:
         raise Misused("--detach goes with pull and load")
     if len(args.node) > 1 and (args.action != "pull" or args.cancel):
         raise Misused(f"{args.action} takes one --node")
+    if args.copies is not None and args.copies < 1:
+        raise Misused("--copies is 1 or more")
+    if args.action in LISTS and (args.node or args.everywhere):
+        raise Misused(f"{args.action} shows all neurons; it takes no --node and no --everywhere")
     if args.copies is not None and args.node:
         raise Misused("--copies chooses the neurons; --node names them")
 

@@ -10,6 +10,7 @@ from helexa.cortex.settings import ModelEntry
 from helexa.protocol.errors import NoCapacity, RequestRejected
 from helexa.protocol.ids import ModelId, NodeId
 from helexa.protocol.messages import ModelSource, SourceFile
+from helexa.protocol.sources import parse_source
 from helexa.protocol.work import ModelState
 
 _COMES: ModelState = ModelState.DOWNLOADING
@@ -62,8 +63,15 @@ def source_of(
     files: tuple[SourceFile, ...] = (),
     quantisation: str = "",
 ) -> ModelSource:
-    """What was asked for, else what the catalogue says. Raises RequestRejected for neither."""
+    """What was asked for, else what the catalogue says.
+
+    Raises RequestRejected for neither, and for what is no source.
+    """
     if source and source != entry.source:
+        try:
+            parse_source(source)
+        except ValueError as error:
+            raise RequestRejected(f"`source`: {error}.", "source") from None
         return ModelSource(source=source, files=files, quantisation=quantisation)
     if not entry.source:
         raise RequestRejected(

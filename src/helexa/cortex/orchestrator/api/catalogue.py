@@ -22,7 +22,7 @@ from helexa.protocol.errors import (
     ModelUnknown,
     RequestRejected,
 )
-from helexa.protocol.ids import ModelId
+from helexa.protocol.ids import ModelId, is_model_id
 
 CHECKED_MAX: Final = 256
 """Entries in one call: more do not fit into a body."""
@@ -125,7 +125,10 @@ class CatalogueCalls:
         return self._row(entry)
 
     async def put(self, asked: Asked[Nothing, Entry]) -> EntryPut:
-        model = model_of(asked.path["model"])
+        named = asked.path["model"]
+        if not is_model_id(named):
+            raise RequestRejected(f"{named[:80]!r} cannot be the name of a model.", "model")
+        model = ModelId(named)
         if asked.body.id not in ("", model):
             raise RequestRejected(f"`id` is not {str(model)!r}, as the path says.", "id")
         given = {name: getattr(asked.body, name) for name in ModelEntry.__struct_fields__}
@@ -178,7 +181,7 @@ class CatalogueCalls:
                 "/api/v1/catalogue/{model}",
                 "Make an entry, or replace it.",
                 self.put,
-                refuses=(ModelUnknown, *changes),
+                refuses=changes,
             ),
             Call(
                 "DELETE",

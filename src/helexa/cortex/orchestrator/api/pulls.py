@@ -117,6 +117,9 @@ class PullCalls:
     async def cancel(self, asked: Asked[Where, Nothing]) -> Results:
         model = model_of(asked.path["model"])
         pulling = [node for node, one in arriving(self.neurons.view) if one == model]
+        known = model in self.neurons.view.holders or model in self.catalogue().entries
+        if known and not pulling and not asked.query.node:
+            raise RequestRejected(f"No neuron pulls {str(model)!r} now.", "model")
         nodes = self._meant(asked.query, pulling, model, "pull")
         return await each(model, nodes, lambda node: self.neurons.commands.cancel_pull(node, model))
 
