@@ -144,11 +144,12 @@ class OrchestratorSettings(msgspec.Struct, frozen=True, kw_only=True):
     """A model that nobody asked for this long is unloaded; 0: never."""
     max_wait_s: Annotated[float, Meta(gt=0, le=86_400)] = 120.0
     """Longest wait of a request for a model to be loaded; then 503 with how far it is."""
-    swap_after_s: Annotated[float, Meta(ge=0, le=3_600)] = 0.25
+    swap_after_s: Annotated[float, Meta(ge=0, le=3_600)] = 0.1
     """How long requests for a cold model are collected at least, before a model in use gives way
     to it; for a model that loads slowly it is twice as long as it loads."""
     stay_s: Annotated[float, Meta(ge=0, le=3_600)] = 1.0
-    """A model that was loaded for waiting requests stays at least this long."""
+    """A model that was loaded stays at least this long, or six times what it takes to load where
+    that is less."""
     settle_s: Annotated[float, Meta(ge=0, le=600)] = 5.0
     """After a start, nothing is moved for this long unless a request waits: neurons come back."""
     scale_up_queue_s: Annotated[float, Meta(gt=0, le=3_600)] = 1.0

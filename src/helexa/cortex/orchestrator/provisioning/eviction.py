@@ -16,6 +16,7 @@ from helexa.cortex.orchestrator.provisioning.demand import RATE_OVER_S
 from helexa.cortex.orchestrator.provisioning.given import Given
 from helexa.cortex.orchestrator.provisioning.ground import Ground
 from helexa.cortex.orchestrator.provisioning.plan import Copy, Kind
+from helexa.cortex.settings import OrchestratorSettings
 from helexa.protocol.ids import ModelId, NodeId
 from helexa.protocol.work import ModelState
 
@@ -186,12 +187,19 @@ def _ease(given: Given, ground: Ground, one: Replica) -> tuple[Ease, float] | No
     expected = given.want(one.model).waiting and one.copy not in ground.memory.yielding
     if one.busy or (expected and len(ground.serving(one.model)) < 2):
         return Ease.BUSY, 0.0
-    if age_s < settings.stay_s:
-        return Ease.IDLE, settings.stay_s - age_s
-    rest_s = max(settings.stay_s, one.load_s * REST_LOADS)
+    stays_s = stay_s(settings, one.load_s)
+    if age_s < stays_s:
+        return Ease.IDLE, stays_s - age_s
+    rest_s = max(stays_s, one.load_s * REST_LOADS)
     return (Ease.REST if one.idle_s >= rest_s else Ease.IDLE), 0.0
 
 
+def stay_s(settings: OrchestratorSettings, load_s: float) -> float:
+    """How long a model that came stays at least: less than the setting where loading is cheap."""
+    return min(settings.stay_s, STAY_LOADS * load_s) if load_s else settings.stay_s
+
+
+STAY_LOADS: Final = 6.0
 REST_LOADS: Final = 1.0
 """A model that was used within so many times as long as it loads is in use."""
 

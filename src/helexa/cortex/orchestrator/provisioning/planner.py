@@ -26,7 +26,7 @@ from typing import Final
 
 from helexa.cortex.orchestrator.provisioning import outlooks, scaling
 from helexa.cortex.orchestrator.provisioning.capacity import Replica, Site
-from helexa.cortex.orchestrator.provisioning.eviction import Ease, Terms
+from helexa.cortex.orchestrator.provisioning.eviction import Ease, Terms, stay_s
 from helexa.cortex.orchestrator.provisioning.given import Given
 from helexa.cortex.orchestrator.provisioning.ground import Ground
 from helexa.cortex.orchestrator.provisioning.placement import (
@@ -178,8 +178,8 @@ class _Planning:
         load_s = self.ground.load_s(None, model)
         longest_s = given.max_wait_s(model) * URGENT_SHARE
         if given.want(model).oldest_s + load_s >= longest_s:
-            return given.settings.stay_s
-        return max(given.settings.stay_s, TURN_LOADS * load_s)
+            return stay_s(given.settings, load_s)
+        return max(stay_s(given.settings, load_s), TURN_LOADS * load_s)
 
     def _left_s(self, model: ModelId) -> float:
         return max(0.0, self._patience_s(model) - self.given.want(model).oldest_s)
