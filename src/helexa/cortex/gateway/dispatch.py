@@ -7,7 +7,9 @@ says why: a truncated answer must never look like a complete one.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final, Self
 
@@ -25,6 +27,7 @@ from helexa.protocol.errors import (
     Draining,
     ErrorEnvelope,
     HelexaError,
+    ModelLoading,
     NoCapacity,
     PeerLost,
     RuntimeRefused,
@@ -45,8 +48,10 @@ from helexa.util.upstream import (
 )
 
 ATTEMPTS_MAX: Final = 3
-ROUNDS_MAX: Final = 3
+ROUNDS_MAX: Final = 5
 """Times that the fleet is asked anew, where every target was gone before it answered."""
+SETTLES_S: Final = 0.1
+"""Until a neuron's news about what it took or gave up are here."""
 _MOVES: Final = frozenset((PeerLost.code, DoesNotFit.code, Draining.code))
 """A target's last word that says: what it served is served elsewhere, or soon will be."""
 ANSWER_BYTES_MAX: Final = 64 * 1024 * 1024
@@ -136,27 +141,38 @@ class Dispatch:
                     return await self._try(job, target, answer)
                 except _Elsewhere as elsewhere:
                     failures.append((target, elsewhere.error))
-            again = None if last else self._again(job, failures[begun:])
+            if not self._moves(failures[begun:]):
+                break
+            if last:
+                raise ModelLoading(f"{str(job.ticket.model)!r} is being moved; try again shortly.")
+            again = await self._again(job, failures[begun:])
             if again is None:
                 break
             decision = again
         raise self._exhausted(decision, failures)
 
-    def _again(
+    def _moves(self, failures: Sequence[tuple[Target, HelexaError]]) -> bool:
+        """Whether these only say that what they served is, or soon will be, served elsewhere."""
+        moved = all(target.via is None and error.code in _MOVES for target, error in failures)
+        return bool(failures) and moved and self._fleet.brings_models
+
+    async def _again(
         self, job: Job, failures: Sequence[tuple[Target, HelexaError]]
     ) -> RoutingDecision | None:
         """Where to go now that all of these are gone; None where their words are the answer."""
-        gone = all(error.code in _MOVES for _, error in failures)
-        if not failures or not gone or not self._fleet.brings_models:
-            return None
+        ticket = job.ticket
         exclude = (*job.hints.exclude, *(target.node for target, _ in failures))
         hints = msgspec.structs.replace(job.hints, exclude=exclude)
+        with suppress(HelexaError):
+            decision = self._fleet.route(ticket.workload, ticket.model, hints)
+            if decision.targets and decision.targets[0].ready:
+                return decision
+        # Those who failed may be the first to serve it again, once it is known what they hold.
+        await asyncio.sleep(SETTLES_S)
         try:
-            decision = self._fleet.route(job.ticket.workload, job.ticket.model, hints)
+            return self._fleet.route(ticket.workload, ticket.model, job.hints)
         except HelexaError:
             return None
-        # Those who failed may be the first to serve it again; a wait excludes nobody.
-        return decision
 
     async def _try(self, job: Job, target: Target, answer: Answer) -> Usage | None:
         """Raises _Elsewhere when nothing came of it."""

@@ -37,6 +37,7 @@ class HttpOrigin:
     ) -> None:
         self.in_order = file.in_order
         self.bytes_seen = 0
+        self._coming: set[_Told] = set()
         self._web = web
         self._file = file
         self._layout = file.layout
@@ -67,7 +68,19 @@ class HttpOrigin:
 
     # --- one piece
 
+    @property
+    def bytes_coming(self) -> int:
+        """Of pieces that are not whole yet."""
+        return sum(len(told.data) for told in self._coming)
+
     async def _persist(self, told: _Told, start: int, length: int, ask: _Ask) -> bytes:
+        self._coming.add(told)
+        try:
+            return await self._whole(told, start, length, ask)
+        finally:
+            self._coming.discard(told)
+
+    async def _whole(self, told: _Told, start: int, length: int, ask: _Ask) -> bytes:
         failures = 0
         while True:
             before = told.progress

@@ -25,7 +25,7 @@ from helexa.neuron.models.supply.download import download
 from helexa.neuron.models.supply.failure import OriginChanged, SourceFailed
 from helexa.neuron.models.supply.journal import Heading
 from helexa.neuron.models.supply.meter import Meter
-from helexa.neuron.models.supply.piece import ORIGIN, MakePicker
+from helexa.neuron.models.supply.piece import ORIGIN, Giver, MakePicker
 from helexa.neuron.models.supply.records import Record, Records
 from helexa.neuron.models.supply.source import Asked, Found, Linking, Means, RemoteFile, Source
 from helexa.neuron.models.supply.sources import open_source
@@ -68,6 +68,9 @@ class Pull:
     """By target, of the files that were begun."""
     over: anyio.Event = field(default_factory=anyio.Event)
     placed_bytes: int = 0
+    _origins: list[Giver] = field(default_factory=list)
+    """Of the files that are being fetched."""
+    _shown_bytes: int = 0
     _meter: Meter = field(default_factory=Meter)
 
     @property
@@ -84,16 +87,22 @@ class Pull:
 
     def progress(self) -> ModelProgress:
         """At least as often as somebody asks, the rate is measured."""
-        now, have = self.workshop.clock(), self.have_bytes
+        now = self.workshop.clock()
+        # A piece counts while it comes: a slow line needs a minute for one. It is counted in two
+        # places in turn, and what was shown is not taken back for the moment between them.
+        coming = sum(getattr(origin, "bytes_coming", 0) for origin in self._origins)
+        total = self.record.total_bytes
+        have = min(self.have_bytes + coming, total) if total else self.have_bytes
+        have = self._shown_bytes = max(have, min(self._shown_bytes, total))
         self._meter.note(now, have)
-        left = self.missing_bytes
+        left = max(0, total - have)
         known = self.record.found is not None
         return ModelProgress(
             model=self.model,
             progress=Progress(
                 phase=Phase.DOWNLOADING,
                 bytes_done=have,
-                bytes_total=self.record.total_bytes,
+                bytes_total=total,
                 eta_s=self._meter.eta_s(now, left) if known else None,
             ),
             bytes_from_peers=sum(store.bytes_not_from(ORIGIN) for store in self.stores.values()),
@@ -167,6 +176,7 @@ class Pull:
                 records.part(self.model, file), records.journal(self.model, file), heading
             )
         self._meter.restart()
+        self._shown_bytes = 0
         self.workshop.changed()
 
     def _is_in_place(self, file: RemoteFile) -> bool:
@@ -187,7 +197,12 @@ class Pull:
         if not store.have_count and isinstance(source, Linking):
             await anyio.to_thread.run_sync(self._link, source, file, store)
         async with source.giver(file) as origin:
-            await download(store, file, origin, self.workshop.picker)
+            if origin is not None:
+                self._origins.append(origin)
+            try:
+                await download(store, file, origin, self.workshop.picker)
+            finally:
+                self._origins = [one for one in self._origins if one is not origin]
 
     def _link(self, source: Linking, file: RemoteFile, store: DiskPieces) -> None:
         beside = store.data.with_suffix(".link")
