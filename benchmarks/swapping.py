@@ -386,7 +386,7 @@ def scenes(*, quick: bool) -> list[Scene]:
             "Zipf, 12 models, 4 neurons",
             (1, 1, 2, 2),
             twelve,
-            traces.zipf(twelve, per_s=40, seconds=6 if quick else 20, service_s=40),
+            traces.zipf(twelve, per_s=25, seconds=6 if quick else 20, service_s=40),
         ),
     ]
 
