@@ -279,7 +279,17 @@ class _Line:
                     raise
                 time.sleep(0.02)
             else:
-                return
+                break
+        if what == "load":
+            # A request that overtakes the news of the load would be sent to another neuron.
+            _until(lambda: self._serves(model))
+
+    def _serves(self, model: str) -> bool:
+        rows = self._fleet.control.ask("GET", "/api/v1/placements")["placements"]
+        return any(
+            row["node"] == self._node and row["model"] == model and row["state"] == "loaded"
+            for row in rows
+        )
 
     def _serve(self, ask: traces.Ask, done: threading.Event, came: list[float | None]) -> None:
         try:
@@ -356,7 +366,7 @@ def _until(look: Any) -> Any:
     while not (found := look()):
         if time.monotonic() > deadline_s:
             raise RuntimeError("the fleet did not start")
-        time.sleep(0.05)
+        time.sleep(0.005)
     return found
 
 
