@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from helexa.config import Config, ConfigRefused, Layer, load
-from helexa.config.catalogue import MODEL_SETTINGS, SETTINGS
+from helexa.config.catalogue import NAMED_SETTINGS, SETTINGS
 from helexa.config.document import FILE_BYTES_MAX
 from helexa.util.sockets import Address
 
@@ -175,7 +175,7 @@ def test_every_problem_is_told_at_once_each_with_its_line(tmp_path: Path) -> Non
         ("[cortex]\nmodels_dir = '/x'", "did you mean neuron.models_dir?"),
         ("cortex = 1", ":1: cortex: is a table: write [cortex]"),
         ("[neuron]\ndemo_models = 'yes'", '"yes" is neither true nor false'),
-        ("[neuron]\nmodels = 1", ":2: neuron.models: is a table of models"),
+        ("[neuron]\nmodels = 1", ":2: neuron.models: is a table of tables"),
         ("[neuron.models]\n'../x' = {}", "cannot name a model"),
         ("[neuron.models]\nx = 1", "write [neuron.models.x]"),
         ("[neuron.models.x]\nsloots = 1", ":2: neuron.models.x.sloots: is not a setting"),
@@ -366,4 +366,10 @@ def test_a_default_is_accepted_by_its_own_kind(key: str) -> None:
 def test_no_two_settings_share_a_variable() -> None:
     variables = [one.variable for one in SETTINGS.values()]
     assert len(set(variables)) == len(variables)
-    assert all(one.help.endswith(".") for one in (*SETTINGS.values(), *MODEL_SETTINGS.values()))
+    assert all(
+        one.help.endswith(".")
+        for one in (
+            *SETTINGS.values(),
+            *(x for named in NAMED_SETTINGS.values() for x in named.values()),
+        )
+    )

@@ -9,7 +9,7 @@ import pytest
 from tests.meta.sources import ROOT
 
 from helexa.config import load, render
-from helexa.config.catalogue import ENTRY_SETTINGS, MODEL_SETTINGS, SECTIONS, SETTINGS
+from helexa.config.catalogue import ENTRY_SETTINGS, NAMED_SETTINGS, SECTIONS, SETTINGS
 from helexa.config.words import WORDS
 
 OF_ENTRIES = {one.key: one for one in ENTRY_SETTINGS.values()}
@@ -25,7 +25,7 @@ def test_the_reference_is_the_generated_one() -> None:
 
 
 def switched_on(text: str) -> str:
-    return re.sub(rf"^{render.MARK}(?=[a-z0-9_]+ = |\[\[)", "", text, flags=re.MULTILINE)
+    return re.sub(rf"^{render.MARK}(?=[a-z0-9_]+ = |\[)", "", text, flags=re.MULTILINE)
 
 
 def test_the_example_loads_as_it_is_and_changes_nothing() -> None:
@@ -46,8 +46,9 @@ def test_the_example_has_every_setting_and_loads_with_all_of_them_on(tmp_path: P
         if setting.default not in (None, ()) or setting.example is None:
             machine = ("home", "neuron.models_dir")
             assert key in machine or found.value == setting.default, key
-    for name in MODEL_SETTINGS:
-        assert f"neuron.models.helexa-demo.{name}" in config.values
+    for section, named in NAMED_SETTINGS.items():
+        for name in named:
+            assert f"{section}.{render.EXAMPLE_NAMES[section]}.{name}" in config.values
     (entry,) = config.cortex.models
     for name in ENTRY_SETTINGS:
         assert f"models[0] ({entry.id}).{name}" in config.values
@@ -64,6 +65,7 @@ def test_every_setting_has_a_row_in_the_reference(key: str) -> None:
 
 
 def test_every_explained_setting_exists() -> None:
-    known = {*SETTINGS, *OF_ENTRIES} | {f"neuron.models.{name}" for name in MODEL_SETTINGS}
+    named = {f"{section}.{name}" for section, of in NAMED_SETTINGS.items() for name in of}
+    known = {*SETTINGS, *OF_ENTRIES} | named
     assert set(WORDS) == known
     assert set(SECTIONS) <= set(render.SECTION_WORDS)

@@ -21,6 +21,7 @@ from helexa.runtime.contract import (
     ReplicaSpec,
     RuntimeAdapter,
 )
+from helexa.runtime.shaping import shaped
 
 ADAPTERS = pytest.mark.parametrize("adapter", [adapters.load(name) for name in adapters.names()])
 SPEC = ReplicaSpec(
@@ -55,7 +56,7 @@ def test_a_footprint_is_at_least_the_weights(adapter: RuntimeAdapter) -> None:
 @pytest.mark.parametrize("endpoint", [Endpoint.CHAT, Endpoint.COMPLETIONS])
 def test_generations_are_streamed_to_the_child(adapter: RuntimeAdapter, endpoint: Endpoint) -> None:
     body = {"model": "m", "messages": [{"role": "user", "content": "x"}], "prompt": "x"}
-    request = adapter.shape(endpoint, json.dumps(body).encode(), SPEC)
+    request = shaped(adapter, endpoint, json.dumps(body).encode(), SPEC)
     assert request.streamed
     assert json.loads(request.body)["stream"] is True
 
@@ -67,7 +68,7 @@ def test_nothing_a_client_or_a_child_says_breaks_it(
 ) -> None:
     for endpoint in Endpoint:
         try:
-            adapter.shape(endpoint, body, SPEC)
+            shaped(adapter, endpoint, body, SPEC)
         except HelexaError as refusal:
             assert 400 <= refusal.status < 500  # noqa: PT017 - most bodies are refused, not all
     assert isinstance(adapter.refusal(status, body, SPEC), HelexaError)

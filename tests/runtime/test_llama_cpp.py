@@ -39,6 +39,7 @@ from helexa.runtime.contract import (
 )
 from helexa.runtime.llama_cpp import memory
 from helexa.runtime.llama_cpp.steering import OPENING
+from helexa.runtime.shaping import shaped as shape
 
 TOOLS_TEMPLATE = "{% if tools %}{{ tools }}{% endif %}{{ message.tool_calls }} tool_call"
 WEATHER = {"type": "function", "function": {"name": "get_weather", "parameters": {}}}
@@ -61,7 +62,7 @@ def spec(**more: Any) -> ReplicaSpec:
 
 def shaped(body: Any, of: ReplicaSpec | None = None, endpoint: Endpoint = Endpoint.CHAT) -> Any:
     data = body if isinstance(body, bytes) else json.dumps(body).encode()
-    return json.loads(adapter.shape(endpoint, data, of or spec()).body)
+    return json.loads(shape(adapter, endpoint, data, of or spec()).body)
 
 
 def chat(content: Any = "hi", **more: Any) -> dict[str, Any]:
@@ -274,7 +275,7 @@ def test_a_request_streams_is_counted_and_bounded_and_else_untouched() -> None:
         b'{"model":"org/m","messages":[{"role":"user","content":"\\u00e9"}],'
         b'"temperature":1.50,"zz":{"b":1, "a":[ ]},"n":2}'
     )
-    request = adapter.shape(Endpoint.CHAT, body, spec())
+    request = shape(adapter, Endpoint.CHAT, body, spec())
     assert request.streamed
     assert request.path == "/v1/chat/completions"
     assert request.body == (
@@ -356,7 +357,7 @@ def test_a_field_of_the_wrong_kind_is_named(endpoint: Endpoint, body: Any, field
 def test_no_bytes_break_it_in_another_way(data: bytes) -> None:
     for endpoint in Endpoint:
         with pytest.raises(HelexaError):
-            adapter.shape(endpoint, b"\x00" + data, spec())
+            shape(adapter, endpoint, b"\x00" + data, spec())
 
 
 def test_pictures_need_eyes() -> None:

@@ -32,7 +32,7 @@ from helexa.cortex.settings import (
     OrchestratorSettings,
 )
 from helexa.mesh import transports
-from helexa.neuron.settings import ModelSettings, NeuronSettings
+from helexa.neuron.settings import ModelSettings, NeuronSettings, RuntimeSettings, ServerSettings
 from helexa.protocol.messages import SourceFile
 from helexa.protocol.work import Price, WorkloadClass
 from helexa.util import logs
@@ -47,8 +47,12 @@ SECTIONS: Final[Mapping[str, type[msgspec.Struct]]] = {
     "neuron": NeuronSettings,
     "up": UpSettings,
 }
-MODEL_SECTION: Final = "neuron.models"
-"""`[neuron.models.NAME]`: the one section whose tables an operator names."""
+NAMED_SECTIONS: Final[Mapping[str, type[msgspec.Struct]]] = {
+    "neuron.models": ModelSettings,
+    "neuron.runtimes": RuntimeSettings,
+    "neuron.servers": ServerSettings,
+}
+"""`[neuron.models.NAME]` and the like: an operator names the tables."""
 ENTRY_SECTION: Final = "models"
 """`[[models]]`: a table each model of the catalogue."""
 
@@ -59,7 +63,7 @@ _NOT_SET_BY_NAME: Final = {
     "cortex.orchestrator",
     "cortex.models",
     "neuron.home",
-    "neuron.models",
+    *NAMED_SECTIONS,
 }
 """Made from other settings: a role's folder lies in `home`, models have sections of their own."""
 
@@ -79,8 +83,16 @@ _CLASS: Final = names.pattern(
 _MODEL: Final = names.pattern("a model's name", "team/*")
 _PLACE: Final = names.pattern("a region", "eu-*")
 _TRANSPORT: Final = kinds.Choice(transports.names())
+_PROGRAM: Final = kinds.Folder("a program; a relative one starts at the file that names it")
 _FORMS: Final[Mapping[str, kinds.Kind]] = {
     "neuron.models.runtime": runtime_words.RUNTIME,
+    "neuron.models.server": names.SERVER,
+    "neuron.runtimes.python": _PROGRAM,
+    "neuron.runtimes.program": _PROGRAM,
+    "neuron.servers.url": kinds.Url(),
+    "neuron.servers.key_file": kinds.Folder(
+        "a file; a relative one starts at the file that names it"
+    ),
     "mesh.realm": names.REALM,
     "neuron.realm": names.REALM,
     "models.id": kinds.ModelName(),
@@ -112,6 +124,8 @@ _ITEMS: Final[Mapping[str, kinds.Kind]] = {
     "neuron.cortexes": kinds.Ticket(),
     "neuron.preload": kinds.ModelName(),
     "neuron.models.arguments": runtime_words.ARGUMENT,
+    "neuron.runtime_order": runtime_words.RUNTIME,
+    "neuron.servers.offers": runtime_words.OFFER,
     "up.models": kinds.ModelName(),
     "models.arguments": names.ARGUMENT,
     "models.regions": _PLACE,
@@ -184,7 +198,7 @@ class Setting:
 
     @property
     def variable(self) -> str:
-        of_tables = self.section in (MODEL_SECTION, ENTRY_SECTION)
+        of_tables = self.section in NAMED_SECTIONS or self.section == ENTRY_SECTION
         return "" if of_tables else variable_of(self.key)
 
     @property
@@ -266,8 +280,9 @@ _SIMPLE: Final[Mapping[Any, kinds.Kind]] = {
 }
 
 SETTINGS: Final[Mapping[str, Setting]] = {one.key: one for one in _settings()}
-MODEL_SETTINGS: Final[Mapping[str, Setting]] = {
-    one.name: one for one in _of_struct(MODEL_SECTION, ModelSettings)
+NAMED_SETTINGS: Final[Mapping[str, Mapping[str, Setting]]] = {
+    section: {one.name: one for one in _of_struct(section, struct)}
+    for section, struct in NAMED_SECTIONS.items()
 }
 ENTRY_SETTINGS: Final[Mapping[str, Setting]] = {
     one.name: one for one in _of_struct(ENTRY_SECTION, ModelEntry)

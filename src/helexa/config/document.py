@@ -9,10 +9,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+from helexa.config import names, runtime_words
 from helexa.config.catalogue import (
     ENTRY_SECTION,
-    MODEL_SECTION,
-    MODEL_SETTINGS,
+    NAMED_SECTIONS,
+    NAMED_SETTINGS,
     SECTIONS,
     SETTINGS,
 )
@@ -22,7 +23,7 @@ from helexa.protocol.ids import is_model_id
 
 FILE_BYTES_MAX: Final = 1024 * 1024
 
-_MODELS: Final = tuple(MODEL_SECTION.split("."))
+_NAMED: Final = {tuple(section.split(".")): section for section in NAMED_SECTIONS}
 
 
 @dataclass(slots=True)
@@ -30,7 +31,8 @@ class Given:
     """What one layer says: raw values by key, and reasons to refuse it."""
 
     values: dict[str, tuple[Any, Origin]] = field(default_factory=dict)
-    models: dict[str, dict[str, tuple[Any, Origin]]] = field(default_factory=dict)
+    named: dict[str, dict[str, dict[str, tuple[Any, Origin]]]] = field(default_factory=dict)
+    """Of the sections whose tables an operator names: by section, name and setting."""
     entries: Any = None
     """`[[models]]` as it was written; None where the file has none."""
     where: Callable[[KeyPath], Origin] = lambda _path: DEFAULT
@@ -80,8 +82,8 @@ class _Walk:
                 self._refuse((name,), f"is a table: write [{name}]")
             else:
                 for key, one in value.items():
-                    if (name, key) == _MODELS:
-                        self._models(one)
+                    if (name, key) in _NAMED:
+                        self._tables(_NAMED[name, key], one)
                     else:
                         self._take(name, key, one)
 
@@ -93,23 +95,26 @@ class _Walk:
         else:
             self._refuse(path, unknown(key))
 
-    def _models(self, models: Any) -> None:
-        if not isinstance(models, dict):
-            self._refuse(_MODELS, f"is a table of models: write [{MODEL_SECTION}.NAME]")
+    def _tables(self, section: str, tables: Any) -> None:
+        whole = tuple(section.split("."))
+        if not isinstance(tables, dict):
+            self._refuse(whole, f"is a table of tables: write [{section}.NAME]")
             return
-        for name, table in models.items():
-            path = (*_MODELS, name)
-            if not is_model_id(name):
-                self._refuse(path, f"{name[:80]!r} cannot name a model; quote a name with dots")
+        settings = NAMED_SETTINGS[section]
+        for name, table in tables.items():
+            path = (*whole, name)
+            refusal = _NAMES[section](name)
+            if refusal:
+                self._refuse(path, refusal)
             elif not isinstance(table, dict):
-                self._refuse(path, f"is a table: write [{MODEL_SECTION}.{name}]")
+                self._refuse(path, f"is a table: write [{section}.{name}]")
             else:
-                found = self._given.models.setdefault(name, {})
+                found = self._given.named.setdefault(section, {}).setdefault(name, {})
                 for key, value in table.items():
-                    if key in MODEL_SETTINGS:
+                    if key in settings:
                         found[key] = (value, self._origin((*path, key)))
                     else:
-                        self._refuse((*path, key), not_known(key, MODEL_SETTINGS))
+                        self._refuse((*path, key), not_known(key, settings))
 
     def _origin(self, path: KeyPath) -> Origin:
         """Where `path` is written, or else what it is a part of."""
@@ -120,6 +125,36 @@ class _Walk:
 
     def _refuse(self, path: tuple[str, ...], message: str) -> None:
         self._given.problems.append(Problem(self._origin(path), ".".join(path), message))
+
+
+def _model_name(name: str) -> str:
+    return "" if is_model_id(name) else f"{name[:80]!r} cannot name a model; quote a name with dots"
+
+
+def _runtime_name(name: str) -> str:
+    known = runtime_words.known()
+    if name in known:
+        return ""
+    near = closest(name, known)
+    return f"no runtime is named {name[:80]!r}; " + (
+        f"did you mean {near}?" if near else f"known are {', '.join(known)}"
+    )
+
+
+def _server_name(name: str) -> str:
+    try:
+        names.SERVER.from_text(name, Path())
+    except ValueError as error:
+        return str(error)
+    return ""
+
+
+_NAMES: Final[Mapping[str, Callable[[str], str]]] = {
+    "neuron.models": _model_name,
+    "neuron.runtimes": _runtime_name,
+    "neuron.servers": _server_name,
+}
+"""Why a name cannot be one, or nothing."""
 
 
 def unknown(key: str) -> str:

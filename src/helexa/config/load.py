@@ -11,8 +11,8 @@ from typing import Any, Final, TypeAlias
 from helexa.config import document, entries
 from helexa.config.catalogue import (
     ENTRY_SETTINGS,
-    MODEL_SECTION,
-    MODEL_SETTINGS,
+    NAMED_SECTIONS,
+    NAMED_SETTINGS,
     SETTINGS,
     Setting,
     default_home,
@@ -26,7 +26,7 @@ from helexa.cortex.settings import (
     MeshSettings,
     OrchestratorSettings,
 )
-from helexa.neuron.settings import ModelSettings, NeuronSettings
+from helexa.neuron.settings import NeuronSettings
 
 OTHER_VARIABLES: Final = frozenset({"HELEXA_CONFIG", "HELEXA_DEBUG"})
 """Read by the command itself; they are no settings."""
@@ -53,7 +53,7 @@ class Config:
     neuron: NeuronSettings
     up: UpSettings
     values: Mapping[str, Value]
-    """By key, in the catalogue's order; of `[neuron.models]` and `[[models]]` what was given."""
+    """By key, in the catalogue's order; of tables with names and of `[[models]]` what was given."""
     file: Path | None
     listed: tuple[Origin, ...]
     """Of each of `cortex.models`."""
@@ -92,9 +92,13 @@ def load(
     ]
     reader = _Reader(given, flags, environment, file, problems)
     values = {key: reader.value_of(setting) for key, setting in SETTINGS.items()}
-    models = {name: reader.model(name) for name in given.models}
-    for name, of_model in models.items():
-        values |= {f"{MODEL_SECTION}.{name}.{key}": value for key, value in of_model.items()}
+    named = {
+        section: {name: reader.table(section, name) for name in tables}
+        for section, tables in given.named.items()
+    }
+    for section, tables in named.items():
+        for name, table in tables.items():
+            values |= {f"{section}.{name}.{key}": value for key, value in table.items()}
     listed = reader.entries()
     values |= {
         key: Value(ENTRY_SETTINGS[name], value, origin)
@@ -104,7 +108,7 @@ def load(
         raise ConfigRefused(problems)
     config = _composed(
         values,
-        models,
+        named,
         listed,
         environment,
         file=file,
@@ -159,12 +163,12 @@ class _Reader:
             found = self._text(setting, texts, Origin(Layer.FLAG, flag)) or found
         return found
 
-    def model(self, name: str) -> dict[str, Value]:
-        raw_values = self._given.models[name]
+    def table(self, section: str, name: str) -> dict[str, Value]:
+        raw_values = self._given.named[section][name]
         found = {}
-        for key, setting in MODEL_SETTINGS.items():
+        for key, setting in NAMED_SETTINGS[section].items():
             if key in raw_values:
-                value = self._toml(setting, *raw_values[key], f"{MODEL_SECTION}.{name}.{key}")
+                value = self._toml(setting, *raw_values[key], f"{section}.{name}.{key}")
                 if value is not None:
                     found[key] = value
         return found
@@ -213,7 +217,7 @@ def _unknown_variables(environment: Mapping[str, str]) -> list[Problem]:
 
 def _composed(
     values: dict[str, Value],
-    models: Mapping[str, Mapping[str, Value]],
+    named: Mapping[str, Mapping[str, Mapping[str, Value]]],
     listed: entries.Entries,
     environment: Mapping[str, str],
     *,
@@ -237,9 +241,12 @@ def _composed(
 
     home = derive("home", default_home(environment))
     derive("neuron.models_dir", home / "models")
-    of_models = {
-        name: ModelSettings(**{key: value.value for key, value in of_model.items()})
-        for name, of_model in models.items()
+    of_names: dict[str, Any] = {
+        section.rpartition(".")[2]: {
+            name: struct(**{key: value.value for key, value in table.items()})
+            for name, table in named.get(section, {}).items()
+        }
+        for section, struct in NAMED_SECTIONS.items()
     }
     return Config(
         node=NodeSettings(**of("")),
@@ -251,7 +258,7 @@ def _composed(
             models=listed.entries,
             **of("cortex"),
         ),
-        neuron=NeuronSettings(home=home / "neuron", models=of_models, **of("neuron")),
+        neuron=NeuronSettings(home=home / "neuron", **of_names, **of("neuron")),
         up=UpSettings(**of("up")),
         values=values,
         file=file,

@@ -83,9 +83,19 @@ def _realm(text: str) -> str:
     return text
 
 
+_SERVER_NAME: Final = re.compile(r"[a-z0-9](?:[a-z0-9_-]{0,30}[a-z0-9])?")
+
+
+def _server(text: str) -> str:
+    if not _SERVER_NAME.fullmatch(text):
+        raise ValueError(f"{text[:80]!r} cannot name a server")
+    return text
+
+
 KEY_ID: Final = Word("the id of an operator or a node, 64 hexadecimal digits", _key_id)
 HOST_NAME: Final = Word("a domain name, such as mesh.example.org", _host_name)
 REALM: Final = Word("1 to 15 small letters, digits and inner hyphens", _realm)
+SERVER: Final = Word("1 to 32 small letters, digits and inner _ or -", _server)
 
 DESCRIPTION: Final = Word("a text of one line", entry_forms.description)
 SOURCE: Final = Word(f"{sources.FORMS}, or empty", entry_forms.source)

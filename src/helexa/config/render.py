@@ -9,8 +9,8 @@ from typing import Any, Final
 from helexa.config.catalogue import (
     ENTRY_SECTION,
     ENTRY_SETTINGS,
-    MODEL_SECTION,
-    MODEL_SETTINGS,
+    NAMED_SECTIONS,
+    NAMED_SETTINGS,
     SETTINGS,
     Setting,
 )
@@ -27,10 +27,17 @@ SECTION_WORDS: Final = {
     ENTRY_SECTION: "The catalogue: one such table for each model that may be served, see "
     "docs/catalogue.md. Any number of them; a change is in force without a restart.",
     "neuron": "The data plane, `helexa neuron`.",
-    MODEL_SECTION: "How one model is served; NAME is the model's name, quoted if it has dots.",
+    "neuron.models": "How one model is served; NAME is the model's name, quoted if it has dots.",
+    "neuron.runtimes": "Where an engine is; NAME is the runtime's name. See docs/runtimes.",
+    "neuron.servers": "An OpenAI-compatible server whose models this neuron serves, too: one that "
+    "runs already, or a command that starts one. NAME is yours. See docs/runtimes.",
     "up": "Both on one machine, `helexa up`. It takes the rest from [cortex] and [neuron].",
 }
-EXAMPLE_MODEL: Final = "helexa-demo"
+EXAMPLE_NAMES: Final = {
+    "neuron.models": "helexa-demo",
+    "neuron.runtimes": "llama_cpp",
+    "neuron.servers": "ollama",
+}
 MARK: Final = "#"
 """Directly before a setting that is switched off; prose has a space after it."""
 
@@ -87,7 +94,7 @@ def shown(values: Iterable[tuple[str, Value]]) -> Iterator[tuple[str, str, str]]
 _TITLES: Final = {
     "": "Top level",
     ENTRY_SECTION: f"[[{ENTRY_SECTION}]]",
-    MODEL_SECTION: f"[{MODEL_SECTION}.NAME]",
+    **{section: f"[{section}.NAME]" for section in NAMED_SECTIONS},
 }
 
 
@@ -95,15 +102,18 @@ def _header(section: str) -> list[str]:
     if section == ENTRY_SECTION:
         # Switched off like its settings: a table without an id is no model.
         return [f"{MARK}[[{section}]]"]
-    title = f"{section}.{EXAMPLE_MODEL}" if section == MODEL_SECTION else section
+    if section in NAMED_SECTIONS and section != "neuron.models":
+        # A runtime that is named is set up, a server that is named is asked: neither by default.
+        return [f"{MARK}[{section}.{EXAMPLE_NAMES[section]}]"]
+    title = f"{section}.{EXAMPLE_NAMES[section]}" if section in NAMED_SECTIONS else section
     return [f"[{title}]"] if title else []
 
 
 def _of(section: str) -> list[Setting]:
     if section == ENTRY_SECTION:
         return list(ENTRY_SETTINGS.values())
-    if section == MODEL_SECTION:
-        return list(MODEL_SETTINGS.values())
+    if section in NAMED_SECTIONS:
+        return list(NAMED_SETTINGS[section].values())
     return [one for one in SETTINGS.values() if one.section == section]
 
 
@@ -121,9 +131,8 @@ def _written(setting: Setting) -> str:
     if setting.key == "neuron.models_dir":
         return '"/var/lib/helexa/models"'
     value = setting.default
-    nothing: tuple[Any, ...] = (
-        (None, (), "", {}) if setting.section == ENTRY_SECTION else (None, ())
-    )
+    of_tables = setting.section == ENTRY_SECTION or setting.section in NAMED_SECTIONS
+    nothing: tuple[Any, ...] = (None, (), "", {}) if of_tables else (None, ())
     if value in nothing and setting.example is not None:
         value = setting.example
     return setting.kind.to_toml(value)

@@ -6,9 +6,24 @@ when the first such value is read, because most commands never see one.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 from helexa.config.names import Word
+
+
+def known() -> Sequence[str]:
+    from helexa.runtime import adapters  # see above
+
+    return adapters.names()
+
+
+def _offer(text: str) -> str:
+    from helexa.runtime import offers  # see above
+
+    if text not in offers.WORDS:
+        raise ValueError(f"{text[:80]!r} is no kind of work and no ability")
+    return text
 
 
 def _runtime(text: str) -> str:
@@ -38,3 +53,4 @@ def _argument(text: str) -> str:
 
 RUNTIME: Final = Word("the name of a runtime, such as llama_cpp", _runtime)
 ARGUMENT: Final = Word("NAME=VALUE", _argument)
+OFFER: Final = Word("a kind of work or an ability, such as chat, embedding, vision, tools", _offer)

@@ -382,6 +382,82 @@ WORDS: Final[Mapping[str, Words]] = {
         default="none",
         example=("n_ubatch=1024", "cache_type_k=q8_0"),
     ),
+    "neuron.models.server": Words(
+        "Whose command, of [neuron.servers], runs these files.", default="none", example="sglang"
+    ),
+    "neuron.runtime_order": Words(
+        "The first of these that serves a model's files and is installed runs it; those that are "
+        "not named come after them.",
+        default="openai_compatible, llama_cpp, vllm, mistral_rs, transformers",
+        example=("llama_cpp",),
+    ),
+    "neuron.runtimes.python": Words(
+        "The interpreter of an environment that has the engine.",
+        default="the neuron's own",
+        example=Path("/opt/vllm/bin/python"),
+    ),
+    "neuron.runtimes.program": Words(
+        "An executable in place of the packaged engine, where the runtime can take one.",
+        default="none",
+        example=Path("/opt/llama.cpp/bin/llama-server"),
+    ),
+    "neuron.runtimes.arguments": Words(
+        "Further words for the engine's command line, passed as they are.",
+        default="none",
+        example=("--enable-prefix-caching",),
+    ),
+    "neuron.runtimes.environment": Words(
+        "Variables for the engine. It gets none of the neuron's own but PATH, HOME and the locale.",
+        default="none",
+        example={"CUDA_DEVICE_ORDER": "PCI_BUS_ID"},
+    ),
+    "neuron.servers.url": Words(
+        "Where a server that runs already answers, up to before `/chat/completions`.",
+        default="none",
+        example="http://127.0.0.1:11434/v1",
+    ),
+    "neuron.servers.command": Words(
+        "A command that starts a server for one model; {weights}, {model}, {port}, {socket}, "
+        "{secret}, {context_tokens}, {slots} and {devices} are filled in.",
+        default="none",
+        example=(
+            "python3",
+            "-m",
+            "sglang.launch_server",
+            "--model-path",
+            "{weights}",
+            "--port",
+            "{port}",
+        ),
+    ),
+    "neuron.servers.key_file": Words(
+        "A file with the key that the server is shown.", default="none", example=Path("ollama.key")
+    ),
+    "neuron.servers.models": Words(
+        "Which of its models are served: the name here, and its name there.",
+        default="all that it lists, under their own names",
+        example={"llama3": "llama3.2:3b"},
+    ),
+    "neuron.servers.offers": Words(
+        "What its models can do, where the server does not say: kinds of work and abilities.",
+        default="chat and completions",
+        example=("chat", "vision", "tools"),
+    ),
+    "neuron.servers.context_tokens": Words(
+        "Context of its models, where the server does not say.",
+        default="neuron.context_tokens",
+        example=8192,
+    ),
+    "neuron.servers.slots": Words(
+        "Requests sent to each of its models at once.", default="neuron.slots", example=16
+    ),
+    "neuron.servers.environment": Words(
+        "Variables for the command.", default="none", example={"OMP_NUM_THREADS": "4"}
+    ),
+    "neuron.servers.ready_path": Words(
+        "What answers 200 once it serves.", default="`/models` below the URL", example="/health"
+    ),
+    "neuron.servers.ready_within_s": Words("How long it may take until it serves."),
     "up.gateway_socket": Words("Where `helexa up` serves the OpenAI API.", "--gateway-socket"),
     "up.portal_socket": Words("Where `helexa up` serves the portal.", "--portal-socket"),
     "up.orchestrator_socket": Words(

@@ -13,6 +13,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
@@ -61,6 +62,7 @@ from helexa.protocol.ids import NodeId
 from helexa.protocol.messages import ExecuteRequest, Hello, Role, Wire
 from helexa.protocol.version import VERSION, VERSION_MIN
 from helexa.protocol.work import Fingerprint, Load, NeuronDescriptor
+from helexa.runtime import adapters
 from helexa.util.background import background
 from helexa.util.home import HomeUnusable, announced, claimed, secret_token
 from helexa.util.http_server import App, HttpServer, ServerLimits, serving
@@ -138,6 +140,10 @@ async def running(  # noqa: PLR0915 - the one composition, read from top to bott
             threads=cpu.compute_threads(machine.cpus),
             load_times=LoadTimes(settings.home / LOAD_TIMES_FILE),
             completed=supply.completed,
+            find_adapter=partial(
+                adapters.adapter_for, order=settings.runtime_order, elsewhere=settings.runtimes
+            ),
+            keys=_keys(settings),
         )
         roster = Roster(store, settings, world)
         await stack.enter_async_context(roster.running())
@@ -322,6 +328,20 @@ def _store(settings: NeuronSettings, digests: Digests) -> ModelStore:
     return ModelStore(settings.models_dir, digests, demo_folder=demo)
 
 
+def _keys(settings: NeuronSettings) -> Mapping[str, str]:
+    """What servers are shown, by the servers' names."""
+    found = {}
+    for name, server in settings.servers.items():
+        if server.key_file is not None:
+            try:
+                found[name] = server.key_file.read_text(encoding="ascii").strip()
+            except (OSError, UnicodeDecodeError) as error:
+                raise HomeUnusable(
+                    f"cannot read the key of the server {name} in {server.key_file}: {error}"
+                ) from error
+    return found
+
+
 def _memory_of(settings: NeuronSettings, machine: Fingerprint) -> Callable[[], budget.Memory]:
     total = machine.memory_bytes
     if settings.memory_limit:
@@ -382,6 +402,11 @@ def _descriptor(
         hardware=machine,
         name=settings.name or platform.node(),
         region=_region(settings, credentials),
+        runtimes=tuple(
+            name
+            for name in adapters.in_order(settings.runtime_order)
+            if adapters.is_installed(adapters.load(name), settings.runtimes)
+        ),
         labels=settings.labels,
     )
 

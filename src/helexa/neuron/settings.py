@@ -25,6 +25,40 @@ class ModelSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     """By name; empty takes the first that serves the files."""
     arguments: tuple[str, ...] = ()
     """`NAME=VALUE` for the runtime."""
+    server: str = ""
+    """Of `[neuron.servers]`: whose command runs these files, with the runtime openai_compatible."""
+
+
+class RuntimeSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Where an engine is: `[neuron.runtimes.NAME]`. It names programs, so no cortex may set it."""
+
+    python: Path | None = None
+    """The interpreter of an environment that has the engine; None is this neuron's own."""
+    program: Path | None = None
+    """An executable in place of the packaged engine, where the runtime can take one."""
+    arguments: tuple[str, ...] = ()
+    """Further words for the engine's command line, as they are."""
+    environment: dict[str, str] = {}
+
+
+class ServerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """An OpenAI-compatible server, reached or run: `[neuron.servers.NAME]`."""
+
+    url: str = ""
+    """Of one that runs already, up to before `/chat/completions`."""
+    command: tuple[str, ...] = ()
+    """That starts one for a model; words in braces are filled in."""
+    key_file: Path | None = None
+    """Holds what it is shown as a bearer token."""
+    models: dict[str, str] = {}
+    """NAME here = NAME there; empty takes all that it lists, under their own names."""
+    offers: tuple[str, ...] = ()
+    """What its models can do, where it does not say so itself."""
+    context_tokens: Annotated[int, Meta(ge=64, le=1 << 22)] | None = None
+    slots: Annotated[int, Meta(ge=1, le=4096)] | None = None
+    environment: dict[str, str] = {}
+    ready_path: str = ""
+    ready_within_s: Annotated[float, Meta(gt=0, le=7200)] = 300.0
 
 
 class NeuronSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -85,4 +119,10 @@ class NeuronSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Nodes of another realm on the same LAN do not see one another."""
     transports: tuple[str, ...] = TRANSPORTS
     """Opened and dialled, best first."""
+    runtime_order: tuple[str, ...] = ()
+    """The first of these that serves a model's files and is installed runs it; those that are
+    not named come after them.
+    """
     models: dict[str, ModelSettings] = {}
+    runtimes: dict[str, RuntimeSettings] = {}
+    servers: dict[str, ServerSettings] = {}

@@ -217,14 +217,18 @@ class CapabilityMissing(HelexaError):
     status, kind, code = 400, "invalid_request_error", "unsupported_capability"
     model: str
     capability: str
+    runtime: str = ""
+    """What it is run by, where another runtime might offer it."""
+    field: str = "model"
 
     @property
     def message(self) -> str:
-        return f"The model {self.model!r} does not offer {self.capability}."
+        by = f" as {self.runtime} runs it here" if self.runtime else ""
+        return f"The model {self.model!r}{by} does not offer {self.capability}."
 
     @property
     def param(self) -> str | None:
-        return "model"
+        return self.field
 
 
 @dataclass(eq=False)

@@ -114,6 +114,8 @@ class NeuronDescriptor(msgspec.Struct, frozen=True, kw_only=True):
     name: str = ""
     region: str = ""
     labels: dict[str, str] = {}
+    runtimes: tuple[str, ...] = ()
+    """That are installed there, by name; empty for a neuron that does not say."""
 
 
 class ModelCapability(msgspec.Struct, frozen=True, kw_only=True):
@@ -151,6 +153,10 @@ class ModelCapability(msgspec.Struct, frozen=True, kw_only=True):
     """On this neuron's disk, so far."""
     pinned: bool = False
     """Never removed to make room on the disk."""
+    abilities: tuple[str, ...] = ()
+    """Further words than the three above, such as `json_schema`; docs/runtimes lists them."""
+    reason_code: str = ""
+    """Of `reason`, one word for programs, such as `out_of_memory`."""
 
 
 class ReplicaLoad(msgspec.Struct, frozen=True, kw_only=True):
@@ -168,6 +174,10 @@ class ReplicaLoad(msgspec.Struct, frozen=True, kw_only=True):
     """Measured; 0 where that is unknown."""
     prefixes: tuple[int, ...] = ()
     """Heads of prompts that its cache may still hold, as `protocol.prefix` hashes them."""
+    kv_share: float = 0.0
+    """0..1 of its engine's room for keys and values, where the engine tells."""
+    cached_tokens: int = 0
+    """Prompt tokens since its start that its engine did not read again, where it tells."""
 
 
 class Phase(enum.Enum):

@@ -7,26 +7,93 @@ serves every runtime and an adapter is tested without one.
 
 A child speaks HTTP/1.1 in OpenAI's shapes on the Unix socket (or loopback port)
 it was granted. Where the program does not, the adapter's own child script does.
+
+What every adapter has is `RuntimeAdapter`. The kinds of work that it can be asked
+for are small protocols of their own - `Chat`, `Text`, `Embedding`, `Rerank` - and
+so is each further ability; an adapter has the methods of those that it can do.
+Vision is `Chat` whose capabilities name pictures among the modalities.
 """
 
 from __future__ import annotations
 
 import enum
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol, TypeAlias, runtime_checkable
+from typing import Final, Protocol, TypeAlias, runtime_checkable
 
 from helexa.protocol.errors import HelexaError
 from helexa.protocol.ids import ModelId
 from helexa.protocol.work import Modality, Usage, WorkloadClass
+from helexa.util.dialling import Dial
 
 ArgumentValue: TypeAlias = int | float | bool | str
 
 
+class Ability(enum.Enum):
+    """What a replica can do besides plain text in and plain text out.
+
+    The words are what clients and cortexes are told, and rows of the matrix in docs/runtimes.
+    """
+
+    TOOLS = "tools"
+    """`tools` with `tool_choice` auto or none."""
+    TOOL_CHOICE = "tool_choice"
+    """`required`, or a function by its name, holds."""
+    PARALLEL_TOOLS = "parallel_tools"
+    """Several calls in one answer."""
+    JSON_OBJECT = "json_object"
+    JSON_SCHEMA = "json_schema"
+    """The answer is sure to follow it."""
+    GRAMMAR = "grammar"
+    """`grammar`, in the engine's own notation."""
+    REASONING = "reasoning"
+    """Thoughts come apart from the answer, as `reasoning_content`."""
+    LOGPROBS = "logprobs"
+    CHOICES = "choices"
+    """`n` above 1."""
+    SEED = "seed"
+    """The same seed gives the same answer, all else being equal."""
+    PENALTIES = "penalties"
+    """`frequency_penalty` and `presence_penalty`."""
+    LOGIT_BIAS = "logit_bias"
+    DETERMINISTIC = "deterministic"
+    """May be served so that an answer does not depend on what else runs."""
+    DIMENSIONS = "dimensions"
+    """Vectors may be asked for shorter than they are."""
+    CONTINUE_TEXT = "continue_text"
+    """A last message of the assistant's is gone on with, not answered."""
+    CONTINUE_IDS = "continue_ids"
+    """A prompt of token ids is gone on with, exactly."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Capabilities:
+    """What a replica can do, as discovered from its files (or its engine) before it runs."""
+
+    classes: tuple[WorkloadClass, ...]
+    modalities: tuple[Modality, ...] = (Modality.TEXT,)
+    abilities: frozenset[Ability] = frozenset()
+
+    @property
+    def tools(self) -> bool:
+        return Ability.TOOLS in self.abilities
+
+    @property
+    def structured_output(self) -> bool:
+        return Ability.JSON_SCHEMA in self.abilities
+
+    @property
+    def reasoning(self) -> bool:
+        return Ability.REASONING in self.abilities
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelFiles:
-    """A model as it lies on disk, and what its own metadata says. Made by the model store."""
+    """A model as it lies on disk, and what its own metadata says. Made by the model store.
+
+    One that another server has lies on no disk of ours: its `format` is `server`.
+    """
 
     model: ModelId
     weights: Path
@@ -60,6 +127,38 @@ class ModelFiles:
     vocabulary: int = 0
     multiplied: tuple[tuple[int, int], ...] = ()
     """Bytes of the matrices that are multiplied, by ggml's number of their type."""
+    dimensions: tuple[int, ...] = ()
+    """That its vectors were trained to be cut to, besides their whole length."""
+    server: str = ""
+    """By name, of `[neuron.servers]`; empty for a model on this neuron's disk."""
+    called: str = ""
+    """Its name at that server."""
+    told: Capabilities | None = None
+    """What that server, or the operator, says that it can do."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Installation:
+    """Where an engine is, in the operator's words. Nobody else may set these: they run programs.
+
+    From `[neuron.runtimes.NAME]`, or `[neuron.servers.NAME]` for a model that names a server.
+    """
+
+    python: Path | None = None
+    """The interpreter of an environment that has the engine; None is this neuron's own."""
+    program: Path | None = None
+    """An executable in place of the packaged engine."""
+    arguments: tuple[str, ...] = ()
+    """Further words for its command line, as they are."""
+    environment: Mapping[str, str] = field(default_factory=dict)
+    url: str = ""
+    """Of a server that runs already, up to before `/chat/completions`."""
+    key: str = ""
+    """What it is shown as a bearer token."""
+    command: tuple[str, ...] = ()
+    """That starts a server; words in braces are filled in."""
+    ready_path: str = ""
+    ready_within_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,17 +173,24 @@ class ReplicaSpec:
     """0 leaves it to the runtime."""
     arguments: Mapping[str, ArgumentValue] = field(default_factory=dict)
     """Checked by `arguments.read` against what the adapter takes."""
+    installation: Installation = field(default_factory=Installation)
     learnt: Mapping[str, str] = field(default_factory=dict)
     """What the running child answered to the adapter's `questions`; empty before it runs."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Grant:
-    """What the neuron lends this replica: a socket, a folder for scratch files, some devices."""
+    """What the neuron lends this replica: a way to be reached, a scratch folder, some devices."""
 
     socket: Path
     scratch: Path
+    port: int = 0
+    """Free on loopback a moment ago, for an engine that takes no Unix socket."""
+    secret: str = ""
+    """This child's alone; who listens on a port asks for it, since others can reach it, too."""
     devices: Sequence[int] = ()
+    cpus: Sequence[int] = ()
+    """It runs on these alone; empty is all."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,22 +198,25 @@ class LaunchPlan:
     """`env` is the whole environment of the child besides PATH, HOME and the locale."""
 
     argv: Sequence[str]
+    """Empty where nothing is started: somebody else keeps that server running."""
     env: Mapping[str, str] = field(default_factory=dict)
+    reach: Dial | None = None
+    """Where it answers; None is the Unix socket of the grant."""
+    headers: Sequence[tuple[bytes, bytes]] = ()
+    """That go with every request to it."""
     ready_path: str = "/health"
     """Answers 200 when the child serves; anything else, or no answer, means not yet."""
     ready_within_s: float = 300.0
     stop_grace_s: float = 5.0
+    live_path: str = ""
+    """Asked now and then of one that serves; empty is `ready_path`.
+
+    No answer within `live_within_s`, `LIVE_MISSES_MAX` times on end, means that it hangs.
+    """
+    live_within_s: float = 30.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Capabilities:
-    """What a replica can do, as discovered from its files (or its engine) before it runs."""
-
-    classes: tuple[WorkloadClass, ...]
-    modalities: tuple[Modality, ...] = (Modality.TEXT,)
-    tools: bool = False
-    structured_output: bool = False
-    reasoning: bool = False
+LIVE_MISSES_MAX: Final = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -165,12 +274,22 @@ class ExitReason(enum.Enum):
     STOPPED = "stopped"
     """Asked to."""
     NEVER_READY = "never_ready"
+    HANGS = "hangs"
+    """It served, and does not answer any more."""
+    UNREACHABLE = "unreachable"
+    """A server that somebody else keeps running is not there."""
     UNKNOWN = "unknown"
 
     @property
     def retry_helps(self) -> bool:
         """Whether starting the same child again could end differently."""
-        return self in (ExitReason.KILLED, ExitReason.UNKNOWN, ExitReason.SOCKET_TAKEN)
+        return self in (
+            ExitReason.KILLED,
+            ExitReason.UNKNOWN,
+            ExitReason.SOCKET_TAKEN,
+            ExitReason.HANGS,
+            ExitReason.UNREACHABLE,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -186,6 +305,26 @@ class Endpoint(enum.Enum):
     CHAT = "/v1/chat/completions"
     COMPLETIONS = "/v1/completions"
     EMBEDDINGS = "/v1/embeddings"
+    RERANK = "/v1/rerank"
+
+
+class Rewrite(Protocol):
+    """Turns what one engine says for one request into what OpenAI would say.
+
+    Made for each request, and fed in order. Raises RuntimeRefused for what it cannot read.
+    """
+
+    def event(self, payload: bytes) -> Sequence[bytes]:
+        """The JSON of one SSE event (never [DONE]) to that of none, one or several."""
+        ...
+
+    def end(self) -> Sequence[bytes]:
+        """What is left to say before [DONE]."""
+        ...
+
+    def whole(self, body: bytes) -> bytes:
+        """An answer that was not streamed."""
+        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -196,20 +335,9 @@ class ChildRequest:
     body: bytes
     streamed: bool
     """Whether the child will answer in SSE; it may although the client did not ask for it."""
-    prompt_tokens_known: int | None = None
-
-
-@runtime_checkable
-class CuriousAdapter(Protocol):
-    """An optional ability of an adapter: things about a model that only its running child knows."""
-
-    def questions(self, spec: ReplicaSpec) -> Sequence[ChildRequest]:
-        """What to ask, in order, right after the child became ready and before it gets work."""
-        ...
-
-    def learn(self, spec: ReplicaSpec, answers: Sequence[tuple[int, bytes]]) -> Mapping[str, str]:
-        """From status and body of each answer to `spec.learnt` for `shape`. Never raises."""
-        ...
+    method: str = "POST"
+    rewrite: Callable[[], Rewrite] | None = None
+    """None where the engine's own words are OpenAI's, which is faster."""
 
 
 class RuntimeAdapter(Protocol):
@@ -218,25 +346,18 @@ class RuntimeAdapter(Protocol):
     name: str
 
     def serves(self, files: ModelFiles) -> Capabilities | None:
-        """What this runtime would offer for these files, or None when it cannot run them."""
+        """What this runtime would offer for these files, or None when it cannot run them.
+
+        Asked for every request: quick, and the same for the same files.
+        """
         ...
 
     def footprint(self, spec: ReplicaSpec) -> Footprint: ...
 
     def plan(self, spec: ReplicaSpec, grant: Grant) -> LaunchPlan: ...
 
-    def shape(self, endpoint: Endpoint, body: bytes, spec: ReplicaSpec) -> ChildRequest:
-        """The child's request for a client's body.
-
-        The prompt is passed as it is. What may change: `stream` and usage
-        options (a streamed child notices a disconnect, a plain one does not), a
-        cap on the output where the client set none. Raises RequestRejected or
-        ModalityUnsupported for what the engine would misunderstand.
-        """
-        ...
-
     def refusal(self, status: int, body: bytes, spec: ReplicaSpec) -> HelexaError:
-        """The typed meaning of a non-200 answer."""
+        """The typed meaning of a non-200 answer, or of an error event (status 500) of a stream."""
         ...
 
     def usage(self, event: bytes) -> Usage | None:
@@ -244,3 +365,89 @@ class RuntimeAdapter(Protocol):
         ...
 
     def explain_exit(self, status: int, log_tail: str) -> Exit: ...
+
+
+# --- the kinds of work. Each method makes the child's request out of a client's body.
+#
+# The prompt is passed as it is. What may change: `stream` and usage options (a streamed child
+# notices a disconnect, a plain one does not), a cap on the output where the client set none.
+# Raises RequestRejected, CapabilityMissing or ModalityUnsupported for what the engine would
+# misunderstand or silently leave out. `runtime.openai` has what most of them need.
+
+
+@runtime_checkable
+class Chat(Protocol):
+    def chat(self, body: bytes, spec: ReplicaSpec) -> ChildRequest: ...
+
+
+@runtime_checkable
+class Text(Protocol):
+    def text(self, body: bytes, spec: ReplicaSpec) -> ChildRequest: ...
+
+
+@runtime_checkable
+class Embedding(Protocol):
+    def embedding(self, body: bytes, spec: ReplicaSpec) -> ChildRequest: ...
+
+
+@runtime_checkable
+class Rerank(Protocol):
+    def rerank(self, body: bytes, spec: ReplicaSpec) -> ChildRequest: ...
+
+
+# --- further abilities of an adapter
+
+
+@runtime_checkable
+class CuriousAdapter(Protocol):
+    """There are things about a model that only its running child knows."""
+
+    def questions(self, spec: ReplicaSpec) -> Sequence[ChildRequest]:
+        """What to ask, in order, right after the child became ready and before it gets work."""
+        ...
+
+    def learn(self, spec: ReplicaSpec, answers: Sequence[tuple[int, bytes]]) -> Mapping[str, str]:
+        """From status and body of each answer (0 where there was none) to `spec.learnt`.
+
+        Never raises.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineLoad:
+    """What an engine says of itself; None is what it does not say."""
+
+    running: int | None = None
+    waiting: int | None = None
+    kv_share: float | None = None
+    """0..1 of its room for keys and values."""
+    cached_tokens: int | None = None
+    """Prompt tokens since its start that it did not have to read again."""
+
+
+@runtime_checkable
+class ReportingAdapter(Protocol):
+    """The engine can be asked how busy it is. This is also the question whether it lives."""
+
+    load_path: str
+
+    def load(self, body: bytes) -> EngineLoad:
+        """Of a 200 answer. Never raises."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Requirement:
+    """A package that an engine lives in, and how an operator gets it."""
+
+    module: str
+    install: str
+    """A command line."""
+
+
+@runtime_checkable
+class PackagedAdapter(Protocol):
+    """The engine is a package that need not be installed."""
+
+    requirement: Requirement

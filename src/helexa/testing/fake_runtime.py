@@ -16,6 +16,7 @@ from helexa.protocol.ids import ModelId
 from helexa.protocol.openai import usage
 from helexa.protocol.work import Modality, Usage, WorkloadClass
 from helexa.runtime.contract import (
+    Ability,
     Capabilities,
     ChildRequest,
     Endpoint,
@@ -26,7 +27,8 @@ from helexa.runtime.contract import (
     ModelFiles,
     ReplicaSpec,
 )
-from helexa.runtime.llama_cpp import refusal, shape
+from helexa.runtime.llama_cpp import refusal
+from helexa.runtime.openai import requests
 
 OFFERED = Capabilities(
     classes=(
@@ -35,6 +37,7 @@ OFFERED = Capabilities(
         WorkloadClass.EMBEDDING,
     ),
     modalities=(Modality.TEXT,),
+    abilities=frozenset(Ability),
 )
 
 
@@ -72,14 +75,17 @@ class FakeRuntime:
             stop_grace_s=self.stop_grace_s,
         )
 
-    def shape(self, endpoint: Endpoint, body: bytes, spec: ReplicaSpec) -> ChildRequest:
-        match endpoint:
-            case Endpoint.CHAT:
-                return shape.chat(body, spec, OFFERED)
-            case Endpoint.COMPLETIONS:
-                return shape.completion(body, spec)
-            case Endpoint.EMBEDDINGS:
-                return shape.embedding(body)
+    def chat(self, body: bytes, spec: ReplicaSpec) -> ChildRequest:
+        raw = requests.chat(body, spec, OFFERED, runtime=self.name)
+        return requests.streamed(Endpoint.CHAT, raw, requests.generation(raw, spec))
+
+    def text(self, body: bytes, spec: ReplicaSpec) -> ChildRequest:
+        raw = requests.text(body, spec, OFFERED, runtime=self.name)
+        return requests.streamed(Endpoint.COMPLETIONS, raw, requests.generation(raw, spec))
+
+    def embedding(self, body: bytes, spec: ReplicaSpec) -> ChildRequest:
+        requests.embedding(body, spec, OFFERED, runtime=self.name)
+        return requests.whole(Endpoint.EMBEDDINGS, body)
 
     def refusal(self, status: int, body: bytes, spec: ReplicaSpec) -> HelexaError:
         return refusal.meaning(status, body, spec)

@@ -19,6 +19,7 @@ import msgspec
 
 from helexa.protocol.errors import HelexaError, RuntimeRefused
 from helexa.protocol.work import Usage
+from helexa.runtime.contract import Rewrite
 
 EVENT_BYTES_MAX: Final = 4 * 1024 * 1024
 
@@ -43,7 +44,13 @@ class Relay:
     """
 
     def __init__(
-        self, *, wants_usage: bool, choices: int, usage: ReadUsage, refusal: ReadRefusal
+        self,
+        *,
+        wants_usage: bool,
+        choices: int,
+        usage: ReadUsage,
+        refusal: ReadRefusal,
+        rewrite: Rewrite | None = None,
     ) -> None:
         self.done = False
         self.failure: HelexaError | None = None
@@ -52,6 +59,7 @@ class Relay:
         self._choices = max(1, choices)
         self._usage = usage
         self._refusal = refusal
+        self._rewrite = rewrite
         self._rest = b""
         self._last_usage: dict[str, msgspec.Raw] | None = None
 
@@ -73,7 +81,7 @@ class Relay:
         if self._rest:
             data = self._rest + data
             self._rest = b""
-        if _is_plain(data):
+        if self._rewrite is None and _is_plain(data):
             return data
         *events, self._rest = _SEPARATOR.split(data)
         if len(self._rest) > EVENT_BYTES_MAX:
@@ -94,7 +102,13 @@ class Relay:
             return b""
         if payload == b"[DONE]":
             self.done = True
-            return self._usage_event() + _DONE
+            left = self._rewrite.end() if self._rewrite is not None else ()
+            return b"".join([self._passed(one) for one in left]) + self._usage_event() + _DONE
+        if self._rewrite is None:
+            return self._passed(payload)
+        return b"".join([self._passed(one) for one in self._rewrite.event(payload)])
+
+    def _passed(self, payload: bytes) -> bytes:
         fields = _decoded(payload)
         if "error" in fields:
             raise self._refusal(payload)

@@ -35,6 +35,7 @@ from helexa.protocol.errors import (
 from helexa.protocol.openai import body as bodies
 from helexa.protocol.work import Usage, WorkloadClass
 from helexa.runtime.contract import ChildRequest, Endpoint, ReplicaSpec
+from helexa.runtime.shaping import shaped
 from helexa.util.background import background
 from helexa.util.upstream import (
     Response,
@@ -54,12 +55,13 @@ DEAD_WITHIN_S: Final = 1.0
 """From a refused connection to the exit of the child that should have taken it."""
 DYING_S: Final = 0.25
 _END_WITHIN_S: Final = 0.5
-_TO_CHILD: Final = (JSON,)
+_GENERATIONS: Final = (Endpoint.CHAT, Endpoint.COMPLETIONS)
 
 _NEEDS: Final = {
     Endpoint.CHAT: (WorkloadClass.CHAT_INTERACTIVE, "chat completions"),
     Endpoint.COMPLETIONS: (WorkloadClass.COMPLETION, "completions"),
     Endpoint.EMBEDDINGS: (WorkloadClass.EMBEDDING, "embeddings"),
+    Endpoint.RERANK: (WorkloadClass.RERANK, "reranking"),
 }
 
 _PROMPTS: Final = {Endpoint.CHAT: "messages", Endpoint.COMPLETIONS: "prompt"}
@@ -133,7 +135,7 @@ class Work:
         self._check_ability(replica)
         # Also before it runs: what is wrong with a request is said without loading anything.
         spec = replica.spec
-        request = replica.adapter.shape(self._endpoint, self._body, spec)
+        request = shaped(replica.adapter, self._endpoint, self._body, spec)
         async with replica.gate.present(), AsyncExitStack() as stack:
             if replica.engine is not None and replica.gate.has_room:
                 await stack.enter_async_context(replica.gate.slot())
@@ -156,7 +158,7 @@ class Work:
         """Shaped again where the running child taught what the files did not say."""
         if engine.spec is spec:
             return request
-        return engine.adapter.shape(self._endpoint, self._body, engine.spec)
+        return shaped(engine.adapter, self._endpoint, self._body, engine.spec)
 
     async def _successor(self, replica: Replica, dead: Engine) -> Engine:
         """The child that comes after one that died, once it runs."""
@@ -193,16 +195,16 @@ class Work:
 
     @property
     def _is_streaming(self) -> bool:
-        return bool(self._head.stream) and self._endpoint is not Endpoint.EMBEDDINGS
+        return bool(self._head.stream) and self._endpoint in _GENERATIONS
 
     async def _asked(self, request: ChildRequest, engine: Engine) -> None:
         """Ask and answer. Raises _NeverAsked when the child does not listen any more."""
         asked_at = time.monotonic()
         try:
             with await engine.pool.send(
-                "POST",
+                request.method,
                 request.path,
-                _TO_CHILD,
+                (JSON, *engine.plan.headers),
                 request.body,
                 first_byte_timeout_s=FIRST_BYTE_TIMEOUT_S,
                 silence_timeout_s=SILENCE_TIMEOUT_S,
@@ -240,7 +242,7 @@ class Work:
             body = await response.read(REFUSAL_BYTES_MAX)
             raise engine.adapter.refusal(response.status, body, engine.spec)
         if not request.streamed:
-            await self._pass_whole(engine, kind, response)
+            await self._pass_whole(engine, kind, response, request)
             return
         if kind != b"text/event-stream":
             raise RuntimeRefused(reason="The runtime answered something that is no event stream.")
@@ -249,6 +251,7 @@ class Work:
             choices=self._head.n or 1,
             usage=engine.adapter.usage,
             refusal=lambda payload: engine.adapter.refusal(500, payload, engine.spec),
+            rewrite=request.rewrite() if request.rewrite is not None else None,
         )
         try:
             if self._is_streaming:
@@ -267,10 +270,14 @@ class Work:
         if self._is_streaming:
             await self._answer.keep_alive()
 
-    async def _pass_whole(self, engine: Engine, kind: bytes, response: Response) -> None:
+    async def _pass_whole(
+        self, engine: Engine, kind: bytes, response: Response, request: ChildRequest
+    ) -> None:
         body = await response.read(ANSWER_BYTES_MAX)
         if kind != JSON[1] or not _is_object(body):
             raise RuntimeRefused(reason="The runtime answered something that is not JSON.")
+        if request.rewrite is not None:
+            body = request.rewrite().whole(body)
         self.used = engine.adapter.usage(body)
         await self._answer.whole(body)
 

@@ -6,28 +6,37 @@ nothing of processes.
 
 from __future__ import annotations
 
+import secrets
 import shutil
+import socket as sockets
 import tempfile
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
 import anyio
 
-from helexa.neuron.supervisor.process import Child, child
+from helexa.neuron.supervisor.process import child
+from helexa.runtime import adapters, exits
 from helexa.runtime.contract import (
+    LIVE_MISSES_MAX,
     ChildRequest,
     CuriousAdapter,
+    EngineLoad,
     Exit,
     ExitReason,
     Grant,
     LaunchPlan,
+    PackagedAdapter,
     ReplicaSpec,
+    ReportingAdapter,
     RuntimeAdapter,
 )
 from helexa.util.upstream import Pool, Unix, UpstreamError
+
+LIVE_EVERY_S: Final = 10.0
 
 _POLL_FIRST_S: Final = 0.01
 _POLL_MOST_S: Final = 0.25
@@ -35,16 +44,48 @@ _ANSWER_BYTES_MAX: Final = 1 << 20
 _QUESTION_TIMEOUT_S: Final = 10.0
 
 
+class NotStarted(Exception):
+    """It was not even tried, for the reason of `exit`."""
+
+    def __init__(self, exit: Exit) -> None:  # noqa: A002 - the contract's word
+        super().__init__(exit.detail)
+        self.exit = exit
+
+
+class Process(Protocol):
+    """What is watched of a child; `pid` is 0 for a server that somebody else keeps running."""
+
+    pid: int
+
+    @property
+    def tail(self) -> str: ...
+
+    async def exited(self) -> int: ...
+
+
+class Elsewhere:
+    """The process of a server that is not ours: nothing is known of it, nor of its end."""
+
+    pid = 0
+    tail = ""
+
+    async def exited(self) -> int:
+        await anyio.sleep_forever()
+        raise AssertionError
+
+
 class Engine:
     """A started child. `spec.learnt` is filled once `ready` has returned."""
 
     def __init__(
-        self, adapter: RuntimeAdapter, spec: ReplicaSpec, plan: LaunchPlan, process: Child
+        self, adapter: RuntimeAdapter, spec: ReplicaSpec, plan: LaunchPlan, process: Process
     ) -> None:
         self.adapter = adapter
         self.spec = spec
         self.plan = plan
         self.process = process
+        self.load = EngineLoad()
+        """As it was said last."""
         self.pool: Pool
 
     async def ready(self) -> Exit | None:
@@ -53,23 +94,57 @@ class Engine:
             await self._answering()
             await self._learn()
         if deadline.cancelled_caught:
-            last = self.process.tail.strip().splitlines()[-1:]
-            words = f"; last words: {last[0][:300]}" if last else ""
             return Exit(
-                reason=ExitReason.NEVER_READY,
-                detail=f"not ready within {self.plan.ready_within_s:g} s{words}",
+                reason=ExitReason.NEVER_READY if self.process.pid else ExitReason.UNREACHABLE,
+                detail=f"not ready within {self.plan.ready_within_s:g} s{self._last_words()}",
             )
         return None
+
+    async def hung(self) -> Exit:
+        """Ask now and then whether it lives and how busy it is; return once it seems dead."""
+        misses = 0
+        while True:
+            await anyio.sleep(LIVE_EVERY_S)
+            misses = 0 if await self._lives() else misses + 1
+            if misses == LIVE_MISSES_MAX:
+                return Exit(
+                    reason=ExitReason.HANGS if self.process.pid else ExitReason.UNREACHABLE,
+                    detail=f"it stopped answering{self._last_words()}",
+                )
+
+    def _last_words(self) -> str:
+        last = self.process.tail.strip().splitlines()[-1:]
+        return f"; last words: {last[0][:300]}" if last else ""
 
     async def exited(self) -> Exit:
         status = await self.process.exited()
         return self.adapter.explain_exit(status, self.process.tail)
 
+    async def _lives(self) -> bool:
+        reporting = self.adapter if isinstance(self.adapter, ReportingAdapter) else None
+        path = reporting.load_path if reporting else self.plan.live_path or self.plan.ready_path
+        try:
+            with await self.pool.request(
+                "GET",
+                path,
+                self.plan.headers,
+                first_byte_timeout_s=self.plan.live_within_s,
+            ) as response:
+                body = await response.read(_ANSWER_BYTES_MAX)
+                if reporting and response.status == 200:
+                    self.load = reporting.load(body)
+                # An engine that says that it is broken (vLLM: 500) is; one that says no is not.
+                return response.status < 500
+        except UpstreamError:
+            return False
+
     async def _answering(self) -> None:
         pause_s = _POLL_FIRST_S
         while True:
             try:
-                with await self.pool.request("GET", self.plan.ready_path) as response:
+                with await self.pool.request(
+                    "GET", self.plan.ready_path, self.plan.headers
+                ) as response:
                     if response.status == 200:
                         await response.read(_ANSWER_BYTES_MAX)
                         return
@@ -88,9 +163,9 @@ class Engine:
     async def _ask(self, question: ChildRequest) -> tuple[int, bytes]:
         try:
             with await self.pool.request(
-                "POST",
+                question.method,
                 question.path,
-                ((b"content-type", b"application/json"),),
+                ((b"content-type", b"application/json"), *self.plan.headers),
                 question.body,
                 first_byte_timeout_s=_QUESTION_TIMEOUT_S,
             ) as response:
@@ -105,18 +180,49 @@ async def launched(
 ) -> AsyncIterator[Engine]:
     """A child in the making, with a folder in `run`; both are gone after the block.
 
-    Raises OSError.
+    Raises NotStarted, OSError.
     """
+    _check_installed(adapter, spec)
     folder = Path(tempfile.mkdtemp(prefix="", dir=run))
     try:
         # llama.cpp takes a host name for a path by this ending alone.
         socket = folder / "child.sock"
-        plan = adapter.plan(spec, Grant(socket=socket, scratch=folder, devices=devices))
-        async with child(
-            plan.argv, plan.env, folder=str(folder), grace_s=plan.stop_grace_s
-        ) as process:
+        grant = Grant(
+            socket=socket,
+            scratch=folder,
+            port=_free_port(),
+            secret=secrets.token_urlsafe(24),
+            devices=devices,
+        )
+        plan = adapter.plan(spec, grant)
+        async with _process(plan, folder) as process:
             engine = Engine(adapter, spec, plan, process)
-            async with Pool(Unix(str(socket)), connections_max=4096).running() as engine.pool:
+            reach = plan.reach or Unix(str(socket))
+            async with Pool(reach, connections_max=4096).running() as engine.pool:
                 yield engine
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@asynccontextmanager
+async def _process(plan: LaunchPlan, folder: Path) -> AsyncIterator[Process]:
+    if not plan.argv:
+        yield Elsewhere()
+        return
+    async with child(plan.argv, plan.env, folder=str(folder), grace_s=plan.stop_grace_s) as process:
+        yield process
+
+
+def _check_installed(adapter: RuntimeAdapter, spec: ReplicaSpec) -> None:
+    where = spec.installation
+    is_elsewhere = where.python is not None or where.program is not None
+    if isinstance(adapter, PackagedAdapter) and not (
+        is_elsewhere or adapters.is_installed(adapter)
+    ):
+        raise NotStarted(exits.not_installed(adapter.requirement))
+
+
+def _free_port() -> int:
+    with sockets.socket(sockets.AF_INET, sockets.SOCK_STREAM) as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])

@@ -11,7 +11,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from helexa.neuron.settings import ModelSettings, NeuronSettings
+from helexa.neuron.settings import (
+    ModelSettings,
+    NeuronSettings,
+    RuntimeSettings,
+    ServerSettings,
+)
 from helexa.protocol.errors import CapabilityMissing, NoCapacity, RequestRejected
 from helexa.protocol.ids import ModelId
 from helexa.protocol.messages import ModelConfig
@@ -20,6 +25,7 @@ from helexa.runtime.adapters import AdapterUnknown
 from helexa.runtime.contract import (
     ArgumentValue,
     Capabilities,
+    Installation,
     ModelFiles,
     ReplicaSpec,
     RuntimeAdapter,
@@ -40,9 +46,16 @@ class Recipes:
     """Kept until the neuron ends: a cortex says again what it wants at each load."""
 
     def __init__(
-        self, settings: NeuronSettings, find_adapter: FindAdapter, *, threads: int = 0
+        self,
+        settings: NeuronSettings,
+        find_adapter: FindAdapter,
+        *,
+        threads: int = 0,
+        keys: Mapping[str, str] | None = None,
     ) -> None:
+        """`keys` are those that servers are shown, by the servers' names."""
         self._settings = settings
+        self._keys = keys or {}
         self._find_adapter = find_adapter
         self._threads = threads
         self._asked: dict[ModelId, ModelConfig] = {}
@@ -84,12 +97,15 @@ class Recipes:
             raise CapabilityMissing(model=files.model, capability=named)
         adapter, offered = found
         trained = files.context_tokens_trained or self._settings.context_tokens
+        server = self._settings.servers.get(files.server or settings.server, ServerSettings())
         spec = ReplicaSpec(
             files=files,
             context_tokens=asked.context_tokens
             or settings.context_tokens
+            or (files.server and files.context_tokens_trained)
             or min(self._settings.context_tokens, trained),
-            slots=asked.slots or settings.slots or self._settings.slots,
+            slots=asked.slots or settings.slots or server.slots or self._settings.slots,
+            installation=self._installation(adapter.name, files.server or settings.server),
             deterministic=bool(
                 settings.deterministic if asked.deterministic is None else asked.deterministic
             ),
@@ -97,6 +113,22 @@ class Recipes:
             arguments=_arguments(adapter, settings, asked),
         )
         return Recipe(adapter=adapter, offered=offered, spec=spec)
+
+    def _installation(self, runtime: str, server: str) -> Installation:
+        """The operator's words on where the engine is, as far as they name this one."""
+        of_runtime = self._settings.runtimes.get(runtime, RuntimeSettings())
+        of_server = self._settings.servers.get(server, ServerSettings())
+        return Installation(
+            python=of_runtime.python,
+            program=of_runtime.program,
+            arguments=of_runtime.arguments,
+            environment={**of_runtime.environment, **of_server.environment},
+            url=of_server.url,
+            key=self._keys.get(server, ""),
+            command=of_server.command,
+            ready_path=of_server.ready_path,
+            ready_within_s=of_server.ready_within_s if server else 0.0,
+        )
 
 
 def _arguments(

@@ -7,7 +7,7 @@ that. Everybody else posts, or waits for the state to be one that they can use.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Final, TypeAlias, assert_never
@@ -15,7 +15,7 @@ from typing import Final, TypeAlias, assert_never
 import anyio
 from anyio.abc import TaskGroup
 
-from helexa.neuron.supervisor.engine import Engine
+from helexa.neuron.supervisor.engine import Engine, NotStarted
 from helexa.neuron.supervisor.gate import Gate
 from helexa.neuron.supervisor.step import (
     BackoffElapsed,
@@ -206,6 +206,8 @@ class Replica:
             try:
                 async with self._means.launch(self.spec) as engine:
                     ended = await self._live(engine)
+            except NotStarted as error:
+                ended = error.exit
             except OSError as error:
                 # Its message may hold paths; the log is for the operator.
                 log.warning("child not started", extra={"error": str(error)})
@@ -215,16 +217,16 @@ class Replica:
     async def _live(self, engine: Engine) -> Exit:
         ended = Exit(reason=ExitReason.STOPPED, detail="stopped")
 
-        async def until_exit() -> None:
+        async def until(end: Callable[[], Awaitable[Exit]]) -> None:
             nonlocal ended
-            ended = await engine.exited()
+            ended = await end()
             # Nobody may be sent to a dead child while the block around it winds down.
             self.engine = None
             tasks.cancel_scope.cancel()
 
         try:
             async with anyio.create_task_group() as tasks:
-                tasks.start_soon(until_exit, name="until exit")
+                tasks.start_soon(until, engine.exited, name="until exit")
                 stuck = await engine.ready()
                 if stuck is not None:
                     ended = stuck
@@ -234,6 +236,7 @@ class Replica:
                     self.engine = engine
                     self.gate.opened()
                     await self._tell(BecameReady())
+                    tasks.start_soon(until, engine.hung, name="until it hangs")
         finally:
             # Also when it is stopped: whoever asks for the next one must not get this one.
             self.engine = None

@@ -61,6 +61,8 @@ class World:
     clock: Callable[[], float] = time.monotonic
     random: Callable[[], float] = random.random
     find_adapter: FindAdapter = adapters.adapter_for
+    keys: Mapping[str, str] = field(default_factory=dict)
+    """That servers are shown, by the servers' names."""
     launch: LaunchAny = launched
     load_times: LoadTimes = field(default_factory=LoadTimes)
     completed: Complete = tuple
@@ -78,7 +80,9 @@ class Roster:
         self._replicas: dict[ModelId, Replica] = {}
         self._leaving: dict[ModelId, Departure] = {}
         self._grants = Grants(world.memory)
-        self._recipes = Recipes(settings, world.find_adapter, threads=world.threads)
+        self._recipes = Recipes(
+            settings, world.find_adapter, threads=world.threads, keys=world.keys
+        )
         self._scales = Scales(self._replicas)
         self._launches = Launches(
             world.launch, world.run, world.load_times, clock=world.clock, tell=self._tell

@@ -98,6 +98,8 @@ class Standing:
             tokens_per_s=round(self.tokens_per_s.of(files.model), 1),
             first_token_s=round(self.first_token_s.of(files.model), 4),
             reason=replica.state.reason if replica is not None else "",
+            reason_code=replica.state.reason_code if replica is not None else "",
+            abilities=tuple(sorted(one.value for one in offered.abilities)),
             load_s=round(load_s, 2),
         )
 
@@ -112,8 +114,11 @@ class Standing:
                 idle_s=round(replica.idle_s, 3),
                 queue_s=round(replica.gate.queue_s, 4),
                 memory_bytes=self._scales.bytes_of(model),
+                kv_share=round(engine.load.kv_share or 0.0, 4) if engine else 0.0,
+                cached_tokens=(engine.load.cached_tokens or 0) if engine else 0,
             )
             for model, replica in sorted(self._replicas.items())
+            for engine in (replica.engine,)
             if replica.state.phase is not Phase.STOPPED or replica.gate.present_count
         )
 

@@ -44,6 +44,8 @@ class State:
     """When it failed, within the window."""
     reason: str = ""
     """Of the last failure; empty once ready again."""
+    reason_code: str = ""
+    """The same in one word, of `ExitReason`."""
     failed_at: float = 0.0
 
     @property
@@ -122,7 +124,7 @@ def step(  # noqa: PLR0911 - a table of cases, one line each
         case Phase.STOPPING, WantStarted():
             return replace(state, wanted=True), ()
         case Phase.STARTING, BecameReady():
-            return replace(state, phase=Phase.READY, reason=""), (Report(),)
+            return replace(state, phase=Phase.READY, reason="", reason_code=""), (Report(),)
         case ((Phase.STARTING | Phase.READY), Exited()):
             return _failed(state, event, policy)
         case Phase.WAITING, BackoffElapsed(launches=launches) if launches == state.launches:
@@ -130,15 +132,18 @@ def step(  # noqa: PLR0911 - a table of cases, one line each
         case ((Phase.STARTING | Phase.READY), WantStopped()):
             return replace(state, phase=Phase.STOPPING, wanted=False), (Stop(), Report())
         case ((Phase.WAITING | Phase.FAILED), WantStopped()):
-            stopped = replace(state, phase=Phase.STOPPED, wanted=False, failures=(), reason="")
-            return stopped, (Report(),)
+            return replace(_stopped(state), wanted=False), (Report(),)
         case Phase.STOPPING, WantStopped():
             return replace(state, wanted=False), ()
         case Phase.STOPPING, Exited():
             if state.wanted:
                 return _launched(replace(state, failures=()))
-            return replace(state, phase=Phase.STOPPED, failures=(), reason=""), (Report(),)
+            return _stopped(state), (Report(),)
     return state, ()
+
+
+def _stopped(state: State) -> State:
+    return replace(state, phase=Phase.STOPPED, failures=(), reason="", reason_code="")
 
 
 def _launched(state: State) -> tuple[State, tuple[Effect, ...]]:
@@ -149,7 +154,11 @@ def _launched(state: State) -> tuple[State, tuple[Effect, ...]]:
 def _failed(state: State, event: Exited, policy: Policy) -> tuple[State, tuple[Effect, ...]]:
     recent = (*(at for at in state.failures if at > event.at - policy.window_s), event.at)
     failed = replace(
-        state, failures=recent, failed_at=event.at, reason=event.exit.detail or "no reason known"
+        state,
+        failures=recent,
+        failed_at=event.at,
+        reason=event.exit.detail or "no reason known",
+        reason_code=event.exit.reason.value,
     )
     if not event.exit.reason.retry_helps or len(recent) >= policy.failures_max:
         return replace(failed, phase=Phase.FAILED, wanted=False), (Report(),)

@@ -57,7 +57,7 @@ class Scales:
         """Until cancelled."""
         while True:
             for model, replica in tuple(self._replicas.items()):
-                if replica.engine is not None:
+                if replica.engine is not None and replica.engine.process.pid:
                     pid = replica.engine.process.pid
                     # The kernel walks all of its pages, so it is done rarely and elsewhere.
                     size = await anyio.to_thread.run_sync(group_bytes, pid)

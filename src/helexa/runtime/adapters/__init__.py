@@ -8,13 +8,17 @@ from __future__ import annotations
 
 import functools
 import importlib
+import importlib.util
 import pkgutil
-from collections.abc import Sequence
-from typing import cast
+from collections.abc import Collection, Sequence
+from typing import Final, cast
 
-from helexa.runtime.contract import Capabilities, ModelFiles, RuntimeAdapter
+from helexa.runtime.contract import Capabilities, ModelFiles, PackagedAdapter, RuntimeAdapter
 
-__all__ = ["AdapterUnknown", "adapter_for", "load", "names"]
+__all__ = ["ORDER", "AdapterUnknown", "adapter_for", "in_order", "is_installed", "load", "names"]
+
+ORDER: Final = ("openai_compatible", "llama_cpp", "vllm", "mistral_rs", "transformers")
+"""Who is asked first: what was set up for a model, then by what most machines get most from."""
 
 
 class AdapterUnknown(Exception):
@@ -34,14 +38,39 @@ def load(name: str) -> RuntimeAdapter:
     return cast("RuntimeAdapter", importlib.import_module(f"{__name__}.{name}").adapter)
 
 
-def adapter_for(files: ModelFiles, name: str = "") -> tuple[RuntimeAdapter, Capabilities] | None:
-    """The first runtime, by name, that says it can serve these files, and what it would offer.
+def is_installed(adapter: RuntimeAdapter, elsewhere: Collection[str] = ()) -> bool:
+    """`elsewhere` are the runtimes that the operator said where to find."""
+    if adapter.name in elsewhere or not isinstance(adapter, PackagedAdapter):
+        return True
+    return _is_here(adapter.requirement.module)
 
+
+@functools.cache
+def _is_here(module: str) -> bool:
+    return importlib.util.find_spec(module) is not None
+
+
+def in_order(first: Sequence[str] = ()) -> Sequence[str]:
+    """All names: `first`, then those of `ORDER`, then the others."""
+    known = names()
+    return [name for name in dict.fromkeys((*first, *ORDER, *known)) if name in known]
+
+
+def adapter_for(
+    files: ModelFiles, name: str = "", *, order: Sequence[str] = (), elsewhere: Collection[str] = ()
+) -> tuple[RuntimeAdapter, Capabilities] | None:
+    """The first runtime in order that is installed and serves these files, and what it would offer.
+
+    Where none that serves them is installed, the first that would: its load says what to install.
     With a name that one alone is asked. Raises AdapterUnknown.
     """
-    for each in (name,) if name else names():
+    found: tuple[RuntimeAdapter, Capabilities] | None = None
+    for each in (name,) if name else in_order(order):
         adapter = load(each)
         capabilities = adapter.serves(files)
-        if capabilities is not None:
+        if capabilities is None:
+            continue
+        if is_installed(adapter, elsewhere):
             return adapter, capabilities
-    return None
+        found = found or (adapter, capabilities)
+    return found

@@ -12,12 +12,13 @@ import functools
 import json
 import sys
 from collections.abc import Mapping, Sequence
-from typing import Final, assert_never
+from typing import Final
 
 from helexa.protocol.errors import HelexaError
 from helexa.protocol.openai import usage
 from helexa.protocol.work import Modality, Usage, WorkloadClass
 from helexa.runtime.contract import (
+    Ability,
     Capabilities,
     ChildRequest,
     Endpoint,
@@ -29,7 +30,8 @@ from helexa.runtime.contract import (
     ReplicaSpec,
     RuntimeAdapter,
 )
-from helexa.runtime.llama_cpp import memory, refusal, shape, steering, tuning
+from helexa.runtime.llama_cpp import memory, refusal, steering, tuning
+from helexa.runtime.openai import requests
 
 _CHILD: Final = "helexa.runtime.children.llama_cpp"
 _READY_WITHIN_S: Final = 120.0
@@ -48,6 +50,19 @@ _GENERATIVE: Final = (
     WorkloadClass.CHAT_BULK,
     WorkloadClass.COMPLETION,
 )
+_ALWAYS: Final = (
+    Ability.JSON_OBJECT,
+    Ability.JSON_SCHEMA,
+    Ability.GRAMMAR,
+    Ability.LOGPROBS,
+    Ability.CHOICES,
+    Ability.SEED,
+    Ability.PENALTIES,
+    Ability.LOGIT_BIAS,
+    Ability.DETERMINISTIC,
+    Ability.CONTINUE_TEXT,
+    Ability.CONTINUE_IDS,
+)
 
 
 @functools.lru_cache(maxsize=512)
@@ -61,12 +76,15 @@ def _offered(files: ModelFiles) -> Capabilities | None:
         return Capabilities(classes=(WorkloadClass.EMBEDDING,))
     seeing = files.projector is not None
     template = files.chat_template
+    abilities = set(_ALWAYS)
+    if "tools" in template and "tool_call" in template:
+        abilities |= {Ability.TOOLS, Ability.TOOL_CHOICE, Ability.PARALLEL_TOOLS}
+    if "<think>" in template or "reasoning_content" in template:
+        abilities.add(Ability.REASONING)
     return Capabilities(
         classes=(*_GENERATIVE, WorkloadClass.VISION) if seeing else _GENERATIVE,
         modalities=(Modality.TEXT, Modality.IMAGE) if seeing else (Modality.TEXT,),
-        tools="tools" in template and "tool_call" in template,
-        structured_output=True,
-        reasoning="<think>" in template or "reasoning_content" in template,
+        abilities=frozenset(abilities),
     )
 
 
@@ -117,18 +135,24 @@ class LlamaCpp:
             ready_within_s=_READY_WITHIN_S + spec.files.weights_bytes / _DISK_BYTES_PER_S,
         )
 
-    def shape(self, endpoint: Endpoint, body: bytes, spec: ReplicaSpec) -> ChildRequest:
-        match endpoint:
-            case Endpoint.CHAT:
-                offered = self.serves(spec.files)
-                assert offered is not None
-                return shape.chat(body, spec, offered)
-            case Endpoint.COMPLETIONS:
-                return shape.completion(body, spec)
-            case Endpoint.EMBEDDINGS:
-                return shape.embedding(body)
-            case _:
-                assert_never(endpoint)
+    def chat(self, body: bytes, spec: ReplicaSpec) -> ChildRequest:
+        raw = requests.chat(body, spec, self._does(spec), runtime=self.name)
+        changes = requests.generation(raw, spec)
+        changes.update(steering.changes(raw, spec))
+        return requests.streamed(Endpoint.CHAT, raw, changes)
+
+    def text(self, body: bytes, spec: ReplicaSpec) -> ChildRequest:
+        raw = requests.text(body, spec, self._does(spec), runtime=self.name)
+        return requests.streamed(Endpoint.COMPLETIONS, raw, requests.generation(raw, spec))
+
+    def embedding(self, body: bytes, spec: ReplicaSpec) -> ChildRequest:
+        requests.embedding(body, spec, self._does(spec), runtime=self.name)
+        return requests.whole(Endpoint.EMBEDDINGS, body)
+
+    def _does(self, spec: ReplicaSpec) -> Capabilities:
+        offered = self.serves(spec.files)
+        assert offered is not None
+        return offered
 
     def refusal(self, status: int, body: bytes, spec: ReplicaSpec) -> HelexaError:
         return refusal.meaning(status, body, spec)

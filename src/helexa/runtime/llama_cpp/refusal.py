@@ -8,7 +8,6 @@ operator's business and not the client's.
 from __future__ import annotations
 
 import re
-import signal
 from typing import Final
 
 import msgspec
@@ -22,9 +21,9 @@ from helexa.protocol.errors import (
     RequestRejected,
     RuntimeRefused,
 )
+from helexa.runtime import exits
 from helexa.runtime.contract import Exit, ExitReason, ReplicaSpec
-
-_TEXT_CHARS_MAX: Final = 500
+from helexa.runtime.openai.refusal import fit_to_show
 
 
 class _Error(msgspec.Struct):
@@ -64,21 +63,10 @@ def meaning(status: int, body: bytes, spec: ReplicaSpec) -> HelexaError:
         return CapabilityMissing(model=model, capability="this endpoint")
     if status == 503:
         return ModelLoading(reason=f"{model!r} is starting; try again shortly.")
-    text = _fit_to_show(error.message, spec)
+    text = fit_to_show(error.message, spec)
     if status == 400 or _CALLER.search(error.message):
         return RequestRejected(reason=text)
     return RuntimeRefused(reason=f"The runtime answered {status}: {text}")
-
-
-def _fit_to_show(message: str, spec: ReplicaSpec) -> str:
-    for path in (spec.files.weights, spec.files.projector):
-        if path is not None:
-            message = message.replace(str(path), spec.files.model)
-    # A template's failure is told with a picture of its source; the last line is the reason.
-    lines = [line for line in message.splitlines() if line.strip(" -^")]
-    if len(lines) > 1:
-        message = f"{lines[0].strip()} {lines[-1].strip()}"
-    return message[:_TEXT_CHARS_MAX] or "no reason given"
 
 
 _PHRASES: Final = (
@@ -113,32 +101,4 @@ _STAMP: Final = re.compile(r"\A[\d.]+ [A-Z] ")
 
 
 def exit_of(status: int, log_tail: str) -> Exit:
-    lines = [_printable(line) for line in log_tail.splitlines() if line.strip()]
-    for pattern, reason in _PHRASES:
-        for line in lines:
-            if pattern.search(line):
-                return Exit(reason=reason, detail=_STAMP.sub("", line)[:_TEXT_CHARS_MAX])
-    last = _STAMP.sub("", lines[-1])[:_TEXT_CHARS_MAX] if lines else "it wrote nothing"
-    if status == -signal.SIGTERM:
-        return Exit(reason=ExitReason.STOPPED, detail="ended by SIGTERM")
-    if status == -signal.SIGKILL:
-        # The kernel's out-of-memory killer sends the same signal and leaves no word here.
-        return Exit(reason=ExitReason.KILLED, detail="killed by SIGKILL (perhaps by the kernel)")
-    if status < 0:
-        return Exit(
-            reason=ExitReason.UNKNOWN,
-            detail=f"ended by {_signal_name(-status)}; last words: {last}",
-        )
-    return Exit(reason=ExitReason.UNKNOWN, detail=f"exit status {status}; last words: {last}")
-
-
-def _printable(line: str) -> str:
-    # It is shown on terminals, and a child's words could rewrite them.
-    return "".join(each for each in line.strip() if each.isprintable())
-
-
-def _signal_name(number: int) -> str:
-    try:
-        return signal.Signals(number).name
-    except ValueError:  # Real-time signals between the first and the last have no name.
-        return f"signal {number}"
+    return exits.explained(status, log_tail, _PHRASES, without=_STAMP)

@@ -1,0 +1,154 @@
+"""A client's body, judged as far as every engine needs it judged, and made a child's request.
+
+Refused here is what engines misunderstand, crash on, leave out in silence or act upon
+outside the machine; everything else is the engine's own business to judge.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+import msgspec
+
+from helexa.protocol.errors import BodyMalformed, ModalityUnsupported, RequestRejected
+from helexa.protocol.openai import body as bodies
+from helexa.protocol.work import Modality
+from helexa.runtime.contract import Capabilities, ChildRequest, Endpoint, ReplicaSpec, Rewrite
+from helexa.runtime.openai import abilities
+
+OUTPUT_LIMITS: Final = ("max_tokens", "max_completion_tokens", "n_predict")
+
+
+class _Url(msgspec.Struct):
+    url: str
+
+
+class _Part(msgspec.Struct):
+    type: str
+    image_url: _Url | None = None
+
+
+class _Message(msgspec.Struct):
+    role: str
+    content: str | list[_Part] | None = None
+
+
+class _Chat(msgspec.Struct):
+    messages: list[_Message]
+
+
+class _Completion(msgspec.Struct):
+    prompt: str | list[str | int | list[int]]
+
+
+class _Embedding(msgspec.Struct):
+    input: str | list[str | int | list[int]]
+
+
+class _Rerank(msgspec.Struct):
+    query: str
+    documents: list[str]
+    top_n: int | None = None
+
+
+_chat: Final = msgspec.json.Decoder(_Chat)
+_completion: Final = msgspec.json.Decoder(_Completion)
+_embedding: Final = msgspec.json.Decoder(_Embedding)
+_rerank: Final = msgspec.json.Decoder(_Rerank)
+
+_MODALITIES: Final = {
+    "image_url": Modality.IMAGE,
+    "input_image": Modality.IMAGE,
+    "input_audio": Modality.AUDIO,
+}
+
+
+def chat(body: bytes, spec: ReplicaSpec, offered: Capabilities, *, runtime: str) -> bodies.Fields:
+    """The members of a sound chat request. Raises a 400."""
+    raw = bodies.fields(body)
+    messages = bodies.typed(_chat, body).messages
+    if not messages:
+        raise BodyMalformed(reason="`messages` is empty.", field="messages")
+    _check_parts(messages, spec, offered)
+    abilities.check(raw, spec, offered, runtime=runtime)
+    return raw
+
+
+def text(body: bytes, spec: ReplicaSpec, offered: Capabilities, *, runtime: str) -> bodies.Fields:
+    """The members of a sound completion request. Raises a 400."""
+    raw = bodies.fields(body)
+    if bodies.typed(_completion, body).prompt == []:
+        raise BodyMalformed(reason="`prompt` is empty.", field="prompt")
+    abilities.check(raw, spec, offered, runtime=runtime)
+    return raw
+
+
+def embedding(
+    body: bytes, spec: ReplicaSpec, offered: Capabilities, *, runtime: str
+) -> bodies.Fields:
+    """The members of a sound embedding request. Raises a 400."""
+    raw = bodies.fields(body)
+    if bodies.typed(_embedding, body).input == []:
+        raise BodyMalformed(reason="`input` is empty.", field="input")
+    abilities.check(raw, spec, offered, runtime=runtime)
+    return raw
+
+
+def rerank(body: bytes, spec: ReplicaSpec, offered: Capabilities, *, runtime: str) -> bodies.Fields:
+    """The members of a sound rerank request. Raises a 400."""
+    raw = bodies.fields(body)
+    asked = bodies.typed(_rerank, body)
+    if not asked.documents:
+        raise BodyMalformed(reason="`documents` is empty.", field="documents")
+    if asked.top_n is not None and asked.top_n < 1:
+        raise BodyMalformed(reason="`top_n` is 1 or more.", field="top_n")
+    abilities.check(raw, spec, offered, runtime=runtime)
+    return raw
+
+
+def generation(raw: bodies.Fields, spec: ReplicaSpec) -> dict[str, Any]:
+    """What is changed in every request for text."""
+    options = bodies.value(raw, "stream_options", dict[str, msgspec.Raw]) or {}
+    changes: dict[str, Any] = {
+        # A request that is not streamed goes on decoding for nobody when its client leaves.
+        "stream": True,
+        "stream_options": {**options, "include_usage": True},
+    }
+    if all(bodies.value(raw, name, int) is None for name in OUTPUT_LIMITS):
+        changes["max_tokens"] = spec.context_tokens
+    return changes
+
+
+def streamed(
+    endpoint: Endpoint,
+    raw: bodies.Fields,
+    changes: Mapping[str, Any],
+    *,
+    rewrite: Callable[[], Rewrite] | None = None,
+) -> ChildRequest:
+    body = bodies.with_changes(raw, changes)
+    return ChildRequest(path=endpoint.value, body=body, streamed=True, rewrite=rewrite)
+
+
+def whole(endpoint: Endpoint, body: bytes) -> ChildRequest:
+    """For work that is one step of the engine, which nobody can leave in the middle."""
+    return ChildRequest(path=endpoint.value, body=body, streamed=False)
+
+
+def _check_parts(messages: list[_Message], spec: ReplicaSpec, offered: Capabilities) -> None:
+    for index, message in enumerate(messages):
+        if not isinstance(message.content, list):
+            continue
+        for at, part in enumerate(message.content):
+            modality = _MODALITIES.get(part.type)
+            if modality is None:
+                continue
+            if modality not in offered.modalities:
+                raise ModalityUnsupported(model=spec.files.model, modality=modality.value)
+            # The engine would fetch any other URL itself, from inside the operator's network.
+            if part.image_url is not None and not part.image_url.url.startswith("data:"):
+                raise RequestRejected(
+                    reason="Pictures are not fetched from URLs here; send a `data:` URL.",
+                    field=f"messages[{index}].content[{at}].image_url",
+                )
