@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.neuron.bench import events_of
 
+from helexa.neuron.serving.counting import Bounds
 from helexa.neuron.serving.relay import EVENT_BYTES_MAX, Relay, as_openai
-from helexa.protocol.errors import HelexaError, RuntimeRefused
+from helexa.protocol.errors import HelexaError, RuntimeMalformed, RuntimeRefused
 from helexa.protocol.openai import usage
 from helexa.protocol.work import Usage
 
@@ -20,7 +21,8 @@ def relay(*, wants_usage: bool = False, choices: int = 1) -> Relay:
     def refusal(payload: bytes) -> HelexaError:
         return RuntimeRefused(reason=json.loads(payload)["error"]["message"])
 
-    return Relay(wants_usage=wants_usage, choices=choices, usage=usage.read, refusal=refusal)
+    bounds = Bounds(choices=choices, context_tokens=1 << 20)
+    return Relay(wants_usage=wants_usage, bounds=bounds, usage=usage.read, refusal=refusal)
 
 
 def sse(*payloads: Any) -> bytes:
@@ -127,7 +129,7 @@ def test_an_event_without_an_end_is_refused_before_it_fills_the_memory() -> None
     subject.feed(b"data: {")
     while subject.failure is None:
         subject.feed(b"x" * (1 << 20))
-    assert isinstance(subject.failure, RuntimeRefused)
+    assert isinstance(subject.failure, RuntimeMalformed)
     assert len(subject._rest) <= EVENT_BYTES_MAX + (2 << 20)
 
 

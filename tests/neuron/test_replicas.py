@@ -111,6 +111,23 @@ async def test_a_child_that_never_becomes_ready_is_ended_and_named(journal: Jour
         os.kill(pid, 0)
 
 
+async def test_a_child_that_hangs_is_replaced_and_named(journal: Journal, tmp_path: Path) -> None:
+    held = tmp_path / "held"
+    fake = runtime(journal, "--hangs-with", str(held), live_every_s=0.02, live_within_s=0.2)
+    async with bench(fake, {MODEL: 1}) as live:
+        states = States(live.roster, MODEL)
+        await live.roster.load(MODEL)
+        first = (await journal.heard("started"))["pid"]
+        held.touch()
+        await states.until(ModelState.LOADING)
+        said = live.roster.capability(MODEL)
+        assert (said.reason_code, said.reason) == ("hangs", "it stopped answering")
+        held.unlink()
+        await states.until(ModelState.LOADED)
+        assert (await journal.heard("started"))["pid"] != first
+        assert live.roster.capability(MODEL).reason_code == ""
+
+
 async def test_a_killed_child_is_back_by_itself(journal: Journal) -> None:
     async with bench(runtime(journal), {MODEL: 1}) as live:
         states = States(live.roster, MODEL)

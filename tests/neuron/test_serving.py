@@ -82,13 +82,13 @@ async def test_completions_and_embeddings_have_their_own_shapes() -> None:
 
 BROKEN = [
     (("--dies-after", "1"), "runtime_exited"),
-    (("--answers", "half-json"), "runtime_refused"),
-    (("--answers", "no-sse"), "runtime_refused"),
+    (("--answers", "half-json"), "runtime_malformed"),
+    (("--answers", "no-sse"), "runtime_malformed"),
     (("--answers", "error-event"), "runtime_refused"),
     (("--answers", "cut"), "runtime_exited"),
 ]
 NONSENSE = [
-    (("--answers", "html"), "runtime_refused"),
+    (("--answers", "html"), "runtime_malformed"),
     (("--answers", "status-500"), "runtime_refused"),
 ]
 
@@ -130,6 +130,54 @@ async def test_a_stream_that_never_begins_is_a_bad_gateway(
     async with bench(fake(None, *flags), {"m": 1}) as live:
         reply = await live.post(CHAT, STREAM)
     assert (reply.status, reply.error["code"]) == (502, code)
+
+
+@pytest.mark.parametrize(
+    ("answers", "fault", "counts"),
+    [
+        ("usage-twice", "usage_twice", (7, 3)),
+        ("usage-wrong", "usage_wrong", (4096, 5)),
+    ],
+)
+@pytest.mark.parametrize("stream", [True, False])
+async def test_counts_that_cannot_be_are_brought_down_and_named(
+    answers: str, fault: str, counts: tuple[int, int], stream: bool
+) -> None:
+    asked = {**ASK, "max_tokens": 5, "stream": stream, "stream_options": {"include_usage": True}}
+    async with bench(fake(None, "--answers", answers), {"m": 1}) as live:
+        reply = await live.post(CHAT, asked)
+        metrics = (await live.get("/metrics")).content.decode()
+    usage = (reply.events[-2] if stream else reply.json)["usage"]
+    assert (usage["prompt_tokens"], usage["completion_tokens"]) == counts
+    assert usage["total_tokens"] == sum(counts)
+    assert usage.get("fault", fault) == fault
+    assert f'helexa_neuron_runtime_faults_total{{fault="{fault}",model="m"}} 1' in metrics
+
+
+async def test_an_answer_without_counts_is_an_answer_and_the_operator_hears_of_it() -> None:
+    async with bench(fake(None, "--answers", "usage-missing"), {"m": 1}) as live:
+        reply = await live.post(CHAT, ASK)
+        metrics = (await live.get("/metrics")).content.decode()
+    assert reply.json["choices"][0]["message"]["content"] == "t0 t1 t2 "
+    assert "usage" not in reply.json
+    assert 'helexa_neuron_runtime_faults_total{fault="usage_missing",model="m"} 1' in metrics
+
+
+async def test_vectors_that_are_half_a_json_are_a_bad_gateway_and_wrong_counts_are_named() -> None:
+    ask = {"model": "m", "input": ["a", "b"]}
+    async with bench(fake(None, "--answers", "half-json"), {"m": 1}) as live:
+        reply = await live.post("/v1/embeddings", ask)
+    assert (reply.status, reply.error["code"]) == (502, "runtime_malformed")
+    async with bench(fake(None, "--answers", "usage-wrong"), {"m": 1}) as live:
+        usage = (await live.post("/v1/embeddings", ask)).json["usage"]
+    assert (usage["prompt_tokens"], usage["fault"]) == (2 * 4096, "usage_wrong")
+
+
+async def test_the_metrics_name_what_a_runtime_did_wrong() -> None:
+    async with bench(fake(None, "--answers", "html"), {"m": 1}) as live:
+        await live.post(CHAT, ASK)
+        metrics = (await live.get("/metrics")).content.decode()
+    assert 'helexa_neuron_runtime_faults_total{fault="runtime_malformed",model="m"} 1' in metrics
 
 
 async def test_after_a_crash_in_a_stream_the_next_request_is_served(journal: Journal) -> None:

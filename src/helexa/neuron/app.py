@@ -205,7 +205,7 @@ async def running(  # noqa: PLR0915 - the one composition, read from top to bott
         )
 
         def status() -> Mapping[str, Any]:
-            return _status(neuron, descriptor, load(0))
+            return {**_status(neuron, descriptor, load(0)), "last_faults": metrics.last_faults}
 
         routes = Routes(roster, executor, metrics.metrics, status, SupplyRoutes(roster, pulls))
         api = routes.behind(ApiDoor(settings.api_socket, token), management=True)

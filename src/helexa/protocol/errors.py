@@ -36,6 +36,7 @@
       UpstreamFailed           502  a runtime or peer broke its side
         RuntimeExited          502
         RuntimeRefused         502
+        RuntimeMalformed       502
         PeerLost               503
         UpstreamTimeout        504
       InternalFault            500  we broke ours
@@ -444,9 +445,15 @@ class RuntimeExited(UpstreamFailed):
 
 
 class RuntimeRefused(UpstreamFailed):
-    """The runtime answered something that is not an answer."""
+    """The runtime said that it failed."""
 
     code = "runtime_refused"
+
+
+class RuntimeMalformed(UpstreamFailed):
+    """The runtime answered something that cannot be read: HTML, half a JSON, a broken stream."""
+
+    code = "runtime_malformed"
 
 
 class PeerLost(UpstreamFailed):

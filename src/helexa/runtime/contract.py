@@ -214,6 +214,7 @@ class LaunchPlan:
     No answer within `live_within_s`, `LIVE_MISSES_MAX` times on end, means that it hangs.
     """
     live_within_s: float = 30.0
+    live_every_s: float = 10.0
 
 
 LIVE_MISSES_MAX: Final = 3

@@ -35,6 +35,7 @@ OFFERED = Capabilities(
         WorkloadClass.CHAT_INTERACTIVE,
         WorkloadClass.COMPLETION,
         WorkloadClass.EMBEDDING,
+        WorkloadClass.RERANK,
     ),
     modalities=(Modality.TEXT,),
     abilities=frozenset(Ability),
@@ -49,6 +50,8 @@ class FakeRuntime:
     journal: Path | None = None
     ready_within_s: float = 30.0
     stop_grace_s: float = 5.0
+    live_every_s: float = 10.0
+    live_within_s: float = 30.0
     bytes_per_slot: int = 0
     """Of memory that it claims for each slot, besides the size of its model."""
     name: str = "fake"
@@ -73,6 +76,8 @@ class FakeRuntime:
             ),
             ready_within_s=self.ready_within_s,
             stop_grace_s=self.stop_grace_s,
+            live_every_s=self.live_every_s,
+            live_within_s=self.live_within_s,
         )
 
     def chat(self, body: bytes, spec: ReplicaSpec) -> ChildRequest:
@@ -86,6 +91,10 @@ class FakeRuntime:
     def embedding(self, body: bytes, spec: ReplicaSpec) -> ChildRequest:
         requests.embedding(body, spec, OFFERED, runtime=self.name)
         return requests.whole(Endpoint.EMBEDDINGS, body)
+
+    def rerank(self, body: bytes, spec: ReplicaSpec) -> ChildRequest:
+        requests.rerank(body, spec, OFFERED, runtime=self.name)
+        return requests.whole(Endpoint.RERANK, body)
 
     def refusal(self, status: int, body: bytes, spec: ReplicaSpec) -> HelexaError:
         return refusal.meaning(status, body, spec)

@@ -37,6 +37,7 @@ def arguments(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--load-waits-for", metavar="FILE", help="be ready once FILE exists")
     parser.add_argument("--say", action="append", default=[], help="a line for stderr at start")
     parser.add_argument("--logs-bytes", type=int, default=0, help="write so much to stderr first")
+    parser.add_argument("--hangs-with", metavar="FILE", help="answer nothing while FILE exists")
     parser.add_argument("--ignores-sigterm", action="store_true")
     parser.add_argument("--forks-worker", action="store_true", help="a child that outlives it")
     parser.add_argument("--tokens", type=int, default=3, help="events in each answer")
@@ -54,6 +55,9 @@ def arguments(argv: list[str]) -> argparse.Namespace:
             "cut",
             "empty",
             "status-500",
+            "usage-twice",
+            "usage-wrong",
+            "usage-missing",
         ),
         default="well",
     )
@@ -96,6 +100,7 @@ class Handler(BaseHTTPRequestHandler):
         """Keep stderr for what a test asked to be said."""
 
     def do_GET(self) -> None:
+        self._hang()
         if self.path == "/health" and self.server.is_ready.is_set():
             self._whole(200, {"status": "ok"})
         else:
@@ -105,8 +110,9 @@ class Handler(BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers.get("content-length", 0)))
         request = json.loads(body)
         self.server.journal.note("request", path=self.path, body=body.decode())
-        if self.path == "/v1/embeddings":
-            self._embedding()
+        self._hang()
+        if self.path in ("/v1/embeddings", "/v1/rerank") and self._is_well:
+            self._at_once()
         elif self.server.wanted.answers == "html":
             self._raw(200, "text/html", b"<html>It works!</html>")
         elif self.server.wanted.answers == "status-500":
@@ -114,9 +120,27 @@ class Handler(BaseHTTPRequestHandler):
         else:
             self._stream(request)
 
-    def _embedding(self) -> None:
+    @property
+    def _is_well(self) -> bool:
+        return self.server.wanted.answers in ("well", "usage-wrong", "half-json")
+
+    def _hang(self) -> None:
+        held = self.server.wanted.hangs_with
+        while held is not None and Path(held).exists():
+            time.sleep(_LOOK_EVERY_S)
+
+    def _at_once(self) -> None:
+        answers = self.server.wanted.answers
+        if answers == "half-json":
+            self._raw(200, "application/json", b'{"data": [')
+            return
         data = [{"object": "embedding", "index": 0, "embedding": [0.5, -0.5]}]
-        usage = {"prompt_tokens": 3, "total_tokens": 3}
+        count = 1 << 40 if answers == "usage-wrong" else 3
+        usage = {"prompt_tokens": count, "total_tokens": count}
+        if self.path == "/v1/rerank":
+            results = [{"index": 0, "relevance_score": 0.5}]
+            self._whole(200, {"model": "fake", "results": results, "usage": usage})
+            return
         self._whole(200, {"object": "list", "model": "fake", "data": data, "usage": usage})
 
     def _stream(self, request: dict[str, Any]) -> None:
@@ -149,11 +173,19 @@ class Handler(BaseHTTPRequestHandler):
             case "cut":
                 pass
             case _:
-                usage = {"prompt_tokens": 7, "completion_tokens": self.server.wanted.tokens}
-                usage["total_tokens"] = sum(usage.values())
-                self._event({**self._delta(request, None), "choices": [], "usage": usage})
+                self._counts(request)
                 self._chunk(b"data: [DONE]\n\n")
         self._chunk(b"")
+
+    def _counts(self, request: dict[str, Any]) -> None:
+        answers = self.server.wanted.answers
+        usage = {"prompt_tokens": 7, "completion_tokens": self.server.wanted.tokens}
+        if answers == "usage-wrong":
+            usage = {"prompt_tokens": 1 << 40, "completion_tokens": 1 << 41}
+        usage["total_tokens"] = sum(usage.values())
+        times = {"usage-twice": 2, "usage-missing": 0}.get(answers, 1)
+        for _ in range(times):
+            self._event({**self._delta(request, None), "choices": [], "usage": usage})
 
     def _delta(self, request: dict[str, Any], text: str | None) -> dict[str, Any]:
         choice: dict[str, Any] = {"index": 0, "finish_reason": None}

@@ -21,6 +21,10 @@ from helexa.protocol.errors import (
     InternalFault,
     NoCapacity,
     RequestRejected,
+    RuntimeExited,
+    RuntimeMalformed,
+    RuntimeRefused,
+    UpstreamTimeout,
 )
 from helexa.protocol.routing import MODEL_HEADER
 from helexa.runtime.contract import Endpoint
@@ -37,6 +41,10 @@ from helexa.util.http_server import (
 )
 
 BODY_TIMEOUT_S: Final = 60.0
+
+_RUNTIME_FAULTS: Final = frozenset(
+    one.code for one in (RuntimeExited, RuntimeMalformed, RuntimeRefused, UpstreamTimeout)
+)
 
 log = logging.getLogger(__name__)
 
@@ -113,6 +121,7 @@ class Executor:
                 outcome=outcome,
                 seconds=time.monotonic() - started,
                 usage=work.used if work else None,
+                fault=fault_of(outcome, work),
             )
 
     async def _body(self, scope: Scope, receive: Receive) -> bytes:
@@ -137,6 +146,13 @@ class Executor:
                     del self._in_flight[request_id]
         if cancel.cancelled_caught:
             raise NoCapacity(reason="This request was cancelled.")
+
+
+def fault_of(outcome: str, work: Work | None) -> str:
+    """What the model's runtime did wrong, in a word; empty where it did nothing wrong."""
+    if outcome in _RUNTIME_FAULTS:
+        return outcome
+    return work.fault.value if work is not None and work.fault is not None else ""
 
 
 def _named(scope: Scope) -> str:

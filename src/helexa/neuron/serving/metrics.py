@@ -6,6 +6,7 @@ grow.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from typing import Final, assert_never
 
@@ -17,6 +18,8 @@ from helexa.neuron.supervisor.roster import Roster
 from helexa.protocol.work import ModelState, Usage
 from helexa.runtime.contract import Endpoint
 from helexa.util.metrics import Metrics
+
+log = logging.getLogger(__name__)
 
 LOAD_SECONDS: Final = (0.1, 0.25, 0.5, 1, 2, 4, 8, 15, 30, 60, 120, 300, 600, 1200)
 
@@ -47,6 +50,13 @@ class NeuronMetrics:
             "Unloads by reason: asked, idle, evicted (to make room), renewed, gone.",
             ("model", "reason"),
         )
+        self._faults = self.metrics.tallies(
+            "runtime_faults",
+            "What runtimes did wrong: runtime_exited, runtime_malformed, usage_wrong and others.",
+            ("model", "fault"),
+        )
+        self.last_faults: dict[str, str] = {}
+        """By model; there are no more than models on disk."""
         self.metrics.registry.register(_Now(roster))
         roster.witness(self._happened)
 
@@ -69,10 +79,16 @@ class NeuronMetrics:
         outcome: str,
         seconds: float,
         usage: Usage | None,
+        fault: str = "",
     ) -> None:
+        """`fault` is what the model's runtime did wrong, in a word."""
         name = endpoint.name.lower()
         self._requests[model, name, outcome].add()
         self._seconds[model, name].add(seconds)
+        if fault:
+            self._faults[model, fault].add()
+            self.last_faults[model] = fault
+            log.warning("runtime at fault", extra={"model": model, "fault": fault})
         if usage is not None:
             for kind in usage.__struct_fields__:
                 self._tokens[model, kind].add(getattr(usage, kind))

@@ -6,7 +6,8 @@ is looked at one event at a time. Only whole events leave, so that an error can
 always be put behind the last one.
 
 The engine is always asked for usage; it counts per choice. Here the counts are
-added up and given once, at the end, to those who asked.
+added up, held against what is possible, and given once, at the end, to those who
+asked.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ from typing import Any, Final, TypeAlias
 
 import msgspec
 
-from helexa.protocol.errors import HelexaError, RuntimeRefused
+from helexa.neuron.serving import counting
+from helexa.protocol.errors import HelexaError, RuntimeMalformed
 from helexa.protocol.work import Usage
 from helexa.runtime.contract import Rewrite
 
@@ -47,16 +49,19 @@ class Relay:
         self,
         *,
         wants_usage: bool,
-        choices: int,
+        bounds: counting.Bounds,
         usage: ReadUsage,
         refusal: ReadRefusal,
         rewrite: Rewrite | None = None,
     ) -> None:
         self.done = False
         self.failure: HelexaError | None = None
-        self.counts: list[Usage] = []
+        self.fault: counting.Fault | None = None
+        """Of its counts, known once it is done."""
+        self._final: list[Usage] = []
+        self._running: list[Usage] = []
         self._wants_usage = wants_usage
-        self._choices = max(1, choices)
+        self._bounds = bounds
         self._usage = usage
         self._refusal = refusal
         self._rewrite = rewrite
@@ -65,16 +70,10 @@ class Relay:
 
     def total(self) -> Usage | None:
         """What the whole request used; None where the engine said nothing."""
-        if not self.counts:
-            return None
-        # The choices of one prompt share it: it was read once.
-        shared = min(self._choices, len(self.counts))
-        return Usage(
-            prompt_uncached=sum(one.prompt_uncached for one in self.counts) // shared,
-            prompt_cached=sum(one.prompt_cached for one in self.counts) // shared,
-            completion=sum(one.completion for one in self.counts),
-            reasoning=sum(one.reasoning for one in self.counts),
-        )
+        # What comes with a piece of the answer is how it stood there, if more is said at the end.
+        counts = self._final or self._running[-self._bounds.choices :]
+        used, self.fault = counting.settled(counts, self._bounds)
+        return used
 
     def feed(self, data: bytes) -> bytes:
         """What may go to the client now."""
@@ -122,23 +121,27 @@ class Relay:
             # `"usage": null`, as servers write it that were asked for usage.
             kept = fields if self._wants_usage else _without_usage(fields)
             return b"data: " + _encode(kept) + b"\n\n"
-        self.counts.append(counted)
         self._last_usage = fields
         if bytes(fields.get("choices", b"[]")).strip() == b"[]":
+            self._final.append(counted)
             return b""
+        self._running.append(counted)
         return b"data: " + _encode(_without_usage(fields)) + b"\n\n"
 
     def _usage_event(self) -> bytes:
         if not self._wants_usage or self._last_usage is None:
             return b""
         event: dict[str, Any] = {**self._last_usage, "choices": []}
-        if len(self.counts) > 1:
-            event["usage"] = as_openai(self.total())
+        used = self.total()
+        if len(self._final) != 1 or self.fault is not None:
+            event["usage"] = as_openai(used)
+            if self.fault is not None:
+                event["usage"]["fault"] = self.fault.value
         return b"data: " + _encode(event) + b"\n\n"
 
 
 def payload_of(event: bytes) -> bytes:
-    """The `data` of one event: b"" for comments. Raises RuntimeRefused for what is no event."""
+    """The `data` of one event: b"" for comments. Raises RuntimeMalformed for what is no event."""
     if event.startswith(b"data: ") and b"\n" not in event:
         return event[6:]
     lines = []
@@ -147,7 +150,7 @@ def payload_of(event: bytes) -> bytes:
         if name == b"data" and colon:
             lines.append(value.removeprefix(b" "))
         elif line and name not in (b"", b"event", b"id", b"retry"):
-            raise RuntimeRefused(reason="The runtime sent something that is no event stream.")
+            raise RuntimeMalformed(reason="The runtime sent something that is no event stream.")
     return b"\n".join(lines)
 
 
@@ -182,7 +185,7 @@ def _decoded(payload: bytes) -> dict[str, msgspec.Raw]:
     try:
         return _fields.decode(payload)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise RuntimeRefused(reason="The runtime sent an event that is not JSON.") from error
+        raise RuntimeMalformed(reason="The runtime sent an event that is not JSON.") from error
 
 
 def _without_usage(fields: dict[str, msgspec.Raw]) -> dict[str, msgspec.Raw]:

@@ -20,6 +20,7 @@ import msgspec
 
 from helexa.neuron.serving.answer import Answer
 from helexa.neuron.serving.assemble import assembled
+from helexa.neuron.serving.counting import Bounds, Fault, settled
 from helexa.neuron.serving.prompts import Prompts
 from helexa.neuron.serving.relay import Relay, as_openai, payload_of
 from helexa.neuron.serving.replies import JSON
@@ -29,6 +30,7 @@ from helexa.neuron.supervisor.roster import Roster
 from helexa.protocol.errors import (
     CapabilityMissing,
     RuntimeExited,
+    RuntimeMalformed,
     RuntimeRefused,
     UpstreamTimeout,
 )
@@ -64,6 +66,13 @@ _NEEDS: Final = {
     Endpoint.RERANK: (WorkloadClass.RERANK, "reranking"),
 }
 
+_SEVERAL: Final = {
+    Endpoint.CHAT: "",
+    Endpoint.COMPLETIONS: "prompt",
+    Endpoint.EMBEDDINGS: "input",
+    Endpoint.RERANK: "documents",
+}
+"""The member that may hold several prompts."""
 _PROMPTS: Final = {Endpoint.CHAT: "messages", Endpoint.COMPLETIONS: "prompt"}
 """The member that engines keep in their caches, as cortexes look at it, too."""
 
@@ -88,6 +97,8 @@ class _Head(msgspec.Struct):
     stream: bool | None = None
     stream_options: _Options | None = None
     n: int | None = None
+    max_tokens: int | None = None
+    max_completion_tokens: int | None = None
 
 
 _head: Final = msgspec.json.Decoder(_Head)
@@ -116,6 +127,8 @@ class Work:
         """
         self.replica: Replica | None = None
         self.used: Usage | None = None
+        self.fault: Fault | None = None
+        """Of what the runtime counted."""
         self._prompts = prompts
         self._model = model
         self._roster = roster
@@ -245,10 +258,10 @@ class Work:
             await self._pass_whole(engine, kind, response, request)
             return
         if kind != b"text/event-stream":
-            raise RuntimeRefused(reason="The runtime answered something that is no event stream.")
+            raise RuntimeMalformed(reason="The runtime answered something that is no event stream.")
         relay = Relay(
             wants_usage=not self._is_streaming or self._wants_usage,
-            choices=self._head.n or 1,
+            bounds=self._bounds(engine.spec),
             usage=engine.adapter.usage,
             refusal=lambda payload: engine.adapter.refusal(500, payload, engine.spec),
             rewrite=request.rewrite() if request.rewrite is not None else None,
@@ -259,7 +272,21 @@ class Work:
             else:
                 await self._assemble(relay, response)
         finally:
-            self._measure(engine, relay.total())
+            used = relay.total()
+            if relay.done:
+                self.fault = relay.fault
+            self._measure(engine, used)
+
+    def _bounds(self, spec: ReplicaSpec) -> Bounds:
+        head = self._head
+        allowed = [one for one in (head.max_tokens, head.max_completion_tokens) if one is not None]
+        return Bounds(
+            choices=max(1, head.n or 1),
+            prompts=bodies.prompts_in(self._body, _SEVERAL[self._endpoint]),
+            context_tokens=spec.context_tokens,
+            # Engines disagree on which of the two counts.
+            output_tokens=max(allowed) if allowed else None,
+        )
 
     @property
     def _wants_usage(self) -> bool:
@@ -275,10 +302,14 @@ class Work:
     ) -> None:
         body = await response.read(ANSWER_BYTES_MAX)
         if kind != JSON[1] or not _is_object(body):
-            raise RuntimeRefused(reason="The runtime answered something that is not JSON.")
+            raise RuntimeMalformed(reason="The runtime answered something that is not JSON.")
         if request.rewrite is not None:
             body = request.rewrite().whole(body)
-        self.used = engine.adapter.usage(body)
+        said = engine.adapter.usage(body)
+        self.used, self.fault = settled([said] if said else [], self._bounds(engine.spec))
+        if self.fault is Fault.WRONG:
+            counts = {**as_openai(self.used), "fault": self.fault.value}
+            body = bodies.with_changes(bodies.fields(body), {"usage": counts})
         await self._answer.whole(body)
 
     async def _pass_stream(self, relay: Relay, response: Response) -> None:
@@ -297,7 +328,7 @@ class Work:
                 raise RuntimeRefused(reason="The runtime's answer is too long to be sent whole.")
             chunks.extend(_chunks(passed))
         if not chunks:
-            raise RuntimeRefused(reason="The runtime's answer is empty.")
+            raise RuntimeMalformed(reason="The runtime's answer is empty.")
         whole = assembled(self._endpoint, chunks, as_openai(relay.total()) or None)
         await _let_finish(response)
         await self._answer.whole(msgspec.json.encode(whole))
@@ -356,7 +387,7 @@ def _chunks(events: bytes) -> list[dict[str, Any]]:
         try:
             found.append(_chunk.decode(payload))
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-            raise RuntimeRefused(reason="The runtime sent an event that is not JSON.") from error
+            raise RuntimeMalformed(reason="The runtime sent an event that is not JSON.") from error
     return found
 
 

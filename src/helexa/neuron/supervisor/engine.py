@@ -36,8 +36,6 @@ from helexa.runtime.contract import (
 )
 from helexa.util.upstream import Pool, Unix, UpstreamError
 
-LIVE_EVERY_S: Final = 10.0
-
 _POLL_FIRST_S: Final = 0.01
 _POLL_MOST_S: Final = 0.25
 _ANSWER_BYTES_MAX: Final = 1 << 20
@@ -104,7 +102,7 @@ class Engine:
         """Ask now and then whether it lives and how busy it is; return once it seems dead."""
         misses = 0
         while True:
-            await anyio.sleep(LIVE_EVERY_S)
+            await anyio.sleep(self.plan.live_every_s)
             misses = 0 if await self._lives() else misses + 1
             if misses == LIVE_MISSES_MAX:
                 return Exit(

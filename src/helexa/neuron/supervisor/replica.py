@@ -156,7 +156,8 @@ class Replica:
             match self.state.phase:
                 case Phase.FAILED:
                     raise RuntimeExited(
-                        reason=f"{self.spec.files.model!r} could not be run: {self.state.reason}."
+                        reason=f"{self.spec.files.model!r} could not be run: {self.state.reason} "
+                        f"({self.state.reason_code})."
                     )
                 case Phase.STOPPED:
                     raise NoCapacity(reason=f"{self.spec.files.model!r} was stopped.")

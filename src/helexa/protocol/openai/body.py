@@ -54,6 +54,17 @@ def prompt_heads(body: bytes, name: str) -> tuple[int, ...]:
     return () if prompt is None else prefix.heads(memoryview(prompt))
 
 
+def prompts_in(body: bytes, name: str) -> int:
+    """How many prompts the member of that name holds: a text or a list of tokens is one."""
+    member = fields(body).get(name)
+    if member is None or bytes(memoryview(member)[:1]) != b"[":
+        return 1
+    each = value({name: member}, name, list[msgspec.Raw])
+    if not each or bytes(memoryview(each[0])[:1]) not in (b'"', b"[", b"{"):
+        return 1
+    return len(each)
+
+
 def with_changes(raw: Fields, changes: Mapping[str, Any]) -> bytes:
     """The body again, with `changes` in place of (or after) the members of those names."""
     merged: dict[str, Any] = dict(raw)
