@@ -1,0 +1,1 @@
+"""Parts of the scripts that make models for engines other than llama.cpp."""
