@@ -1,6 +1,6 @@
 # Short names for commands that work without it; `make help` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help up test check fmt bench bench-quick sim sim-figures docs lock demo-models clean run-setup dev-setup
+.PHONY: help up test check fmt bench bench-runtimes bench-quick sim sim-figures docs lock demo-models clean run-setup dev-setup
 bin := .venv/bin
 
 help:  ## list the targets
@@ -25,6 +25,9 @@ fmt: dev-setup  ## repair what can be repaired by itself
 
 bench: dev-setup  ## measure against peers; writes docs/benchmarks/
 	$(bin)/python -m benchmarks $(ARGS)
+
+bench-runtimes: dev-setup  ## load, unload and memory of each runtime, what a neuron adds; writes docs/benchmarks/
+	scripts/bench-runtimes $(ARGS)
 
 bench-quick: dev-setup  ## the same, short: for a look, not for the record
 	$(bin)/python -m benchmarks --quick $(ARGS)
