@@ -10,7 +10,11 @@ from helexa.cortex.orchestrator.constraints import is_bound, why_not_there
 from helexa.cortex.settings import ModelEntry
 
 HERE = msgspec.structs.replace(
-    descriptor(0xAB << 248), name="rack1", region="eu-west", labels={"gpu": "a100", "disk": "ssd"}
+    descriptor(0xAB << 248),
+    name="rack1",
+    region="eu-west",
+    labels={"gpu": "a100", "disk": "ssd"},
+    runtimes=("llama_cpp", "vllm"),
 )
 
 
@@ -32,6 +36,8 @@ HERE = msgspec.structs.replace(
         ({"nodes": (str(HERE.node),)}, ""),
         ({"nodes": ("ab",)}, "nodes"),
         ({"nodes": ("rack2",)}, "nodes"),
+        ({"runtime": "vllm"}, ""),
+        ({"runtime": "mistral_rs"}, "it has llama_cpp, vllm (runtime)"),
     ],
 )
 def test_a_neuron_that_breaks_a_constraint_is_told_which(
@@ -42,6 +48,11 @@ def test_a_neuron_that_breaks_a_constraint_is_told_which(
     assert bool(found) == bool(word)
     assert word in found
     assert is_bound(entry) == bool(constraint)
+
+
+def test_a_neuron_that_does_not_say_what_it_runs_may_run_anything() -> None:
+    silent = msgspec.structs.replace(HERE, runtimes=())
+    assert why_not_there(ModelEntry(id="m", runtime="vllm"), silent) == ""
 
 
 def test_a_neuron_without_a_region_is_in_none() -> None:

@@ -1,4 +1,5 @@
-"""Where the catalogue lets a model run: an entry's `labels`, `regions`, `operators` and `nodes`.
+"""Where the catalogue lets a model run: an entry's `labels`, `regions`, `operators`, `nodes`
+and `runtime`.
 
 One answer for whoever places a model and whoever sends requests to it: what may not be
 placed somewhere is not asked there either, although somebody loaded it by hand.
@@ -19,7 +20,7 @@ ID_DIGITS_MIN: Final = 8
 
 def is_bound(entry: ModelEntry) -> bool:
     """Whether there is any neuron that it may not run on."""
-    return bool(entry.labels or entry.regions or entry.operators or entry.nodes)
+    return bool(entry.labels or entry.regions or entry.operators or entry.nodes or entry.runtime)
 
 
 def why_not_there(entry: ModelEntry, neuron: NeuronDescriptor) -> str:
@@ -36,6 +37,9 @@ def why_not_there(entry: ModelEntry, neuron: NeuronDescriptor) -> str:
         one == neuron.name or _is_head(one, neuron.node) for one in entry.nodes
     ):
         return "not among the nodes of the model's entry (nodes)"
+    # A neuron that does not say what it has may have it.
+    if entry.runtime and neuron.runtimes and entry.runtime not in neuron.runtimes:
+        return f"without {entry.runtime}; it has {', '.join(neuron.runtimes)} (runtime)"
     return ""
 
 

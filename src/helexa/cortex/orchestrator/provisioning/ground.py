@@ -174,4 +174,5 @@ class Ground:
 def _rule(entry: ModelEntry | None) -> Hashable:
     if entry is None:
         return None
-    return (tuple(sorted(entry.labels.items())), entry.regions, entry.operators, entry.nodes)
+    labels = tuple(sorted(entry.labels.items()))
+    return (labels, entry.regions, entry.operators, entry.nodes, entry.runtime)
