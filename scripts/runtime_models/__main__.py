@@ -15,7 +15,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from moulds import llama, sentences, tiny_bert
+from moulds import llama, llava, sentences, tiny_bert
 
 HERE = Path(__file__).parent
 DEMO = HERE.parent.parent / "src" / "helexa" / "neuron" / "models" / "demo"
@@ -32,6 +32,11 @@ def words() -> set[str]:
 def makers(cache: Path) -> dict[str, Callable[[Path], None]]:
     return {
         "helexa-demo": lambda out: llama.make(DEMO / "helexa-demo.gguf", out / "helexa-demo"),
+        "helexa-demo-vision": lambda out: llava.make(
+            DEMO / "helexa-demo-vision.gguf",
+            DEMO / "helexa-demo-vision.mmproj.gguf",
+            out / "helexa-demo-vision",
+        ),
         sentences.NAME: lambda out: sentences.make(out, cache),
         "tiny-bert": lambda out: tiny_bert.make(out, words()),
     }

@@ -23,6 +23,13 @@ def test_the_llama_is_read_as_the_gguf_it_came_from() -> None:
     assert "<tool_call>" in found.chat_template
 
 
+def test_the_one_that_sees_is_read_as_what_it_is() -> None:
+    listed = list_models(made("helexa-demo-vision")).models[ModelId("helexa-demo-vision")]
+    assert listed.folder is not None
+    found = safetensors.described(ModelId("m"), listed.folder, listed.parts)
+    assert (found.architecture, found.layers, found.embedding_length) == ("llava", 4, 96)
+
+
 def test_the_small_berts_say_what_they_are() -> None:
     folder = made("tiny-bert")
     kinds = {"tiny-embed-f16": 1, "tiny-embed-f32": 1, "tiny-rerank-f16": 4, "tiny-rerank-f32": 4}

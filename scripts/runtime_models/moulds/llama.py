@@ -99,7 +99,7 @@ def special_ids(fields: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def write_tokenizer(target: Path, fields: Mapping[str, Any]) -> None:
+def write_tokenizer(target: Path, fields: Mapping[str, Any], **more: Any) -> None:
     """tokenizer.json and what goes with it, from the vocabulary in the GGUF."""
     tokens, types = fields["tokenizer.ggml.tokens"], fields["tokenizer.ggml.token_type"]
     assert fields["tokenizer.ggml.model"] == "gpt2"
@@ -147,6 +147,7 @@ def write_tokenizer(target: Path, fields: Mapping[str, Any]) -> None:
             "clean_up_tokenization_spaces": False,
             "model_max_length": fields["llama.context_length"],
             "chat_template": fields["tokenizer.chat_template"],
+            **more,
         },
     )
     # llama.cpp stops at this one, too, by its name.
