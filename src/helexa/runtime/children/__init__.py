@@ -1,5 +1,6 @@
 """Programs that the supervisor starts: the children that we write ourselves.
 
-Each runs as `python -I -m helexa.runtime.children.NAME` in a process of its own
-and imports nothing of the neuron.
+llama.cpp's runs as `python -I -m helexa.runtime.children.llama_cpp`. Those whose engine is
+a Python package, which may lie in an environment of its own, are started by path through
+`__main__` and share `server`. None imports anything of the neuron.
 """
