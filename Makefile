@@ -1,16 +1,19 @@
 # Short names for commands that work without it; `make help` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help up test check fmt bench bench-runtimes bench-quick sim sim-figures docs lock demo-models clean run-setup dev-setup
+.PHONY: help up test test-runtimes check fmt bench bench-runtimes bench-quick sim sim-figures docs lock demo-models clean run-setup dev-setup
 bin := .venv/bin
 
 help:  ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 up: run-setup  ## install into .venv and run a cortex and a neuron with the demo model (Ctrl-C ends them)
 	@exec $(bin)/helexa up $(ARGS)
 
 test:  ## lint, types, layers and the whole test suite with branch coverage
 	@scripts/test $(ARGS)
+
+test-runtimes:  ## conformance against real vLLM, transformers, ...; installs 5 GB, takes half an hour
+	@scripts/test-runtimes $(ARGS)
 
 check: dev-setup  ## lint, format, types, layers, dependencies
 	$(bin)/ruff check .
