@@ -55,9 +55,10 @@ class FakeRuntime:
     bytes_per_slot: int = 0
     """Of memory that it claims for each slot, besides the size of its model."""
     name: str = "fake"
+    offered: Capabilities = OFFERED
 
     def serves(self, files: ModelFiles) -> Capabilities | None:
-        return OFFERED if files.format == "fake" else None
+        return self.offered if files.format == "fake" else None
 
     def footprint(self, spec: ReplicaSpec) -> Footprint:
         return Footprint(
@@ -81,19 +82,19 @@ class FakeRuntime:
         )
 
     def chat(self, body: bytes, spec: ReplicaSpec) -> ChildRequest:
-        raw = requests.chat(body, spec, OFFERED, runtime=self.name)
+        raw = requests.chat(body, spec, self.offered, runtime=self.name)
         return requests.streamed(Endpoint.CHAT, raw, requests.generation(raw, spec))
 
     def text(self, body: bytes, spec: ReplicaSpec) -> ChildRequest:
-        raw = requests.text(body, spec, OFFERED, runtime=self.name)
+        raw = requests.text(body, spec, self.offered, runtime=self.name)
         return requests.streamed(Endpoint.COMPLETIONS, raw, requests.generation(raw, spec))
 
     def embedding(self, body: bytes, spec: ReplicaSpec) -> ChildRequest:
-        requests.embedding(body, spec, OFFERED, runtime=self.name)
+        requests.embedding(body, spec, self.offered, runtime=self.name)
         return requests.whole(Endpoint.EMBEDDINGS, body)
 
     def rerank(self, body: bytes, spec: ReplicaSpec) -> ChildRequest:
-        requests.rerank(body, spec, OFFERED, runtime=self.name)
+        requests.rerank(body, spec, self.offered, runtime=self.name)
         return requests.whole(Endpoint.RERANK, body)
 
     def refusal(self, status: int, body: bytes, spec: ReplicaSpec) -> HelexaError:

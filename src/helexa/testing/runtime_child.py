@@ -24,6 +24,8 @@ from pathlib import Path
 from socketserver import ThreadingMixIn, UnixStreamServer
 from typing import Any, Final
 
+from helexa.testing import echoing
+
 _LOOK_EVERY_S: Final = 0.01
 
 
@@ -41,6 +43,7 @@ def arguments(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--ignores-sigterm", action="store_true")
     parser.add_argument("--forks-worker", action="store_true", help="a child that outlives it")
     parser.add_argument("--tokens", type=int, default=3, help="events in each answer")
+    parser.add_argument("--echoes", type=int, metavar="N", help="say again what was asked; read N")
     parser.add_argument("--dies-after", type=int, metavar="N", help="SIGKILL itself after N events")
     parser.add_argument("--holds-after", type=int, metavar="N", help="then wait for the client")
     parser.add_argument("--until", metavar="FILE", help="with --holds-after: or for FILE")
@@ -111,7 +114,9 @@ class Handler(BaseHTTPRequestHandler):
         request = json.loads(body)
         self.server.journal.note("request", path=self.path, body=body.decode())
         self._hang()
-        if self.path in ("/v1/embeddings", "/v1/rerank") and self._is_well:
+        if self.server.wanted.echoes is not None:
+            self._echo(request)
+        elif self.path in ("/v1/embeddings", "/v1/rerank") and self._is_well:
             self._at_once()
         elif self.server.wanted.answers == "html":
             self._raw(200, "text/html", b"<html>It works!</html>")
@@ -143,12 +148,54 @@ class Handler(BaseHTTPRequestHandler):
             return
         self._whole(200, {"object": "list", "model": "fake", "data": data, "usage": usage})
 
-    def _stream(self, request: dict[str, Any]) -> None:
-        wanted = self.server.wanted
+    def _echo(self, request: dict[str, Any]) -> None:
+        """As an engine that keeps its word; see `echoing`."""
+        if self.path == "/v1/embeddings":
+            self._embed(request)
+            return
+        context = self.server.wanted.echoes
+        try:
+            echo = echoing.answered(request, context)
+        except echoing.TooLong as error:
+            words = f"request ({error.tokens} tokens) exceeds the context ({context} tokens)"
+            kind = {"type": "exceed_context_size_error", "n_ctx": context}
+            about = {"code": 400, "message": words, "n_prompt_tokens": error.tokens, **kind}
+            self._whole(400, {"error": about})
+            return
+        self._begin_stream()
+        try:
+            for piece in echo.pieces:
+                self._event(self._delta(request, piece))
+            last = self._delta(request, None)
+            last["choices"][0]["finish_reason"] = echo.finish_reason
+            self._event(last)
+            usage = {"prompt_tokens": echo.prompt_tokens, "completion_tokens": len(echo.pieces)}
+            usage["total_tokens"] = sum(usage.values())
+            self._event({**last, "choices": [], "usage": usage})
+            self._chunk(b"data: [DONE]\n\n")
+            self._chunk(b"")
+        except OSError:
+            self.close_connection = True
+
+    def _embed(self, request: dict[str, Any]) -> None:
+        texts = request["input"] if isinstance(request["input"], list) else [request["input"]]
+        data = [
+            {"object": "embedding", "index": at, "embedding": echoing.vector(text)}
+            for at, text in enumerate(texts)
+        ]
+        count = sum(map(echoing.words_in, texts))
+        usage = {"prompt_tokens": count, "total_tokens": count}
+        self._whole(200, {"object": "list", "model": "fake", "data": data, "usage": usage})
+
+    def _begin_stream(self) -> None:
         self.send_response(200)
         self.send_header("content-type", "text/event-stream")
         self.send_header("transfer-encoding", "chunked")
         self.end_headers()
+
+    def _stream(self, request: dict[str, Any]) -> None:
+        wanted = self.server.wanted
+        self._begin_stream()
         try:
             for index in range(wanted.tokens):
                 self._event(self._delta(request, f"t{index} "))
@@ -189,7 +236,8 @@ class Handler(BaseHTTPRequestHandler):
 
     def _delta(self, request: dict[str, Any], text: str | None) -> dict[str, Any]:
         choice: dict[str, Any] = {"index": 0, "finish_reason": None}
-        if self.path.endswith("/chat/completions"):
+        is_chat = self.path.endswith("/chat/completions")
+        if is_chat:
             choice["delta"] = {"role": "assistant", "content": text}
         else:
             choice["text"] = text
@@ -197,7 +245,7 @@ class Handler(BaseHTTPRequestHandler):
             "id": "cmpl-1",
             "created": 1,
             "model": request.get("model"),
-            "object": "chunk",
+            "object": "chat.completion.chunk" if is_chat else "text_completion",
             "choices": [choice],
         }
 

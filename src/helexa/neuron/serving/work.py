@@ -191,7 +191,9 @@ class Work:
         needed, called = _NEEDS[self._endpoint]
         offered = replica.adapter.serves(replica.spec.files)
         if offered is None or needed not in offered.classes:
-            raise CapabilityMissing(model=self._model, capability=called)
+            raise CapabilityMissing(
+                model=self._model, capability=called, runtime=replica.adapter.name
+            )
 
     async def _waited(self, replica: Replica, stack: AsyncExitStack) -> Engine:
         """A place and a running child; a streaming client hears that it is still awaited."""

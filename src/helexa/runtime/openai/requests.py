@@ -14,7 +14,14 @@ import msgspec
 from helexa.protocol.errors import BodyMalformed, ModalityUnsupported, RequestRejected
 from helexa.protocol.openai import body as bodies
 from helexa.protocol.work import Modality
-from helexa.runtime.contract import Capabilities, ChildRequest, Endpoint, ReplicaSpec, Rewrite
+from helexa.runtime.contract import (
+    Ability,
+    Capabilities,
+    ChildRequest,
+    Endpoint,
+    ReplicaSpec,
+    Rewrite,
+)
 from helexa.runtime.openai import abilities
 
 OUTPUT_LIMITS: Final = ("max_tokens", "max_completion_tokens", "n_predict")
@@ -78,8 +85,12 @@ def chat(body: bytes, spec: ReplicaSpec, offered: Capabilities, *, runtime: str)
 def text(body: bytes, spec: ReplicaSpec, offered: Capabilities, *, runtime: str) -> bodies.Fields:
     """The members of a sound completion request. Raises a 400."""
     raw = bodies.fields(body)
-    if bodies.typed(_completion, body).prompt == []:
+    prompt = bodies.typed(_completion, body).prompt
+    if prompt == []:
         raise BodyMalformed(reason="`prompt` is empty.", field="prompt")
+    is_words = isinstance(prompt, str) or all(isinstance(each, str) for each in prompt)
+    if not is_words and Ability.CONTINUE_IDS not in offered.abilities:
+        raise abilities.missing("going on with token ids", "prompt", spec, runtime)
     abilities.check(raw, spec, offered, runtime=runtime)
     return raw
 

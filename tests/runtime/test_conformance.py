@@ -1,0 +1,93 @@
+"""The conformance suite on every runtime that `make test` has: real engines, and the fake child.
+
+All cases of a runtime are tried on one neuron; each is a test of its own, so that what
+failed stands in the report by its name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
+from functools import cache
+
+import anyio
+import pytest
+
+from helexa.protocol.work import WorkloadClass
+from helexa.runtime.contract import Ability, Capabilities
+from helexa.testing.conformance import Findings, Verdict, conform, look
+from helexa.testing.conformance.rows import ROWS, Row
+from helexa.testing.conformance.stage import CONTEXT_TOKENS, staged_fake
+from helexa.testing.fake_runtime import FakeRuntime
+
+PLAIN = Capabilities(
+    classes=(
+        WorkloadClass.CHAT_INTERACTIVE,
+        WorkloadClass.COMPLETION,
+        WorkloadClass.EMBEDDING,
+    )
+)
+HONEST = FakeRuntime(flags={"m": ("--echoes", str(CONTEXT_TOKENS))}, offered=PLAIN)
+
+
+async def of_fake(fake: FakeRuntime = HONEST, only: str = "") -> Findings:
+    async with staged_fake(fake) as subject:
+        return await conform(subject, only=only)
+
+
+async def of_llama_cpp() -> Findings:
+    return await look("llama_cpp", "helexa-demo")
+
+
+LOOKS: Mapping[str, Callable[[], Awaitable[Findings]]] = {
+    "fake": of_fake,
+    "llama_cpp": of_llama_cpp,
+}
+
+
+@cache
+def found(runtime: str) -> Findings:
+    return anyio.run(LOOKS[runtime], backend_options={"use_uvloop": True})
+
+
+@pytest.mark.parametrize("runtime", LOOKS)
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.word)
+@pytest.mark.timeout(300)
+def test_a_runtime_keeps(runtime: str, row: Row) -> None:
+    outcomes = [each for each in found(runtime).outcomes if each.row is row]
+    failed = [f"{each.case}\n{each.why}" for each in outcomes if each.verdict is Verdict.FAILED]
+    assert not failed, "\n\n".join(failed)
+
+
+# --- the suite itself
+
+
+# An echo is the same in any company.
+TRUE = (Ability.DETERMINISTIC,)
+UNTRIED = (Ability.DIMENSIONS, Ability.REASONING)
+
+
+@pytest.mark.parametrize("lie", [one for one in Ability if one not in (*TRUE, *UNTRIED)])
+def test_an_ability_that_is_claimed_and_not_there_is_found_out(lie: Ability) -> None:
+    liar = replace(HONEST, offered=replace(PLAIN, abilities=frozenset({lie})))
+    findings = anyio.run(of_fake, liar, lie.value)
+    assert findings.failures
+
+
+@pytest.mark.parametrize(
+    ("flags", "row"),
+    [
+        (("--answers", "usage-wrong"), "usage"),
+        (("--answers", "usage-missing"), "usage"),
+        (("--tokens", "1"), "streams"),
+        (("--tokens", "9"), "max_tokens"),
+        ((), "stop"),
+        ((), "context_limit"),
+        ((), "concurrency"),
+    ],
+)
+def test_an_engine_that_does_not_keep_its_word_is_found_out(
+    flags: tuple[str, ...], row: str
+) -> None:
+    findings = anyio.run(of_fake, replace(HONEST, flags={"m": flags}), row)
+    assert findings.failures
