@@ -28,6 +28,7 @@ def test_the_one_that_sees_is_read_as_what_it_is() -> None:
     assert listed.folder is not None
     found = safetensors.described(ModelId("m"), listed.folder, listed.parts)
     assert (found.architecture, found.layers, found.embedding_length) == ("llava", 4, 96)
+    assert found.sees
 
 
 def test_the_small_berts_say_what_they_are() -> None:
@@ -36,7 +37,12 @@ def test_the_small_berts_say_what_they_are() -> None:
     for name, pooling in kinds.items():
         metadata = gguf.read(folder / f"{name}.gguf")
         assert metadata.number("bert.pooling_type") == pooling
-    assert {"tiny-embed", "tiny-rerank", *kinds} <= set(list_models(folder).models)
+    listed = list_models(folder).models
+    assert {"tiny-embed", "tiny-rerank", *kinds} <= set(listed)
+    for name, word in (("tiny-embed", "mean"), ("tiny-rerank", "rank")):
+        one = listed[ModelId(name)]
+        assert one.folder is not None
+        assert safetensors.described(ModelId(name), one.folder, one.parts).pooling == word
 
 
 def test_they_are_the_same_each_time(tmp_path: Path) -> None:

@@ -99,8 +99,12 @@ class ModelFiles:
     weights: Path
     projector: Path | None = None
     """The multimodal projector (mmproj) beside it."""
+    sees: bool = False
+    """Its own weights have a part for pictures; a GGUF has a `projector` instead."""
     format: str = "gguf"
     architecture: str = ""
+    model_class: str = ""
+    """That config.json names, such as LlamaForCausalLM; other formats name none."""
     name: str = ""
     description: str = ""
     parameters: int = 0
@@ -112,7 +116,10 @@ class ModelFiles:
     """Of one picture on its way through it."""
     chat_template: str = ""
     pooling: str = ""
-    """`none`, `mean`, `cls`, `last`, `rank`; empty for a generative model."""
+    """`none`, `mean`, `cls`, `last`, `rank`; empty for a generative model.
+
+    `other` is what no engine does: its files want something else, or do not say what.
+    """
     layers: int = 0
     kv_bytes_per_token: int = 0
     """At f16, in the layers that see every token."""

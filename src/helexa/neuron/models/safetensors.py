@@ -1,7 +1,7 @@
 """What a folder of safetensors says about itself, read with every length in doubt.
 
-The headers give tensors and their types, config.json the shape of the network. Both are
-claims of files from anywhere: nothing is allocated on the word of a length field, and
+The headers give tensors and their types, the JSON files beside them the rest (`folder_config`).
+Both are claims of files from anywhere: nothing is allocated on the word of a length field, and
 anything wrong is one exception with the reason.
 """
 
@@ -16,6 +16,7 @@ from typing import Any, Final
 
 import msgspec
 
+from helexa.neuron.models import folder_config
 from helexa.neuron.models.gguf import ModelUnreadable
 from helexa.neuron.models.listing import CONFIG, INDEX, File
 from helexa.protocol.ids import ModelId
@@ -23,8 +24,6 @@ from helexa.runtime.contract import ModelFiles
 
 HEADER_BYTES_MAX: Final = 100_000_000
 """As the format itself says."""
-CONFIG_BYTES_MAX: Final = 16 << 20
-TEMPLATE_CHARS_MAX: Final = 1 << 20
 TENSORS_MAX: Final = 1_000_000
 DIMENSIONS_MAX: Final = 16
 
@@ -45,31 +44,20 @@ class _Tensor(msgspec.Struct, frozen=True):
 def described(model: ModelId, folder: Path, files: Iterable[File]) -> ModelFiles:
     """Raises ModelUnreadable."""
     weights = [file.path for file in files if file.path.suffix == ".safetensors"]
-    config = _json(folder / CONFIG)
-    # Models that see and hear keep the language's part in a section of its own.
-    inner = config.get("text_config")
-    text = {**config, **inner} if isinstance(inner, dict) else config
+    config = folder_config.read_json(folder / CONFIG)
     for index in (file.path for file in files if file.path.name.endswith(INDEX)):
         _check_index(index)
     elements: Counter[str] = Counter()
     for path in weights:
         elements.update(_elements(path))
-    embedding = _number(text, "hidden_size", 1 << 20)
-    layers = _number(text, "num_hidden_layers", 1 << 14)
     return ModelFiles(
         model=model,
         weights=folder,
         format="safetensors",
-        architecture=_text(config.get("model_type"))[:64],
-        name=_text(config.get("_name_or_path"))[:300],
         parameters=elements.total(),
         quantisation=_quantisation(config, elements),
-        context_tokens_trained=_number(text, "max_position_embeddings", 1 << 24),
         weights_bytes=sum(path.stat().st_size for path in weights),
-        chat_template=_chat_template(folder),
-        layers=layers,
-        kv_bytes_per_token=_kv_bytes_per_token(text, layers, embedding),
-        embedding_length=embedding,
+        **folder_config.told(folder, config),
     )
 
 
@@ -127,63 +115,21 @@ def _counted(path: Path, tensor: _Tensor) -> int:
 
 
 def _check_index(path: Path) -> None:
-    named = _json(path).get("weight_map")
+    named = folder_config.read_json(path).get("weight_map")
     if not isinstance(named, dict):
         raise ModelUnreadable(f"{path.name} has no weight_map")
-    wanted = {_text(one) for one in named.values()}
+    wanted = {folder_config.words(one) for one in named.values()}
     missing = sorted(one for one in wanted if "/" in one or not (path.parent / one).is_file())
     if missing:
         raise ModelUnreadable(f"{len(missing)} of its {len(wanted)} files are missing")
 
 
-def _kv_bytes_per_token(text: Mapping[str, Any], layers: int, embedding: int) -> int:
-    """Keys and values of one token in all layers at f16."""
-    heads = _number(text, "num_attention_heads", 1 << 14)
-    heads_kv = _number(text, "num_key_value_heads", 1 << 14) or heads
-    head = _number(text, "head_dim", 1 << 14) or (embedding // heads if heads else 0)
-    return min(layers * heads_kv * head * 2 * 2, 1 << 30)
-
-
 def _quantisation(config: Mapping[str, Any], elements: Counter[str]) -> str:
     """What it was packed with, else the type of most elements."""
     packed = config.get("quantization_config")
-    if isinstance(packed, dict) and _text(packed.get("quant_method")):
-        return _text(packed["quant_method"])[:32].upper()
+    if isinstance(packed, dict) and folder_config.words(packed.get("quant_method")):
+        return folder_config.words(packed["quant_method"])[:32].upper()
     return elements.most_common(1)[0][0] if elements else ""
-
-
-def _chat_template(folder: Path) -> str:
-    """Empty where it has none, or one that cannot be read: serving says more of that."""
-    try:
-        path = folder / "chat_template.jinja"
-        if path.is_file() and path.stat().st_size <= TEMPLATE_CHARS_MAX:
-            return path.read_text(encoding="utf-8")
-        found = _json(folder / "tokenizer_config.json").get("chat_template")
-    except (ModelUnreadable, OSError, UnicodeDecodeError):
-        return ""
-    return _text(found)[:TEMPLATE_CHARS_MAX]
-
-
-def _json(path: Path) -> dict[str, Any]:
-    try:
-        if path.stat().st_size > CONFIG_BYTES_MAX:
-            raise ModelUnreadable(f"{path.name} is longer than {CONFIG_BYTES_MAX} bytes")
-        return msgspec.json.decode(path.read_bytes(), type=dict[str, Any])
-    except OSError as error:
-        raise ModelUnreadable(f"{path.name} cannot be read: {error.strerror or error}") from error
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise ModelUnreadable(f"{path.name} is not understood: {error}") from error
-
-
-def _number(told: Mapping[str, Any], key: str, most: int) -> int:
-    value = told.get(key)
-    if not isinstance(value, int) or isinstance(value, bool):
-        return 0
-    return max(0, min(value, most))
-
-
-def _text(value: object) -> str:
-    return value if isinstance(value, str) else ""
 
 
 def _all(read: Any, count: int) -> bytes:

@@ -23,12 +23,16 @@ _PART: Final = re.compile(r"(.+)-(\d{5})-of-(\d{5})(\.[a-z]+)\Z")
 _USUAL: Final = ("Q4_K_M", "Q5_K_M", "Q4_K_S", "Q6_K", "Q8_0", "Q4_0", "MXFP4", "F16", "BF16")
 _USUAL_PROJECTORS: Final = ("F16", "BF16", "Q8_0", "F32")
 _SHOWN_MAX: Final = 8
+_POOLING: Final = re.compile(r"\d{1,2}_Pooling/config\.json\Z")
+"""The one thing in a folder of a repository that belongs to a model."""
 _BESIDE: Final = frozenset({
     "added_tokens.json", "chat_template.jinja", "chat_template.json", "config.json",
     "generation_config.json", "merges.txt", "preprocessor_config.json", "processor_config.json",
     "sentencepiece.bpe.model", "special_tokens_map.json", "spiece.model", "tekken.json",
     "tokenizer.json", "tokenizer.model", "tokenizer_config.json", "video_preprocessor_config.json",
     "vocab.json", "vocab.txt",
+    # How a sentence model makes one vector of many.
+    "modules.json", "sentence_bert_config.json", "config_sentence_transformers.json",
 })  # fmt: skip
 
 
@@ -158,7 +162,8 @@ def _of_safetensors(names: list[str], *, explicit: bool) -> Chosen:
     if not weights:
         raise SourceFailed("the source has no weights at its top")
     rest = [name for name in top if explicit and name not in weights and name not in indexes]
-    beside = sorted({*rest, *(name for name in top if name in _BESIDE), *indexes})
+    pooling = [name for name in names if _POOLING.match(name)]
+    beside = sorted({*rest, *(name for name in top if name in _BESIDE), *indexes, *pooling})
     return Chosen(weights=tuple(weights), beside=tuple(beside))
 
 
