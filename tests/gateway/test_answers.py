@@ -168,6 +168,16 @@ async def test_a_clients_mistake_is_not_tried_twice() -> None:
         assert gateway.neurons[1].requests == []
 
 
+@pytest.mark.parametrize("code", ["unsupported_capability", "unsupported_modality"])
+async def test_what_one_runtime_cannot_do_another_neurons_may(code: str) -> None:
+    async with gateway_to(answering(refusal(400, code)), answering(whole())) as gateway:
+        assert (await gateway.post(CHAT)).status == 200
+        assert len(gateway.neurons[1].requests) == 1
+    async with gateway_to(*(answering(refusal(400, code)) for _ in range(2))) as gateway:
+        answer = await gateway.post(CHAT)
+        assert (answer.status, answer.error["code"]) == (400, code)
+
+
 @pytest.mark.parametrize(
     "nonsense",
     [

@@ -23,10 +23,12 @@ from helexa.cortex.gateway.waiting import Asked, Waiting
 from helexa.cortex.settings import CortexSettings
 from helexa.protocol.errors import (
     Busy,
+    CapabilityMissing,
     DoesNotFit,
     Draining,
     ErrorEnvelope,
     HelexaError,
+    ModalityUnsupported,
     ModelLoading,
     NoCapacity,
     PeerLost,
@@ -59,6 +61,8 @@ ANSWER_BYTES_MAX: Final = 64 * 1024 * 1024
 REFUSAL_BYTES_MAX: Final = 64 * 1024
 ELSEWHERE: Final = frozenset((429, 502, 503, 507))
 """A neuron's refusals that say nothing about what another neuron would answer."""
+OF_ITS_RUNTIME: Final = frozenset((CapabilityMissing.code, ModalityUnsupported.code))
+"""Another neuron may run the same model by another runtime, which can."""
 STRANGE_HERE: Final = 401
 """A neuron's: it let go of this cortex' link a moment before that was seen here. No client's key
 ever reaches a neuron, so nothing is said about one."""
@@ -287,9 +291,11 @@ class Dispatch:
             error = RuntimeRefused(f"The node answered {status} without saying why.")
         else:
             error = PassedOn(body, said, status, response.header(b"retry-after"))
-        if status not in CLIENTS_FAULT if target.via is not None else status in ELSEWHERE:
-            raise _Elsewhere(error)
-        raise error
+        if target.via is not None:
+            is_for_all = status in CLIENTS_FAULT
+        else:
+            is_for_all = status not in ELSEWHERE and error.code not in OF_ITS_RUNTIME
+        raise error if is_for_all else _Elsewhere(error)
 
     async def _stream(self, job: Job, response: Response, answer: Answer) -> Usage | None:
         while not await response.ready(self._patience.keepalive_s):
