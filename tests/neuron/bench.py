@@ -20,6 +20,7 @@ from helexa.neuron.serving.app import Routes
 from helexa.neuron.serving.doors import Door, MeshDoor
 from helexa.neuron.serving.execute import Executor
 from helexa.neuron.serving.metrics import NeuronMetrics
+from helexa.neuron.serving.pictures.composition import pictures_of
 from helexa.neuron.settings import NeuronSettings
 from helexa.neuron.supervisor.roster import Roster, World
 from helexa.testing.fake_runtime import OFFERED, FakeRuntime, Shelf
@@ -153,7 +154,11 @@ async def _bench(
     roster = Roster(Shelf(models), wanted, world)
     metrics = NeuronMetrics(roster)
     executor = Executor(
-        roster, metrics, body_bytes_max=wanted.body_bytes_max, keepalive_s=keepalive_s
+        roster,
+        metrics,
+        body_bytes_max=wanted.body_bytes_max,
+        keepalive_s=keepalive_s,
+        pictures=pictures_of(wanted),
     )
     routes = Routes(roster, executor, metrics.metrics, dict)
     listener = listen_tcp(Address("127.0.0.1", 0))

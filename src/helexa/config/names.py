@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import json
 import re
 from collections.abc import Callable, Sequence
@@ -75,6 +76,18 @@ def _host_name(text: str) -> str:
     return name
 
 
+def _host_pattern(text: str) -> str:
+    name = text.removeprefix("*.")
+    return text[: len(text) - len(name)] + _host_name(name)
+
+
+def _network(text: str) -> str:
+    try:
+        return str(ipaddress.ip_network(text))
+    except ValueError as error:
+        raise ValueError(f"{text[:80]!r} is not a network: {error}") from None
+
+
 def _realm(text: str) -> str:
     # Brings keys and tickets; most commands set no realm.
     from helexa.mesh.discovery.advert import service_of
@@ -94,6 +107,8 @@ def _server(text: str) -> str:
 
 KEY_ID: Final = Word("the id of an operator or a node, 64 hexadecimal digits", _key_id)
 HOST_NAME: Final = Word("a domain name, such as mesh.example.org", _host_name)
+HOST_PATTERN: Final = Word("a host such as pictures.example.org or *.example.org", _host_pattern)
+NETWORK: Final = Word("a network such as 10.4.0.0/24 or fd12::/48", _network)
 REALM: Final = Word("1 to 15 small letters, digits and inner hyphens", _realm)
 SERVER: Final = Word("1 to 32 small letters, digits and inner _ or -", _server)
 

@@ -353,6 +353,26 @@ WORDS: Final[Mapping[str, Words]] = {
     ),
     "neuron.queue_max": Words("Requests waiting per model; the next is refused with 429."),
     "neuron.body_bytes_max": Words("A larger request body is refused with 413."),
+    "neuron.images_max": Words("Pictures in one request; more are refused with 400."),
+    "neuron.image_bytes_max": Words("A larger picture is refused with 400."),
+    "neuron.image_pixels_max": Words(
+        "A picture that would be larger once decoded is refused with 400, by its header."
+    ),
+    "neuron.image_urls": Words(
+        "Fetch pictures from the http(s) URLs that clients name; off: only `data:` URLs. The "
+        "neuron connects by itself, without a proxy, and to public addresses alone."
+    ),
+    "neuron.image_url_hosts": Words(
+        "The only hosts that pictures are fetched from; empty: every public one.",
+        example=("*.example.org",),
+    ),
+    "neuron.image_url_ports": Words("The only ports that pictures are fetched from."),
+    "neuron.image_url_networks": Words(
+        "Networks that pictures may be fetched from although they are not public, such as that "
+        "of an own store; any client can then ask for what is there.",
+        example=("10.4.0.0/24",),
+    ),
+    "neuron.image_url_timeout_s": Words("How long fetching one picture may take."),
     "neuron.keepalive_s": Words(
         "A silent stream gets a comment this often, so that proxies do not cut it."
     ),
@@ -381,6 +401,12 @@ WORDS: Final[Mapping[str, Words]] = {
         "`NAME=VALUE` for that runtime; docs/operations.md lists them.",
         default="none",
         example=("n_ubatch=1024", "cache_type_k=q8_0"),
+    ),
+    "neuron.models.dimensions": Words(
+        "Lengths besides the whole one that clients may have its vectors cut to: those that the "
+        "model was trained for.",
+        default="what its files say",
+        example=(256, 128),
     ),
     "neuron.models.server": Words(
         "Whose command, of [neuron.servers], runs these files.", default="none", example="sglang"

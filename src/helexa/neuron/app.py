@@ -51,6 +51,7 @@ from helexa.neuron.serving.app import Routes
 from helexa.neuron.serving.doors import ApiDoor, MeshDoor, WorkDoor
 from helexa.neuron.serving.execute import Executor
 from helexa.neuron.serving.metrics import NeuronMetrics
+from helexa.neuron.serving.pictures.composition import pictures_of
 from helexa.neuron.serving.supply import SupplyRoutes
 from helexa.neuron.serving.work_socket import NAME, WorkPaths
 from helexa.neuron.settings import TRANSPORTS, NeuronSettings
@@ -156,6 +157,7 @@ async def running(  # noqa: PLR0915 - the one composition, read from top to bott
             metrics,
             body_bytes_max=settings.body_bytes_max,
             keepalive_s=settings.keepalive_s,
+            pictures=pictures_of(settings),
         )
         work_path, work_door = run / NAME, WorkDoor()
 

@@ -25,6 +25,8 @@ class ModelSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     """By name; empty takes the first that serves the files."""
     arguments: tuple[str, ...] = ()
     """`NAME=VALUE` for the runtime."""
+    dimensions: tuple[Annotated[int, Meta(ge=1, le=1 << 20)], ...] = ()
+    """That its vectors were trained to be cut to, besides those that its files name."""
     server: str = ""
     """Of `[neuron.servers]`: whose command runs these files, with the runtime openai_compatible."""
 
@@ -109,6 +111,21 @@ class NeuronSettings(msgspec.Struct, frozen=True, kw_only=True):
     queue_max: Annotated[int, Meta(ge=0, le=65_536)] = 256
     """Requests waiting per model; the next is refused with 429."""
     body_bytes_max: Annotated[int, Meta(ge=1024)] = 32 * 1024 * 1024
+    images_max: Annotated[int, Meta(ge=0, le=4096)] = 16
+    """Pictures in one request."""
+    image_bytes_max: Annotated[int, Meta(ge=1024)] = 16 * 1024 * 1024
+    """Of one picture, as it is sent."""
+    image_pixels_max: Annotated[int, Meta(ge=1, le=1 << 32)] = 36_000_000
+    """Of one picture, as its header says: a small file can unfold to gigabytes."""
+    image_urls: bool = False
+    """Whether pictures are fetched from the URLs that clients name."""
+    image_url_hosts: tuple[str, ...] = ()
+    """The only hosts that are asked, as names or `*.NAME`; empty is every public one."""
+    image_url_ports: tuple[Annotated[int, Meta(ge=1, le=65_535)], ...] = (80, 443)
+    image_url_networks: tuple[str, ...] = ()
+    """That pictures may be fetched from although they are not public."""
+    image_url_timeout_s: Annotated[float, Meta(gt=0, le=300)] = 10.0
+    """For one picture with all its redirects."""
     keepalive_s: Annotated[float, Meta(gt=0, le=600)] = 10.0
     """A silent stream gets an SSE comment this often, so that proxies do not cut it."""
     shutdown_grace_s: Annotated[float, Meta(ge=0, le=3600)] = 30.0

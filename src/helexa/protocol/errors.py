@@ -3,6 +3,7 @@
     HelexaError
       RequestRejected          400  the caller can fix it
         BodyMalformed          400
+        PictureRefused         400  one of its pictures cannot be taken
         BodyTooLarge           413
         ModelUnknown           404
         PeerUnknown            404
@@ -104,6 +105,12 @@ class BodyMalformed(RequestRejected):
     """The body is not JSON, or a field has the wrong type."""
 
     code = "invalid_body"
+
+
+class PictureRefused(RequestRejected):
+    """A picture that is none, is too large, or is not to be had."""
+
+    code = "invalid_image"
 
 
 @dataclass(eq=False)

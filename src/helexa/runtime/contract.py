@@ -17,7 +17,7 @@ Vision is `Chat` whose capabilities name pictures among the modalities.
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Protocol, TypeAlias, runtime_checkable
@@ -404,6 +404,14 @@ class Rerank(Protocol):
 
 
 # --- further abilities of an adapter
+
+
+@runtime_checkable
+class SeeingAdapter(Protocol):
+    """Its engine reads some of the types of pictures that clients may send."""
+
+    picture_types: Collection[str]
+    """Of `png`, `jpeg`, `webp` and `gif`; an adapter without this reads all of them."""
 
 
 @runtime_checkable

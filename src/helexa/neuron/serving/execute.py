@@ -11,6 +11,7 @@ import anyio
 
 from helexa.neuron.serving.answer import Answer
 from helexa.neuron.serving.metrics import NeuronMetrics
+from helexa.neuron.serving.pictures.judging import Pictures
 from helexa.neuron.serving.prompts import Prompts
 from helexa.neuron.serving.work import Work
 from helexa.neuron.supervisor.roster import Roster
@@ -53,12 +54,19 @@ class Executor:
     """All requests in flight, so that one can be cancelled by its id."""
 
     def __init__(
-        self, roster: Roster, metrics: NeuronMetrics, *, body_bytes_max: int, keepalive_s: float
+        self,
+        roster: Roster,
+        metrics: NeuronMetrics,
+        *,
+        body_bytes_max: int,
+        keepalive_s: float,
+        pictures: Pictures,
     ) -> None:
         self._roster = roster
         self._metrics = metrics
         self._keepalive_s = keepalive_s
         self._body_bytes_max = body_bytes_max
+        self._pictures = pictures
         self.prompts = Prompts()
         """What was served, as far as the engines may hold it."""
         self._in_flight: dict[str, set[anyio.CancelScope]] = {}
@@ -92,6 +100,7 @@ class Executor:
                 body,
                 keepalive_s=self._keepalive_s,
                 prompts=self.prompts,
+                pictures=self._pictures,
                 model=_named(scope) if from_cortex else "",
                 # A cortex knows more neurons than this, and decides itself who leaves where.
                 displacing=not from_cortex,

@@ -21,6 +21,9 @@ import msgspec
 from helexa.neuron.serving.answer import Answer
 from helexa.neuron.serving.assemble import assembled
 from helexa.neuron.serving.counting import Bounds, Fault, settled
+from helexa.neuron.serving.pictures.headers import TYPES
+from helexa.neuron.serving.pictures.judging import Pictures
+from helexa.neuron.serving.pictures.places import may_hold
 from helexa.neuron.serving.prompts import Prompts
 from helexa.neuron.serving.relay import Relay, as_openai, payload_of
 from helexa.neuron.serving.replies import JSON
@@ -36,7 +39,14 @@ from helexa.protocol.errors import (
 )
 from helexa.protocol.openai import body as bodies
 from helexa.protocol.work import Usage, WorkloadClass
-from helexa.runtime.contract import ChildRequest, Endpoint, ReplicaSpec
+from helexa.runtime.contract import (
+    Capabilities,
+    ChildRequest,
+    Endpoint,
+    ReplicaSpec,
+    RuntimeAdapter,
+    SeeingAdapter,
+)
 from helexa.runtime.shaping import shaped
 from helexa.util.background import background
 from helexa.util.upstream import (
@@ -118,6 +128,7 @@ class Work:
         *,
         keepalive_s: float,
         prompts: Prompts,
+        pictures: Pictures,
         model: str = "",
         displacing: bool = False,
     ) -> None:
@@ -130,6 +141,7 @@ class Work:
         self.fault: Fault | None = None
         """Of what the runtime counted."""
         self._prompts = prompts
+        self._pictures = pictures
         self._model = model
         self._roster = roster
         self._keepalive_s = keepalive_s
@@ -137,6 +149,8 @@ class Work:
         self._endpoint = endpoint
         self._answer = answer
         self._body = body
+        self._fit = body
+        """The body that is shaped: the client's own, but for what is settled before any engine."""
         self._head: _Head
         self._is_heard = False
         self._asked_at = self._first_at = self._last_at = 0.0
@@ -145,10 +159,14 @@ class Work:
         head = self._head = bodies.typed(_head, self._body)
         self._model = self._model or head.model
         replica = self.replica = await self._roster.replica(self._model)
-        self._check_ability(replica)
-        # Also before it runs: what is wrong with a request is said without loading anything.
+        # Before it runs: what is wrong with a request is said without loading anything.
+        offered = self._check_ability(replica)
+        if await self._settled(replica.adapter, offered):
+            # Time has passed, and who was found may be gone.
+            replica = self.replica = await self._roster.replica(self._model)
+            self._check_ability(replica)
         spec = replica.spec
-        request = shaped(replica.adapter, self._endpoint, self._body, spec)
+        request = shaped(replica.adapter, self._endpoint, self._fit, spec)
         async with replica.gate.present(), AsyncExitStack() as stack:
             if replica.engine is not None and replica.gate.has_room:
                 await stack.enter_async_context(replica.gate.slot())
@@ -171,7 +189,7 @@ class Work:
         """Shaped again where the running child taught what the files did not say."""
         if engine.spec is spec:
             return request
-        return shaped(engine.adapter, self._endpoint, self._body, engine.spec)
+        return shaped(engine.adapter, self._endpoint, self._fit, engine.spec)
 
     async def _successor(self, replica: Replica, dead: Engine) -> Engine:
         """The child that comes after one that died, once it runs."""
@@ -187,13 +205,22 @@ class Work:
                 tasks.start_soon(self._keep_alive, name="keepalive")
             return await self._engine(replica)
 
-    def _check_ability(self, replica: Replica) -> None:
+    async def _settled(self, adapter: RuntimeAdapter, offered: Capabilities) -> bool:
+        """Make the body fit to be shaped. Whether that may have taken time."""
+        if self._endpoint is not Endpoint.CHAT or not may_hold(self._body):
+            return False
+        types = adapter.picture_types if isinstance(adapter, SeeingAdapter) else TYPES
+        self._fit = await self._pictures.settled(self._body, self._model, offered, types)
+        return True
+
+    def _check_ability(self, replica: Replica) -> Capabilities:
         needed, called = _NEEDS[self._endpoint]
         offered = replica.adapter.serves(replica.spec.files)
         if offered is None or needed not in offered.classes:
             raise CapabilityMissing(
                 model=self._model, capability=called, runtime=replica.adapter.name
             )
+        return offered
 
     async def _waited(self, replica: Replica, stack: AsyncExitStack) -> Engine:
         """A place and a running child; a streaming client hears that it is still awaited."""

@@ -102,6 +102,7 @@ def _threads(spec: ReplicaSpec) -> int:
 
 class LlamaCpp:
     name = "llama_cpp"
+    picture_types = ("png", "jpeg", "gif")
     arguments = tuning.ARGUMENTS
 
     def serves(self, files: ModelFiles) -> Capabilities | None:

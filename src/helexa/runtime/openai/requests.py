@@ -161,5 +161,5 @@ def _check_parts(messages: list[_Message], spec: ReplicaSpec, offered: Capabilit
             if part.image_url is not None and not part.image_url.url.startswith("data:"):
                 raise RequestRejected(
                     reason="Pictures are not fetched from URLs here; send a `data:` URL.",
-                    field=f"messages[{index}].content[{at}].image_url",
+                    field=f"messages[{index}].content[{at}].image_url.url",
                 )
