@@ -376,7 +376,13 @@ def test_the_engine_is_not_sent_to_fetch_urls(url: str) -> None:
     body = chat([{"type": "text", "text": "?"}, {"type": "image_url", "image_url": {"url": url}}])
     with pytest.raises(RequestRejected) as caught:
         shaped(body, spec(projector=Path("/srv/p.gguf")))
-    assert caught.value.param == "messages[0].content[1].image_url"
+    assert caught.value.param == "messages[0].content[1].image_url.url"
+
+
+@pytest.mark.parametrize("kind", ["audio_url", "video_url", "image_embeds", "audio_embeds"])
+def test_the_engine_is_not_handed_what_no_contract_names(kind: str) -> None:
+    with pytest.raises(ModalityUnsupported):
+        shaped(chat([{"type": kind, kind: {"url": "data:,"}}]), spec(projector=Path("/srv/p.gguf")))
 
 
 # --- steering

@@ -65,9 +65,14 @@ _embedding: Final = msgspec.json.Decoder(_Embedding)
 _rerank: Final = msgspec.json.Decoder(_Rerank)
 
 _MODALITIES: Final = {
-    "image_url": Modality.IMAGE,
-    "input_image": Modality.IMAGE,
-    "input_audio": Modality.AUDIO,
+    "image_url": Modality.IMAGE.value,
+    "input_image": Modality.IMAGE.value,
+    "input_audio": Modality.AUDIO.value,
+    # Some engines fetch these themselves, or unpack objects from them.
+    "audio_url": "audio URL",
+    "video_url": "video",
+    "image_embeds": "image embedding",
+    "audio_embeds": "audio embedding",
 }
 
 
@@ -155,8 +160,8 @@ def _check_parts(messages: list[_Message], spec: ReplicaSpec, offered: Capabilit
             modality = _MODALITIES.get(part.type)
             if modality is None:
                 continue
-            if modality not in offered.modalities:
-                raise ModalityUnsupported(model=spec.files.model, modality=modality.value)
+            if modality not in [one.value for one in offered.modalities]:
+                raise ModalityUnsupported(model=spec.files.model, modality=modality)
             # The engine would fetch any other URL itself, from inside the operator's network.
             if part.image_url is not None and not part.image_url.url.startswith("data:"):
                 raise RequestRejected(

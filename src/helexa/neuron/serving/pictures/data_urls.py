@@ -25,6 +25,9 @@ def content_of(url: str, *, bytes_max: int) -> bytes:
         content = binascii.a2b_base64(url[head.end() :].encode("ascii"), strict_mode=True)
     except (binascii.Error, UnicodeEncodeError):
         raise NotAPicture("is not valid base64") from None
+    # Strict does not count the padding.
+    if len(url) - head.end() != -(-len(content) // 3) * 4:
+        raise NotAPicture("is not valid base64")
     if len(content) > bytes_max:
         raise NotAPicture(f"has more than the {bytes_max} bytes that are accepted here")
     return content
