@@ -11,7 +11,7 @@ import anyio
 
 from helexa.neuron.serving.answer import Answer
 from helexa.neuron.serving.metrics import NeuronMetrics
-from helexa.neuron.serving.pictures.judging import Pictures
+from helexa.neuron.serving.pictures.judging import PictureRules, Pictures
 from helexa.neuron.serving.prompts import Prompts
 from helexa.neuron.serving.work import Work
 from helexa.neuron.supervisor.roster import Roster
@@ -60,13 +60,13 @@ class Executor:
         *,
         body_bytes_max: int,
         keepalive_s: float,
-        pictures: Pictures,
+        pictures: Pictures | None = None,
     ) -> None:
         self._roster = roster
         self._metrics = metrics
         self._keepalive_s = keepalive_s
         self._body_bytes_max = body_bytes_max
-        self._pictures = pictures
+        self._pictures = pictures or Pictures(PictureRules())
         self.prompts = Prompts()
         """What was served, as far as the engines may hold it."""
         self._in_flight: dict[str, set[anyio.CancelScope]] = {}
