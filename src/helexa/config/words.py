@@ -483,7 +483,11 @@ WORDS: Final[Mapping[str, Words]] = {
     "neuron.servers.ready_path": Words(
         "What answers 200 once it serves.", default="`/models` below the URL", example="/health"
     ),
-    "neuron.servers.ready_within_s": Words("How long it may take until it serves."),
+    "neuron.servers.ready_within_s": Words(
+        "How long it may take until it serves.",
+        default="5 for a URL, 300 for a command",
+        example=60.0,
+    ),
     "up.gateway_socket": Words("Where `helexa up` serves the OpenAI API.", "--gateway-socket"),
     "up.portal_socket": Words("Where `helexa up` serves the portal.", "--portal-socket"),
     "up.orchestrator_socket": Words(

@@ -60,7 +60,8 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     slots: Annotated[int, Meta(ge=1, le=4096)] | None = None
     environment: dict[str, str] = {}
     ready_path: str = ""
-    ready_within_s: Annotated[float, Meta(gt=0, le=7200)] = 300.0
+    ready_within_s: Annotated[float, Meta(gt=0, le=7200)] | None = None
+    """None is 5 for a URL, which answers or does not, and 300 for a command."""
 
 
 class NeuronSettings(msgspec.Struct, frozen=True, kw_only=True):

@@ -53,11 +53,16 @@ class Tcp:
 
     @property
     def label(self) -> str:
-        return self.authority
+        return f"{self._name}:{self.port}"
 
     @property
     def authority(self) -> str:
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+        # Some of the world's servers know themselves by their bare name only.
+        return self._name if self.port == (443 if self.tls else 80) else self.label
+
+    @property
+    def _name(self) -> str:
+        return f"[{self.host}]" if ":" in self.host else self.host
 
     async def dial(self, protocol: asyncio.Protocol, tasks: anyio.abc.TaskGroup) -> None:
         del tasks

@@ -40,6 +40,8 @@ _POLL_FIRST_S: Final = 0.01
 _POLL_MOST_S: Final = 0.25
 _ANSWER_BYTES_MAX: Final = 1 << 20
 _QUESTION_TIMEOUT_S: Final = 10.0
+_KEY_REFUSED: Final = (401, 403)
+"""A child that is ours may say so while it starts; somebody else's means it."""
 
 
 class NotStarted(Exception):
@@ -85,16 +87,23 @@ class Engine:
         self.load = EngineLoad()
         """As it was said last."""
         self.pool: Pool
+        self._status = 0
+        """Of its last answer while it was not ready."""
 
     async def ready(self) -> Exit | None:
         """Return None when it serves, or why it is held to be stuck."""
+        refused = None
         with anyio.move_on_after(self.plan.ready_within_s) as deadline:
-            await self._answering()
-            await self._learn()
+            refused = await self._answering()
+            if refused is None:
+                await self._learn()
+        if refused is not None:
+            return refused
         if deadline.cancelled_caught:
             return Exit(
                 reason=ExitReason.NEVER_READY if self.process.pid else ExitReason.UNREACHABLE,
-                detail=f"not ready within {self.plan.ready_within_s:g} s{self._last_words()}",
+                detail=f"not ready within {self.plan.ready_within_s:g} s"
+                f"{self._last_status()}{self._last_words()}",
             )
         return None
 
@@ -109,6 +118,9 @@ class Engine:
                     reason=ExitReason.HANGS if self.process.pid else ExitReason.UNREACHABLE,
                     detail=f"it stopped answering{self._last_words()}",
                 )
+
+    def _last_status(self) -> str:
+        return f"; it answered {self._status}" if self._status else ""
 
     def _last_words(self) -> str:
         last = self.process.tail.strip().splitlines()[-1:]
@@ -136,7 +148,8 @@ class Engine:
         except UpstreamError:
             return False
 
-    async def _answering(self) -> None:
+    async def _answering(self) -> Exit | None:
+        """Return once it serves, or why it never will."""
         pause_s = _POLL_FIRST_S
         while True:
             try:
@@ -145,7 +158,13 @@ class Engine:
                 ) as response:
                     if response.status == 200:
                         await response.read(_ANSWER_BYTES_MAX)
-                        return
+                        return None
+                    self._status = response.status
+                    if response.status in _KEY_REFUSED and not self.process.pid:
+                        return Exit(
+                            reason=ExitReason.SETTINGS_UNSUITABLE,
+                            detail=f"the server does not take its key ({response.status})",
+                        )
             except UpstreamError:
                 pass  # Not listening yet, or in the middle of starting.
             await anyio.sleep(pause_s)

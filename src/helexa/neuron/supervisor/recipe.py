@@ -8,8 +8,8 @@ asked for. What a cortex asks is checked before it is taken.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import TypeAlias
+from dataclasses import dataclass, replace
+from typing import Final, TypeAlias
 
 from helexa.neuron.settings import (
     ModelSettings,
@@ -20,7 +20,7 @@ from helexa.neuron.settings import (
 from helexa.protocol.errors import CapabilityMissing, NoCapacity, RequestRejected
 from helexa.protocol.ids import ModelId
 from helexa.protocol.messages import ModelConfig
-from helexa.runtime import arguments
+from helexa.runtime import arguments, offers
 from helexa.runtime.adapters import AdapterUnknown
 from helexa.runtime.contract import (
     ArgumentValue,
@@ -30,6 +30,9 @@ from helexa.runtime.contract import (
     ReplicaSpec,
     RuntimeAdapter,
 )
+
+SERVER_RUNTIME: Final = "openai_compatible"
+"""That runs what names a server."""
 
 FindAdapter: TypeAlias = Callable[[ModelFiles, str], tuple[RuntimeAdapter, Capabilities] | None]
 """By a name, or the first that serves the files where the name is empty."""
@@ -91,13 +94,17 @@ class Recipes:
     def _recipe(self, files: ModelFiles, asked: ModelConfig) -> Recipe:
         settings = self._settings.models.get(files.model, ModelSettings())
         runtime = asked.runtime or settings.runtime
+        if settings.server and not files.server and runtime in ("", SERVER_RUNTIME):
+            runtime = SERVER_RUNTIME
+            files = self._for_server(files, settings.server)
         found = self._find_adapter(files, runtime)
         if found is None:
             named = f"the runtime {runtime!r}" if runtime else "any runtime of this neuron"
             raise CapabilityMissing(model=files.model, capability=named)
         adapter, offered = found
         trained = files.context_tokens_trained or self._settings.context_tokens
-        server = self._settings.servers.get(files.server or settings.server, ServerSettings())
+        name = (files.server or settings.server) if adapter.name == SERVER_RUNTIME else ""
+        server = self._settings.servers.get(name, ServerSettings())
         spec = ReplicaSpec(
             files=files,
             context_tokens=asked.context_tokens
@@ -105,7 +112,7 @@ class Recipes:
             or (files.server and files.context_tokens_trained)
             or min(self._settings.context_tokens, trained),
             slots=asked.slots or settings.slots or server.slots or self._settings.slots,
-            installation=self._installation(adapter.name, files.server or settings.server),
+            installation=self._installation(adapter.name, name),
             deterministic=bool(
                 settings.deterministic if asked.deterministic is None else asked.deterministic
             ),
@@ -113,6 +120,11 @@ class Recipes:
             arguments=_arguments(adapter, settings, asked),
         )
         return Recipe(adapter=adapter, offered=offered, spec=spec)
+
+    def _for_server(self, files: ModelFiles, server: str) -> ModelFiles:
+        """Files on this disk that a command is to serve, with what the operator says it can do."""
+        offered = self._settings.servers.get(server, ServerSettings()).offers
+        return replace(files, told=offers.read(offered or _usual(files)))
 
     def _installation(self, runtime: str, server: str) -> Installation:
         """The operator's words on where the engine is, as far as they name this one."""
@@ -127,8 +139,15 @@ class Recipes:
             key=self._keys.get(server, ""),
             command=of_server.command,
             ready_path=of_server.ready_path,
-            ready_within_s=of_server.ready_within_s if server else 0.0,
+            ready_within_s=of_server.ready_within_s or 0.0,
         )
+
+
+def _usual(files: ModelFiles) -> tuple[str, ...]:
+    """What files are for, where nobody says."""
+    if files.pooling:
+        return ("rerank",) if files.pooling == "rank" else ("embedding",)
+    return offers.USUAL
 
 
 def _arguments(

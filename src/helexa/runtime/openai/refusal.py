@@ -23,9 +23,14 @@ class ErrorWords(msgspec.Struct):
     """Of an error, as most servers write it."""
 
     message: str = ""
-    type: str = ""
-    param: str | None = None
+    type: str | None = ""
+    param: Any = None
     code: Any = None
+
+    @property
+    def field(self) -> str | None:
+        """The one of the request that it is about."""
+        return self.param if isinstance(self.param, str) else None
 
 
 class _Body(msgspec.Struct):
@@ -55,7 +60,7 @@ def meaning(status: int, body: bytes, spec: ReplicaSpec, *, runtime: str) -> Hel
         return RuntimeRefused(reason=f"The runtime answered {status} without an explanation.")
     text = fit_to_show(found.message, spec)
     if status in _CALLERS:
-        return RequestRejected(reason=text, field=found.param)
+        return RequestRejected(reason=text, field=found.field)
     if status in (404, 405, 501):
         return CapabilityMissing(
             model=spec.files.model, capability="this endpoint", runtime=runtime
