@@ -12,11 +12,12 @@ from hypothesis import strategies as st
 
 from helexa.protocol.errors import HelexaError
 from helexa.protocol.ids import ModelId
-from helexa.runtime import adapters, arguments
+from helexa.runtime import adapters, arguments, offers
 from helexa.runtime.contract import (
     Endpoint,
     ExitReason,
     Grant,
+    Installation,
     ModelFiles,
     ReplicaSpec,
     RuntimeAdapter,
@@ -35,11 +36,25 @@ SPEC = ReplicaSpec(
     context_tokens=256,
     slots=2,
 )
+OWN = {
+    # It serves what somebody said that it can, by a command that somebody wrote.
+    "openai_compatible": replace(
+        SPEC,
+        files=replace(SPEC.files, told=offers.read(())),
+        installation=Installation(command=("server", "{weights}", "--socket", "{socket}")),
+    ),
+}
+
+
+def spec_of(adapter: RuntimeAdapter) -> ReplicaSpec:
+    return OWN.get(adapter.name, SPEC)
 
 
 @ADAPTERS
 def test_a_plan_names_a_program_the_socket_and_times(adapter: RuntimeAdapter) -> None:
-    plan = adapter.plan(SPEC, Grant(socket=Path("/run/x/c.sock"), scratch=Path("/run/x")))
+    plan = adapter.plan(
+        spec_of(adapter), Grant(socket=Path("/run/x/c.sock"), scratch=Path("/run/x"))
+    )
     assert plan.argv
     assert any("/run/x/c.sock" in word for word in plan.argv)
     assert plan.ready_path.startswith("/")
@@ -49,14 +64,14 @@ def test_a_plan_names_a_program_the_socket_and_times(adapter: RuntimeAdapter) ->
 
 @ADAPTERS
 def test_a_footprint_is_at_least_the_weights(adapter: RuntimeAdapter) -> None:
-    assert adapter.footprint(SPEC).total >= SPEC.files.weights_bytes
+    assert adapter.footprint(spec_of(adapter)).total >= spec_of(adapter).files.weights_bytes
 
 
 @ADAPTERS
 @pytest.mark.parametrize("endpoint", [Endpoint.CHAT, Endpoint.COMPLETIONS])
 def test_generations_are_streamed_to_the_child(adapter: RuntimeAdapter, endpoint: Endpoint) -> None:
     body = {"model": "m", "messages": [{"role": "user", "content": "x"}], "prompt": "x"}
-    request = shaped(adapter, endpoint, json.dumps(body).encode(), SPEC)
+    request = shaped(adapter, endpoint, json.dumps(body).encode(), spec_of(adapter))
     assert request.streamed
     assert json.loads(request.body)["stream"] is True
 
@@ -68,10 +83,10 @@ def test_nothing_a_client_or_a_child_says_breaks_it(
 ) -> None:
     for endpoint in Endpoint:
         try:
-            shaped(adapter, endpoint, body, SPEC)
+            shaped(adapter, endpoint, body, spec_of(adapter))
         except HelexaError as refusal:
             assert 400 <= refusal.status < 500  # noqa: PT017 - most bodies are refused, not all
-    assert isinstance(adapter.refusal(status, body, SPEC), HelexaError)
+    assert isinstance(adapter.refusal(status, body, spec_of(adapter)), HelexaError)
     adapter.usage(body)
 
 
@@ -90,7 +105,7 @@ def test_every_exit_has_one_line_of_explanation(
 def test_what_it_needs_once_it_worked_is_no_more_than_what_must_be_there(
     adapter: RuntimeAdapter,
 ) -> None:
-    need = adapter.footprint(SPEC)
+    need = adapter.footprint(spec_of(adapter))
     assert 0 < need.use <= need.total
     assert min(need.weights, need.kv_cache, need.overhead, need.reserve) >= 0
 
@@ -108,7 +123,7 @@ def test_every_argument_says_what_it_takes_and_takes_that(adapter: RuntimeAdapte
             assert value is not None
             text = f"{value:g}" if isinstance(value, float) else str(value)
             read = arguments.read(adapter, (f"{one.name}={text}",))
-            spec = replace(SPEC, arguments=read)
+            spec = replace(spec_of(adapter), arguments=read)
             assert adapter.footprint(spec).use > 0
             assert adapter.plan(spec, grant).argv
 

@@ -43,6 +43,9 @@ from helexa.neuron.exchange.exchange import PieceExchange
 from helexa.neuron.exchange.figures import Measured
 from helexa.neuron.hardware import cpu
 from helexa.neuron.models.digests import Digests
+from helexa.neuron.models.library import Library
+from helexa.neuron.models.served import Served
+from helexa.neuron.models.servers import keys_of, servers_of
 from helexa.neuron.models.store import DEMO_FOLDER, ModelStore
 from helexa.neuron.models.supply.pulls import Pulls
 from helexa.neuron.models.supply.standing import SupplyStanding
@@ -133,6 +136,8 @@ async def running(  # noqa: PLR0915 - the one composition, read from top to bott
         pulls = pulls_of(settings, store)
         supply = SupplyStanding(pulls, store.disk_bytes)
         store.absence = supply.absence
+        keys = keys_of(settings)
+        library = Library(store, Served(servers_of(settings, keys)))
         memory = _memory_of(settings, machine)
         run = stack.enter_context(run_folder(settings.home))
         world = World(
@@ -144,9 +149,9 @@ async def running(  # noqa: PLR0915 - the one composition, read from top to bott
             find_adapter=partial(
                 adapters.adapter_for, order=settings.runtime_order, elsewhere=settings.runtimes
             ),
-            keys=_keys(settings),
+            keys=keys,
         )
-        roster = Roster(store, settings, world)
+        roster = Roster(library, settings, world)
         await stack.enter_async_context(roster.running())
         if events is not None:
             roster.observe(_StateEvents(roster, events).look)
@@ -328,20 +333,6 @@ def _store(settings: NeuronSettings, digests: Digests) -> ModelStore:
         ) from error
     demo = DEMO_FOLDER if settings.demo_models and DEMO_FOLDER.is_dir() else None
     return ModelStore(settings.models_dir, digests, demo_folder=demo)
-
-
-def _keys(settings: NeuronSettings) -> Mapping[str, str]:
-    """What servers are shown, by the servers' names."""
-    found = {}
-    for name, server in settings.servers.items():
-        if server.key_file is not None:
-            try:
-                found[name] = server.key_file.read_text(encoding="ascii").strip()
-            except (OSError, UnicodeDecodeError) as error:
-                raise HomeUnusable(
-                    f"cannot read the key of the server {name} in {server.key_file}: {error}"
-                ) from error
-    return found
 
 
 def _memory_of(settings: NeuronSettings, machine: Fingerprint) -> Callable[[], budget.Memory]:

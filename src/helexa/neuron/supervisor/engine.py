@@ -38,7 +38,8 @@ from helexa.util.upstream import Pool, Unix, UpstreamError
 
 _POLL_FIRST_S: Final = 0.01
 _POLL_MOST_S: Final = 0.25
-_ANSWER_BYTES_MAX: Final = 1 << 20
+_ANSWER_BYTES_MAX: Final = 1 << 24
+"""Lists of all models of a cloud are long."""
 _QUESTION_TIMEOUT_S: Final = 10.0
 _KEY_REFUSED: Final = (401, 403)
 """A child that is ours may say so while it starts; somebody else's means it."""
@@ -119,6 +120,10 @@ class Engine:
                     detail=f"it stopped answering{self._last_words()}",
                 )
 
+    def _is_there(self, status: int) -> bool:
+        # A server elsewhere is up or not; some of them have no list of models to show it by.
+        return not self.process.pid and status in (404, 405, 501)
+
     def _last_status(self) -> str:
         return f"; it answered {self._status}" if self._status else ""
 
@@ -156,7 +161,7 @@ class Engine:
                 with await self.pool.request(
                     "GET", self.plan.ready_path, self.plan.headers
                 ) as response:
-                    if response.status == 200:
+                    if response.status == 200 or self._is_there(response.status):
                         await response.read(_ANSWER_BYTES_MAX)
                         return None
                     self._status = response.status

@@ -1,0 +1,61 @@
+"""From `[neuron.servers]` to servers that can be asked: places, keys, what goes with a request."""
+
+from __future__ import annotations
+
+import logging
+import stat
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Final
+
+from helexa.neuron.models.server_look import Server
+from helexa.neuron.settings import NeuronSettings
+from helexa.runtime.adapters import openai_compatible
+from helexa.runtime.openai_compatible import address
+from helexa.util.home import HomeUnusable
+from helexa.util.upstream import Headers
+
+_KEY_BYTES_MAX: Final = 4_096
+
+log = logging.getLogger(__name__)
+
+
+def keys_of(settings: NeuronSettings) -> Mapping[str, str]:
+    """What servers are shown, by the servers' names. Raises HomeUnusable."""
+    return {
+        name: _key(name, server.key_file)
+        for name, server in settings.servers.items()
+        if server.key_file is not None
+    }
+
+
+def servers_of(
+    settings: NeuronSettings, keys: Mapping[str, str], also: Headers = ()
+) -> Sequence[Server]:
+    """`also` goes with every question. Raises HomeUnusable for what no server can be."""
+    found = []
+    for name, server in settings.servers.items():
+        try:
+            place = address.parse(server.url) if server.url else None
+        except address.UrlRefused as error:
+            raise HomeUnusable(f"the URL of the server {name}: {error}") from error
+        headers = (*openai_compatible.headers(keys.get(name, "")), *also)
+        found.append(Server(name=name, settings=server, place=place, headers=headers))
+    return found
+
+
+def _key(name: str, path: Path) -> str:
+    try:
+        mode = stat.S_IMODE(path.stat().st_mode)
+        with path.open(encoding="ascii") as file:
+            key = file.read(_KEY_BYTES_MAX).strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise HomeUnusable(
+            f"cannot read the key of the server {name} in {path}: {error}"
+        ) from error
+    if not key or not key.isprintable() or " " in key:
+        raise HomeUnusable(f"{path} holds no key for the server {name}: one word is expected")
+    if mode & 0o077:
+        # Secrets that are mounted into a container mostly are; it is its operator's to judge.
+        log.warning("a key is readable by others", extra={"server": name, "file": str(path)})
+    return key
