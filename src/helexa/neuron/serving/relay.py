@@ -31,6 +31,9 @@ _STOP: Final = b"}\n\n"
 _DONE: Final = b"data: [DONE]\n\n"
 _SEPARATOR: Final = re.compile(rb"\r?\n\r?\n")
 
+_FINISH: Final = re.compile(rb'"finish_reason"\s*:\s*"')
+"""A quotation mark inside a text is escaped, so this is a member that says a reason."""
+
 _fields: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _encode: Final = msgspec.json.Encoder().encode
 
@@ -66,6 +69,7 @@ class Relay:
         self._refusal = refusal
         self._rewrite = rewrite
         self._rest = b""
+        self._finished = 0
         self._last_usage: dict[str, msgspec.Raw] | None = None
 
     def total(self) -> Usage | None:
@@ -81,6 +85,7 @@ class Relay:
             data = self._rest + data
             self._rest = b""
         if self._rewrite is None and _is_plain(data):
+            self._finished += len(_FINISH.findall(data))
             return data
         *events, self._rest = _SEPARATOR.split(data)
         if len(self._rest) > EVENT_BYTES_MAX:
@@ -94,15 +99,34 @@ class Relay:
                 break
         return b"".join(passed)
 
+    def ended(self) -> bytes:
+        """The engine ended its stream in good order; what may go to the client now.
+
+        Not all say [DONE], nor end their last event: that every choice came to its finish
+        shows as well that nothing is missing. Where it does not, `done` stays False.
+        """
+        passed = self.feed(b"\n\n") if self._rest.strip() else b""
+        expected = self._bounds.choices * self._bounds.prompts
+        if not self.done and self.failure is None and self._finished >= expected:
+            try:
+                passed += self._end()
+            except HelexaError as error:
+                self.failure = error
+        return passed
+
+    def _end(self) -> bytes:
+        self.done = True
+        left = self._rewrite.end() if self._rewrite is not None else ()
+        return b"".join([self._passed(one) for one in left]) + self._usage_event() + _DONE
+
     def _judged(self, event: bytes) -> bytes:
         payload = payload_of(event)
+        self._finished += len(_FINISH.findall(payload))
         if self.done or not payload or payload == b"null":
             # Comments; and llama.cpp begins some answers with an event that says null.
             return b""
         if payload == b"[DONE]":
-            self.done = True
-            left = self._rewrite.end() if self._rewrite is not None else ()
-            return b"".join([self._passed(one) for one in left]) + self._usage_event() + _DONE
+            return self._end()
         if self._rewrite is None:
             return self._passed(payload)
         return b"".join([self._passed(one) for one in self._rewrite.event(payload)])

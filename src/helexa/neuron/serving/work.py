@@ -13,7 +13,7 @@ import logging
 import time
 from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, suppress
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import anyio
 import msgspec
@@ -21,6 +21,7 @@ import msgspec
 from helexa.neuron.serving.answer import Answer
 from helexa.neuron.serving.assemble import assembled
 from helexa.neuron.serving.counting import Bounds, Fault, settled
+from helexa.neuron.serving.half_openai import as_stream, told_to_wait
 from helexa.neuron.serving.pictures.headers import TYPES
 from helexa.neuron.serving.pictures.judging import Pictures
 from helexa.neuron.serving.pictures.places import may_hold
@@ -63,6 +64,8 @@ SILENCE_TIMEOUT_S: Final = 600.0
 ANSWER_BYTES_MAX: Final = 64 * 1024 * 1024
 REFUSAL_BYTES_MAX: Final = 1024 * 1024
 MEASURED_TOKENS_MIN: Final = 16
+CONTEXT_UNKNOWN: Final = 1 << 24
+"""More tokens than any server reads; counts above that are no counts."""
 DEAD_WITHIN_S: Final = 1.0
 """From a refused connection to the exit of the child that should have taken it."""
 DYING_S: Final = 0.25
@@ -85,6 +88,9 @@ _SEVERAL: Final = {
 """The member that may hold several prompts."""
 _PROMPTS: Final = {Endpoint.CHAT: "messages", Endpoint.COMPLETIONS: "prompt"}
 """The member that engines keep in their caches, as cortexes look at it, too."""
+
+Passed: TypeAlias = AsyncGenerator[bytes, None]
+"""Whole events, as they may go to the client."""
 
 log = logging.getLogger(__name__)
 
@@ -279,14 +285,15 @@ class Work:
         while not await response.head(self._keepalive_s):
             await self._still_there()
         self._is_heard = True
-        kind = (response.header(b"content-type") or b"").partition(b";")[0].strip()
+        kind = (response.header(b"content-type") or b"").partition(b";")[0].strip().lower()
         if response.status != 200:
             body = await response.read(REFUSAL_BYTES_MAX)
-            raise engine.adapter.refusal(response.status, body, engine.spec)
+            refusal = engine.adapter.refusal(response.status, body, engine.spec)
+            raise told_to_wait(refusal, response.header(b"retry-after"))
         if not request.streamed:
             await self._pass_whole(engine, kind, response, request)
             return
-        if kind != b"text/event-stream":
+        if kind not in (b"text/event-stream", JSON[1]):
             raise RuntimeMalformed(reason="The runtime answered something that is no event stream.")
         relay = Relay(
             wants_usage=not self._is_streaming or self._wants_usage,
@@ -296,10 +303,12 @@ class Work:
             rewrite=request.rewrite() if request.rewrite is not None else None,
         )
         try:
+            is_whole = kind == JSON[1]
+            events = self._of_whole(relay, response) if is_whole else self._events(relay, response)
             if self._is_streaming:
-                await self._pass_stream(relay, response)
+                await self._pass_stream(events, response)
             else:
-                await self._assemble(relay, response)
+                await self._assemble(events, relay, response)
         finally:
             used = relay.total()
             if relay.done:
@@ -312,7 +321,7 @@ class Work:
         return Bounds(
             choices=max(1, head.n or 1),
             prompts=bodies.prompts_in(self._body, _SEVERAL[self._endpoint]),
-            context_tokens=spec.context_tokens,
+            context_tokens=_context_tokens(spec),
             # Engines disagree on which of the two counts.
             output_tokens=max(allowed) if allowed else None,
         )
@@ -341,17 +350,17 @@ class Work:
             body = bodies.with_changes(bodies.fields(body), {"usage": counts})
         await self._answer.whole(body)
 
-    async def _pass_stream(self, relay: Relay, response: Response) -> None:
-        async for passed in self._events(relay, response):
+    async def _pass_stream(self, events: Passed, response: Response) -> None:
+        async for passed in events:
             await self._answer.stream(passed)
         # The client has its [DONE]; whoever asks after our end must find all of it accounted.
         await _let_finish(response)
         await self._answer.end()
 
-    async def _assemble(self, relay: Relay, response: Response) -> None:
+    async def _assemble(self, events: Passed, relay: Relay, response: Response) -> None:
         chunks: list[dict[str, Any]] = []
         room = ANSWER_BYTES_MAX
-        async for passed in self._events(relay, response):
+        async for passed in events:
             room -= len(passed)
             if room < 0:
                 raise RuntimeRefused(reason="The runtime's answer is too long to be sent whole.")
@@ -362,25 +371,39 @@ class Work:
         await _let_finish(response)
         await self._answer.whole(msgspec.json.encode(whole))
 
-    async def _events(self, relay: Relay, response: Response) -> AsyncGenerator[bytes, None]:
+    async def _events(self, relay: Relay, response: Response) -> Passed:
         """What may be passed on, until the runtime said that it is done."""
         while not relay.done:
             if not await response.ready(self._keepalive_s):
                 await self._still_there()
                 continue
             data = await response.chunk()
-            if not data:
-                raise RuntimeExited(
-                    reason="The model's runtime broke off while it worked on this request."
-                )
-            passed = relay.feed(data)
-            # While nothing was sent, a failure is better told by a status: others can be tried.
-            if passed and (relay.failure is None or self._answer.started):
-                self._last_at = time.monotonic()
-                self._first_at = self._first_at or self._last_at
+            if passed := self._passed(relay, relay.feed(data) if data else relay.ended()):
                 yield passed
             if relay.failure is not None:
                 raise relay.failure
+            if not data and not relay.done:
+                raise RuntimeExited(
+                    reason="The model's runtime broke off while it worked on this request."
+                )
+
+    async def _of_whole(self, relay: Relay, response: Response) -> Passed:
+        """The same for an answer in one piece, although a stream was asked for."""
+        while not await response.ready(self._keepalive_s):
+            await self._still_there()
+        body = await response.read(ANSWER_BYTES_MAX)
+        if passed := self._passed(relay, relay.feed(as_stream(body))):
+            yield passed
+        if relay.failure is not None:
+            raise relay.failure
+
+    def _passed(self, relay: Relay, data: bytes) -> bytes:
+        # While nothing was sent, a failure is better told by a status: others can be tried.
+        if not data or (relay.failure is not None and not self._answer.started):
+            return b""
+        self._last_at = time.monotonic()
+        self._first_at = self._first_at or self._last_at
+        return data
 
     def _measure(self, engine: Engine, used: Usage | None) -> None:
         self.used = used
@@ -398,6 +421,13 @@ class Work:
         if (member := _PROMPTS.get(self._endpoint)) is not None:
             heads = bodies.prompt_heads(self._body, member)
             self._prompts.served(self.replica, engine, heads, used.total)
+
+
+def _context_tokens(spec: ReplicaSpec) -> int:
+    """That a request can use at most. A server elsewhere does not know what we say of it."""
+    if not spec.files.server:
+        return spec.context_tokens
+    return max(spec.context_tokens, spec.files.context_tokens_trained or CONTEXT_UNKNOWN)
 
 
 async def _let_finish(response: Response) -> None:
