@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
-from helexa.config import document, entries
+from helexa.config import document, entries, servers
 from helexa.config.catalogue import (
     ENTRY_SETTINGS,
     NAMED_SECTIONS,
@@ -116,6 +116,7 @@ def load(
         again=partial(load, flags, dict(environment), file=file, roles=roles),
     )
     problems += conflicts(config.values, roles)
+    problems += servers.problems(config.neuron, given.where, roles)
     if problems:
         raise ConfigRefused(problems)
     return config

@@ -443,8 +443,8 @@ WORDS: Final[Mapping[str, Words]] = {
         example="http://127.0.0.1:11434/v1",
     ),
     "neuron.servers.command": Words(
-        "A command that starts a server for one model; {weights}, {model}, {port}, {socket}, "
-        "{secret}, {context_tokens}, {slots} and {devices} are filled in.",
+        "In place of a URL, a command that starts a server for one model; {weights}, {model}, "
+        "{port}, {socket}, {secret}, {context_tokens}, {slots} and {devices} are filled in.",
         default="none",
         example=(
             "python3",

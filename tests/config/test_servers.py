@@ -1,0 +1,73 @@
+"""Servers that are none are refused before a neuron starts, with file and line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from helexa.config import ConfigRefused, load
+
+
+def refused(tmp_path: Path, text: str, role: str = "neuron") -> str:
+    file = tmp_path / "helexa.toml"
+    file.write_text(text)
+    with pytest.raises(ConfigRefused) as refusal:
+        load({}, {}, file=file, roles=(role,))
+    return str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    ("lines", "line", "words"),
+    [
+        ('[neuron.servers.a]\nslots = 3', 1, "needs a url"),
+        ('[neuron.servers.a]', 1, "needs a url"),
+        ('[neuron.servers.a]\nurl = "http://h/v1"\ncommand = ["x", "{port}"]', 3, "beside a url"),
+        ('[neuron.servers.a]\n\nurl = "http://h:x/v1"', 3, "no URL"),
+        ('[neuron.servers.a]\nurl = "ftp://h/v1"', 2, "https://"),
+        ('[neuron.servers.a]\nurl = "http://me:pw@h/v1"', 2, "key_file"),
+        ('[neuron.servers.a]\nurl = "http://h/v1/chat/completions"', 2, "up to before"),
+        ('[neuron.servers.a]\nurl = "http://h/v1"\nkey_file = "none"', 3, "cannot be read"),
+        ('[neuron.servers.a]\nurl = "http://h/v1"\nkey_file = "empty"', 3, "is empty"),
+        ('[neuron.servers.a]\nurl = "http://h/v1"\nmodels = { "a b" = "c" }', 3, "cannot name"),
+        ('[neuron.servers.a]\nurl = "http://h/v1"\noffers = ["magic"]', 3, "no ability"),
+        ('[neuron.servers.a]\ncommand = ["x", "{prot}"]', 2, "{prot} is not known"),
+        ('[neuron.servers.a]\ncommand = ["x"]', 2, "neither {port} nor {socket}"),
+        ('[neuron.servers.a]\ncommand = ["x", "{port}"]\nenvironment = { K = "{scret}" }', 2,
+         "{scret} is not known"),
+        ('[neuron.servers.a]\ncommand = ["x", "{port}", "{weights}"]\nmodels = { a = "b" }', 3,
+         "{weights}"),
+        ('[neuron.models.m]\nserver = "a"', 2, "no server is named 'a'"),
+        ('[neuron.models.m]\nserver = "a"\n[neuron.servers.a]\nurl = "http://h/v1"', 2,
+         "has a url"),
+    ],
+)  # fmt: skip
+def test_what_is_no_server_is_refused_with_its_line(
+    tmp_path: Path, lines: str, line: int, words: str
+) -> None:
+    (tmp_path / "empty").touch()
+    text = refused(tmp_path, lines)
+    assert f"helexa.toml:{line}:" in text
+    assert words in text
+    assert len(text.splitlines()) == 1
+
+
+def test_it_holds_for_up_and_not_for_a_cortex(tmp_path: Path) -> None:
+    text = "[neuron.servers.a]\nslots = 3"
+    assert "needs a url" in refused(tmp_path, text, "up")
+    load({}, {}, file=tmp_path / "helexa.toml", roles=("cortex",))
+
+
+def test_servers_that_are_some_are_taken(tmp_path: Path) -> None:
+    (tmp_path / "key").write_text("k")
+    file = tmp_path / "helexa.toml"
+    file.write_text(
+        '[neuron.models.m]\nserver = "sglang"\n'
+        '[neuron.servers.sglang]\ncommand = ["x", "{weights}", "{port}"]\n'
+        '[neuron.servers.cloud]\nurl = "https://h/v1"\nkey_file = "key"\n'
+        'models = { "small" = "org/model:tag" }\n'
+    )
+    servers = load({}, {}, file=file, roles=("neuron",)).neuron.servers
+    assert servers["cloud"].key_file == tmp_path / "key"
+    assert servers["cloud"].models == {"small": "org/model:tag"}
+    assert servers["sglang"].ready_within_s is None
