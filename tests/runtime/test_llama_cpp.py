@@ -295,6 +295,8 @@ JSON = st.recursive(
 CHANGED = {
     "stream", "stream_options", "max_tokens", "max_completion_tokens", "n_predict", "tool_choice",
     "messages", "model",
+    # Known here, so of a type that they have.
+    "tools", "grammar", "logprobs", "n", "best_of", "seed",
 }  # fmt: skip
 
 

@@ -125,7 +125,7 @@ class Engine:
         return not self.process.pid and status in (404, 405, 501)
 
     def _last_status(self) -> str:
-        return f"; it answered {self._status}" if self._status else ""
+        return f"; it answered {self._status}" if self._status not in (0, 503) else ""
 
     def _last_words(self) -> str:
         last = self.process.tail.strip().splitlines()[-1:]
