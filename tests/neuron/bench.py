@@ -22,6 +22,7 @@ from helexa.neuron.serving.execute import Executor
 from helexa.neuron.serving.metrics import NeuronMetrics
 from helexa.neuron.serving.pictures.composition import pictures_of
 from helexa.neuron.settings import NeuronSettings
+from helexa.neuron.supervisor.grants import Machine
 from helexa.neuron.supervisor.roster import Roster, World
 from helexa.testing.fake_runtime import OFFERED, FakeRuntime, Shelf
 from helexa.util.http_server import ServerLimits, serving
@@ -119,17 +120,19 @@ def events_of(content: bytes) -> list[Any]:
 async def bench(
     fake: FakeRuntime,
     models: dict[str, int],
+    /,
     *,
     memory_bytes: int = 1 << 30,
     keepalive_s: float = 10.0,
     door: Door | None = None,
+    machine: Machine | None = None,
     **settings: Any,
 ) -> AsyncIterator[Bench]:
     """Asked as by a cortex, unless another `door` is named."""
     wanted = NeuronSettings(home=Path("/nowhere"), models_dir=Path("/nowhere"), **settings)
     with tempfile.TemporaryDirectory(prefix="hx-") as run:
         async with _bench(
-            fake, models, Path(run), memory_bytes, keepalive_s, wanted, door or MeshDoor()
+            fake, models, Path(run), memory_bytes, keepalive_s, wanted, door or MeshDoor(), machine
         ) as live:
             yield live
 
@@ -143,10 +146,12 @@ async def _bench(
     keepalive_s: float,
     wanted: NeuronSettings,
     door: Door,
+    machine: Machine | None,
 ) -> AsyncIterator[Bench]:
     memory = budget.Memory(total=memory_bytes, available=memory_bytes, reserve=0)
     world = World(
         memory=lambda: memory,
+        machine=machine or Machine(),
         run=run,
         random=lambda: 0.0,
         find_adapter=lambda _files, _name: (fake, OFFERED),

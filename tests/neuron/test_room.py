@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import anyio
 import anyio.lowlevel
 import pytest
-from hypothesis import assume, given
+from hypothesis import given
 from hypothesis import strategies as st
 from tests.neuron.bench import PATIENCE_S, Bench, Journal, bench
 from tests.neuron.states import States
 
-from helexa.neuron import budget
 from helexa.neuron.serving.doors import ApiDoor
 from helexa.neuron.supervisor.events import Happened, Unloaded, Why
-from helexa.neuron.supervisor.room import Leave, Never, Resident, Wait, overdue, room_for
+from helexa.neuron.supervisor.room import (
+    Fits,
+    Leave,
+    Never,
+    Resident,
+    Wait,
+    overdue,
+    room_for,
+)
 from helexa.protocol.errors import DoesNotFit
 from helexa.protocol.ids import ModelId
 from helexa.protocol.work import ModelState, Phase
@@ -38,21 +46,23 @@ def ask(model: str, **more: Any) -> dict[str, Any]:
 
 
 def resident(name: str, size: int, *, idle_s: float = 100.0, **more: Any) -> Resident:
-    facts = {"granted": size, "holds": size, "stayed_s": 1000.0, "is_idle": True, **more}
+    facts = {"holds": size, "stayed_s": 1000.0, "is_idle": True, **more}
     return Resident(model=ModelId(name), idle_s=idle_s, **facts)
 
 
-def memory(total: int, *, available: int | None = None) -> budget.Memory:
-    return budget.Memory(
-        total=total, available=total if available is None else available, reserve=0
-    )
+def fits_in(need: int, total: int, residents: list[Resident]) -> Fits:
+    """Of one kind of memory, all of which the residents hold or leave."""
+
+    def fits(gone: Sequence[Resident]) -> bool:
+        return need <= total - sum(one.holds for one in residents if one not in gone)
+
+    return fits
 
 
 RESIDENTS = st.lists(
     st.builds(
         Resident,
         model=st.uuids().map(lambda one: ModelId(str(one))),
-        granted=st.integers(1, 100),
         holds=st.integers(1, 100),
         idle_s=st.floats(0, 1000),
         stayed_s=st.floats(0, 100),
@@ -63,18 +73,14 @@ RESIDENTS = st.lists(
 )
 
 
-@given(RESIDENTS, st.integers(1, 300), st.integers(0, 400), st.integers(0, 400))
+@given(RESIDENTS, st.integers(1, 300), st.integers(0, 400))
 def test_who_leaves_is_idle_and_has_stayed_and_nobody_leaves_in_vain(
-    residents: list[Resident], need: int, total: int, available: int
+    residents: list[Resident], need: int, total: int
 ) -> None:
-    assume(available <= total)
-    seen = memory(total, available=available)
-    verdict = room_for(need, seen, residents, stay_s=10)
+    verdict = room_for(fits_in(need, total, residents), residents, stay_s=10)
 
     def free(gone: set[ModelId]) -> int:
-        left = {one.model: one.granted for one in residents if one.model not in gone}
-        freed = sum(one.holds for one in residents if one.model in gone)
-        return budget.free(budget.returned(seen, freed), left)
+        return total - sum(one.holds for one in residents if one.model not in gone)
 
     everybody = {one.model for one in residents}
     ready = {one.model for one in residents if one.is_idle and one.stayed_s >= 10}
@@ -87,29 +93,30 @@ def test_who_leaves_is_idle_and_has_stayed_and_nobody_leaves_in_vain(
         case Wait(seconds=seconds):
             assert free(ready) < need <= free(everybody)
             assert seconds is None or 0 < seconds <= 10
-        case Never(free=most):
-            assert most == free(everybody) < need
+        case Never():
+            assert free(everybody) < need
 
 
 def test_the_longest_unused_leaves_first() -> None:
     residents = [resident("new", 50, idle_s=5), resident("old", 50, idle_s=500)]
-    assert room_for(40, memory(100), residents, stay_s=0) == Leave((ModelId("old"),))
+    assert room_for(fits_in(40, 100, residents), residents, stay_s=0) == Leave((ModelId("old"),))
 
 
 def test_small_ones_stay_where_a_large_one_has_to_leave_anyway() -> None:
     residents = [resident("small", 10, idle_s=500), resident("large", 90, idle_s=5)]
-    assert room_for(90, memory(100), residents, stay_s=0) == Leave((ModelId("large"),))
+    assert room_for(fits_in(90, 100, residents), residents, stay_s=0) == Leave((ModelId("large"),))
 
 
 def test_one_that_just_came_is_waited_for() -> None:
     residents = [resident("fresh", 90, stayed_s=4.0)]
-    assert room_for(50, memory(100), residents, stay_s=10) == Wait(6.0)
+    assert room_for(fits_in(50, 100, residents), residents, stay_s=10) == Wait(6.0)
     residents = [resident("busy", 90, is_idle=False)]
-    assert room_for(50, memory(100), residents, stay_s=10) == Wait(None)
+    assert room_for(fits_in(50, 100, residents), residents, stay_s=10) == Wait(None)
 
 
 def test_what_others_on_the_machine_hold_is_not_had_by_unloading() -> None:
-    assert room_for(50, memory(100, available=5), [resident("a", 20)], stay_s=0) == Never(25)
+    residents = [resident("a", 20)]
+    assert room_for(fits_in(50, 25, residents), residents, stay_s=0) == Never()
 
 
 def test_only_those_idle_for_long_are_overdue() -> None:

@@ -88,3 +88,22 @@ def test_a_missing_program_is_said_with_its_name() -> None:
     done = subprocess.run(leash.command(["/no/such/program"]), capture_output=True, check=False)
     assert done.returncode == leash.NOT_STARTED
     assert b"/no/such/program: No such file" in done.stderr
+
+
+def test_terms_hold_for_the_command_and_for_what_it_starts() -> None:
+    terms = {"core": "0", "umask": "077", "nice": "2"}
+    done = subprocess.run(
+        leash.command(["sh", "-c", "ulimit -c; umask; nice; sh -c umask"], terms=terms),
+        capture_output=True,
+        check=True,
+        text=True,
+    )
+    assert done.stdout.split() == ["0", "0077", str(os.nice(0) + 2), "0077"]
+
+
+def test_a_term_that_nobody_knows_starts_nothing() -> None:
+    done = subprocess.run(
+        leash.command(["echo", "started"], terms={"wings": "2"}), capture_output=True, check=False
+    )
+    assert done.returncode == leash.UNTERMED
+    assert done.stdout == b""

@@ -19,7 +19,7 @@ from typing import Any, Final
 import msgspec
 from msgspec import Meta
 
-from helexa.config import kinds, names, records, runtime_words
+from helexa.config import kinds, machine_words, names, records, runtime_words
 from helexa.config.node import NodeSettings, UpSettings
 from helexa.config.words import WORDS
 from helexa.cortex.orchestrator import policies, soundness
@@ -72,6 +72,7 @@ _SIZES: Final = {
     "cortex.header_bytes_max",
     "neuron.body_bytes_max",
     "neuron.image_bytes_max",
+    "neuron.child_file_bytes_max",
     "neuron.disk_limit",
     "neuron.disk_reserve",
     "neuron.memory_limit",
@@ -88,6 +89,7 @@ _PROGRAM: Final = kinds.Folder("a program; a relative one starts at the file tha
 _FORMS: Final[Mapping[str, kinds.Kind]] = {
     "neuron.models.runtime": runtime_words.RUNTIME,
     "neuron.models.server": names.SERVER,
+    "neuron.models.cpus": machine_words.Cpus(),
     "neuron.runtimes.python": _PROGRAM,
     "neuron.runtimes.program": _PROGRAM,
     "neuron.servers.url": kinds.Url(),
@@ -127,6 +129,7 @@ _ITEMS: Final[Mapping[str, kinds.Kind]] = {
     "neuron.cortexes": kinds.Ticket(),
     "neuron.preload": kinds.ModelName(),
     "neuron.models.arguments": runtime_words.ARGUMENT,
+    "neuron.models.devices": machine_words.Device(),
     "neuron.runtime_order": runtime_words.RUNTIME,
     "neuron.servers.offers": runtime_words.OFFER,
     "up.models": kinds.ModelName(),

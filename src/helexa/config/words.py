@@ -339,6 +339,13 @@ WORDS: Final[Mapping[str, Words]] = {
         "Folders whose files file: sources may name, besides the models folder.",
         example=(Path("/srv/weights"),),
     ),
+    "neuron.share_devices": Words(
+        "Several models may be on one device, each within its bytes; else a device belongs to one "
+        "model."
+    ),
+    "neuron.pin_cpus": Words(
+        "Every model runs on cores of its own, as many as its `threads`, else half of them."
+    ),
     "neuron.context_tokens": Words(
         "Context per request where a model does not say; never above what it was trained for."
     ),
@@ -350,6 +357,12 @@ WORDS: Final[Mapping[str, Words]] = {
     "neuron.stay_s": Words("A model that has just been loaded does not make room before."),
     "neuron.idle_timeout_s": Words(
         "Unload a model that nobody used for this long; 0 never does, and cortexes decide."
+    ),
+    "neuron.child_nice": Words(
+        "How far the runtimes stand back when other programs want the processor, 0 to 19."
+    ),
+    "neuron.child_file_bytes_max": Words(
+        "The largest file that a runtime may write; 0 sets no limit."
     ),
     "neuron.queue_max": Words("Requests waiting per model; the next is refused with 429."),
     "neuron.body_bytes_max": Words("A larger request body is refused with 413."),
@@ -407,6 +420,25 @@ WORDS: Final[Mapping[str, Words]] = {
         "model was trained for.",
         default="what its files say",
         example=(256, 128),
+    ),
+    "neuron.models.devices": Words(
+        "The devices that this model runs on, by number or UUID; [] is the processor alone.",
+        default="as many as it needs, of those that are free",
+        example=("0", "1"),
+    ),
+    "neuron.models.device_count": Words(
+        "On how many devices it runs.", default="as few as hold it", example=2
+    ),
+    "neuron.models.devices_shared": Words(
+        "Its devices may hold other models that share, too.",
+        default="neuron.share_devices",
+        example=True,
+    ),
+    "neuron.models.or_cpu": Words(
+        "It runs on the processor where no device is free for it.", default="false", example=True
+    ),
+    "neuron.models.cpus": Words(
+        "The CPUs that it runs on.", default="all, or its own by neuron.pin_cpus", example="0-7"
     ),
     "neuron.models.server": Words(
         "Whose command, of [neuron.servers], runs these files.", default="none", example="sglang"

@@ -58,7 +58,10 @@ from helexa.neuron.serving.pictures.composition import pictures_of
 from helexa.neuron.serving.supply import SupplyRoutes
 from helexa.neuron.serving.work_socket import NAME, WorkPaths
 from helexa.neuron.settings import TRANSPORTS, NeuronSettings
+from helexa.neuron.supervisor.engine import launched
+from helexa.neuron.supervisor.grants import Machine
 from helexa.neuron.supervisor.load_times import LoadTimes
+from helexa.neuron.supervisor.process import Terms
 from helexa.neuron.supervisor.roster import Roster, World
 from helexa.neuron.supervisor.run_folder import run_folder
 from helexa.protocol.errors import HelexaError, NotAllowed, http_refusal
@@ -70,6 +73,7 @@ from helexa.runtime import adapters
 from helexa.util.background import background
 from helexa.util.home import HomeUnusable, announced, claimed, secret_token
 from helexa.util.http_server import App, HttpServer, ServerLimits, serving
+from helexa.util.keeper import Keeper, keeping
 from helexa.util.sockets import Address, listen_tcp, listen_unix
 
 TOKEN_FILE: Final = "api.token"  # noqa: S105 - the file's name
@@ -77,6 +81,8 @@ KEY_FILE: Final = "node.key"
 PORT_FILE: Final = "control.port"
 DIGESTS_FILE: Final = "digests.json"
 LOAD_TIMES_FILE: Final = "loads.json"
+ENGINES_FOLDER: Final = "engines"
+"""The home of all children: engines keep there what they compiled for this machine."""
 
 Emit: TypeAlias = Callable[[Mapping[str, Any]], None]
 
@@ -144,12 +150,19 @@ async def running(  # noqa: PLR0915 - the one composition, read from top to bott
             memory=memory,
             run=run,
             threads=cpu.compute_threads(machine.cpus),
+            machine=Machine(
+                devices=machine.devices,
+                look=hardware.devices,
+                cores=cpu.cores(hardware.SYSTEM_ROOT),
+                pins=settings.pin_cpus,
+            ),
             load_times=LoadTimes(settings.home / LOAD_TIMES_FILE),
             completed=supply.completed,
             find_adapter=partial(
                 adapters.adapter_for, order=settings.runtime_order, elsewhere=settings.runtimes
             ),
             keys=keys,
+            launch=partial(launched, terms=_terms(settings, stack.enter_context(keeping()))),
         )
         roster = Roster(library, settings, world)
         await stack.enter_async_context(roster.running())
@@ -350,6 +363,18 @@ def _memory_of(settings: NeuronSettings, machine: Fingerprint) -> Callable[[], b
     return memory
 
 
+def _terms(settings: NeuronSettings, keeper: Keeper) -> Terms:
+    """Under which children live."""
+    home = settings.home / ENGINES_FOLDER
+    home.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return Terms(
+        home=home,
+        nice=settings.child_nice,
+        file_bytes_max=settings.child_file_bytes_max,
+        keeper=keeper,
+    )
+
+
 def _mesh(
     key: NodeKey,
     settings: NeuronSettings,
@@ -430,10 +455,11 @@ def _load(
         uptime_s=round(uptime_s, 3),
         cpu_share=psutil.cpu_percent() / 100,
         memory_used_bytes=max(0, memory.total - memory.available),
-        memory_free_bytes=budget.free(memory, roster.granted),
+        memory_free_bytes=roster.free_bytes(),
         replicas=roster.loads(),
         progress=(*roster.progress(), *pulls.progress()),
         disk_free_bytes=pulls.disk_free_bytes,
+        devices=roster.device_loads(),
         draining=roster.draining,
     )
 

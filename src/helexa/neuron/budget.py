@@ -41,15 +41,25 @@ def returned(memory: Memory, freed: int) -> Memory:
     return replace(memory, available=min(memory.total, memory.available + freed))
 
 
-def admit(model: ModelId, need: Footprint, memory: Memory, granted: Mapping[ModelId, int]) -> int:
-    """The bytes to grant. Raises DoesNotFit."""
+def admit(
+    model: ModelId,
+    need: Footprint,
+    memory: Memory,
+    granted: Mapping[ModelId, int],
+    *,
+    elsewhere: int = 0,
+) -> int:
+    """The bytes to grant; those `elsewhere` lie on devices. Raises DoesNotFit."""
     room = free(memory, granted)
-    if need.total <= room:
-        return need.total
+    needed = max(0, need.total - elsewhere)
+    if needed <= room:
+        return needed
     detail = (
         f"weights {format_bytes(need.weights)}, context {format_bytes(need.kv_cache)}, "
         f"working memory {format_bytes(need.overhead)}"
     )
     if granted:
         detail += f"; {len(granted)} loaded hold {format_bytes(sum(granted.values()))}"
-    raise DoesNotFit(model=model, needed_bytes=need.total, free_bytes=room, detail=detail)
+    if elsewhere:
+        detail += f"; {format_bytes(elsewhere)} of it on devices, which have room"
+    raise DoesNotFit(model=model, needed_bytes=needed, free_bytes=room, detail=detail)

@@ -27,6 +27,14 @@ class ModelSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     """`NAME=VALUE` for the runtime."""
     dimensions: tuple[Annotated[int, Meta(ge=1, le=1 << 20)], ...] = ()
     """That its vectors were trained to be cut to, besides those that its files name."""
+    devices: tuple[str, ...] | None = None
+    """By number or UUID; none at all is the processor alone."""
+    device_count: Annotated[int, Meta(ge=1, le=64)] | None = None
+    devices_shared: bool | None = None
+    or_cpu: bool | None = None
+    """It runs on the processor where no device is free for it."""
+    cpus: str = ""
+    """`0-7,16`: the CPUs that it runs on."""
     server: str = ""
     """Of `[neuron.servers]`: whose command runs these files, with the runtime openai_compatible."""
 
@@ -99,6 +107,10 @@ class NeuronSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Holds the hub's token, which goes to the hub alone."""
     file_folders: tuple[Path, ...] = ()
     """Where `file:` sources may lie, besides the models folder."""
+    share_devices: bool = False
+    """Several models may be on one device, each with its bytes; else each has its own devices."""
+    pin_cpus: bool = False
+    """Every model runs on cores of its own: its `threads`, or half of them."""
     context_tokens: Annotated[int, Meta(ge=64, le=1 << 22)] = 8_192
     """Per request, where a model does not say; never above what the model was trained for."""
     slots: Annotated[int, Meta(ge=1, le=256)] = 4
@@ -109,6 +121,10 @@ class NeuronSettings(msgspec.Struct, frozen=True, kw_only=True):
     """A model that has just been loaded does not leave for another before."""
     idle_timeout_s: Annotated[float, Meta(ge=0, le=2_592_000)] = 0.0
     """A model that nobody used for so long is unloaded; 0: never, cortexes decide."""
+    child_nice: Annotated[int, Meta(ge=0, le=19)] = 0
+    """How far children stand back from other programs of the machine."""
+    child_file_bytes_max: int = 0
+    """Of one file that a child writes; 0 sets no limit."""
     queue_max: Annotated[int, Meta(ge=0, le=65_536)] = 256
     """Requests waiting per model; the next is refused with 429."""
     body_bytes_max: Annotated[int, Meta(ge=1024)] = 32 * 1024 * 1024

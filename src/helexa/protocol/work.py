@@ -70,8 +70,13 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True):
         return self.prompt + self.completion + self.reasoning
 
 
+OWN_MEMORY: Final = "own"
+UNIFIED_MEMORY: Final = "unified"
+"""The device computes in main memory, so what it holds is counted there."""
+
+
 class Device(msgspec.Struct, frozen=True, kw_only=True):
-    """One accelerator."""
+    """One accelerator, or one part of one that was divided."""
 
     index: int
     vendor: str
@@ -79,6 +84,20 @@ class Device(msgspec.Struct, frozen=True, kw_only=True):
     memory_bytes: int
     memory_free_bytes: int = 0
     driver: str = ""
+    uuid: str = ""
+    compute: str = ""
+    """What its maker calls this generation for programs: `9.0`, `gfx942`."""
+    memory: str = OWN_MEMORY
+
+
+class DeviceLoad(msgspec.Struct, frozen=True, kw_only=True):
+    """One device of a neuron: what may be given of it, and who has it."""
+
+    index: int
+    vendor: str = ""
+    uuid: str = ""
+    free_bytes: int = 0
+    models: tuple[ModelId, ...] = ()
 
 
 class Fingerprint(msgspec.Struct, frozen=True, kw_only=True):
@@ -90,6 +109,9 @@ class Fingerprint(msgspec.Struct, frozen=True, kw_only=True):
     cpus: float = 1.0
     memory_bytes: int = 0
     devices: tuple[Device, ...] = ()
+    cpu_features: tuple[str, ...] = ()
+    """Instructions for matrices that it has, such as `avx2`."""
+    numa_nodes: int = 1
 
 
 class DataPath(msgspec.Struct, frozen=True, kw_only=True):
@@ -216,8 +238,10 @@ class Load(msgspec.Struct, frozen=True, kw_only=True):
     """0..1 of the CPUs this neuron may use."""
     memory_used_bytes: int = 0
     memory_free_bytes: int = 0
+    """For more models, where models of this neuron go: on its devices, or in main memory."""
     replicas: tuple[ReplicaLoad, ...] = ()
     draining: bool = False
     progress: tuple[ModelProgress, ...] = ()
     disk_free_bytes: int = 0
     """For more models, within the operator's limit."""
+    devices: tuple[DeviceLoad, ...] = ()

@@ -169,6 +169,21 @@ class Installation:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Placement:
+    """Where on the machine a replica may run, in the operator's words."""
+
+    devices: tuple[str, ...] | None = None
+    """By number or UUID; none at all is the processor alone, None leaves it to the neuron."""
+    count: int = 0
+    """Of devices; 0 leaves it to the adapter."""
+    shared: bool = False
+    """Its devices may be lent to others, too, byte by byte."""
+    or_cpu: bool = False
+    """It runs on the processor where no device is free for it."""
+    cpus: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ReplicaSpec:
     """How one copy is to be served. `context_tokens` is per request, not shared among slots."""
 
@@ -180,6 +195,7 @@ class ReplicaSpec:
     """0 leaves it to the runtime."""
     arguments: Mapping[str, ArgumentValue] = field(default_factory=dict)
     """Checked by `arguments.read` against what the adapter takes."""
+    placement: Placement = field(default_factory=Placement)
     installation: Installation = field(default_factory=Installation)
     learnt: Mapping[str, str] = field(default_factory=dict)
     """What the running child answered to the adapter's `questions`; empty before it runs."""
@@ -196,6 +212,11 @@ class Grant:
     secret: str = ""
     """This child's alone; who listens on a port asks for it, since others can reach it, too."""
     devices: Sequence[int] = ()
+    """By their numbers on the machine. The variables that show the child these and no others are
+    set for it; none are the processor alone.
+    """
+    device_shares: Sequence[float] = ()
+    """Of the memory of each of them, what it may take: 0..1."""
     cpus: Sequence[int] = ()
     """It runs on these alone; empty is all."""
 
@@ -236,6 +257,13 @@ class Footprint:
     overhead: int
     reserve: int = 0
     """What may be taken later, prompt by prompt, and is not before."""
+    on_devices: int = 0
+    """Of all these, what lies in the memory of devices where it is lent any, and not beside them.
+
+    Where it is lent none, all of it is main memory.
+    """
+    cpu_only: int = 0
+    """Of all these, what is taken only where it is lent no device."""
 
     @property
     def use(self) -> int:
@@ -261,6 +289,32 @@ class Argument:
     least: float | None = None
     most: float | None = None
     choices: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeviceWish:
+    """How many devices an engine would use for a replica, and of which makers."""
+
+    least: int = 1
+    most: int = 1
+    """As few as hold its bytes are taken; they are divided evenly."""
+    bytes_each: int = 0
+    """That the engine takes of every device besides: its context there, its code."""
+    vendors: tuple[str, ...] = ("nvidia",)
+    needed: bool = False
+    """This build of the engine does not run on a processor alone."""
+
+
+@runtime_checkable
+class AcceleratedAdapter(Protocol):
+    """An optional ability of an adapter: its engine computes on devices."""
+
+    def devices(self, spec: ReplicaSpec) -> DeviceWish | None:
+        """None where it would use none: for such settings, or as the engine was built.
+
+        Asked for every announcement on machines that have devices: quick.
+        """
+        ...
 
 
 @runtime_checkable

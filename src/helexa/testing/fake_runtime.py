@@ -19,6 +19,7 @@ from helexa.runtime.contract import (
     Ability,
     Capabilities,
     ChildRequest,
+    DeviceWish,
     Endpoint,
     Exit,
     Footprint,
@@ -54,6 +55,8 @@ class FakeRuntime:
     live_within_s: float = 30.0
     bytes_per_slot: int = 0
     """Of memory that it claims for each slot, besides the size of its model."""
+    wish: DeviceWish | None = None
+    """For devices, which then hold all that a model needs."""
     name: str = "fake"
     offered: Capabilities = OFFERED
 
@@ -65,7 +68,12 @@ class FakeRuntime:
             weights=spec.files.weights_bytes,
             kv_cache=spec.slots * self.bytes_per_slot,
             overhead=0,
+            on_devices=spec.files.weights_bytes + spec.slots * self.bytes_per_slot,
         )
+
+    def devices(self, spec: ReplicaSpec) -> DeviceWish | None:
+        del spec
+        return self.wish
 
     def plan(self, spec: ReplicaSpec, grant: Grant) -> LaunchPlan:
         journal = ("--journal", str(self.journal)) if self.journal else ()

@@ -27,6 +27,8 @@ from typing import Any, Final
 from helexa.testing import echoing
 
 _LOOK_EVERY_S: Final = 0.01
+_TOLD: Final = ("CUDA_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES", "HOME", "TMPDIR")
+"""Of its environment, what it tells the journal."""
 
 
 def arguments(argv: list[str]) -> argparse.Namespace:
@@ -285,7 +287,13 @@ def main() -> None:
         print(line, file=sys.stderr, flush=True)  # noqa: T201 - what a runtime would say
     _log(wanted.logs_bytes)
     server = Server(wanted, journal)
-    journal.note("started", pid=os.getpid(), worker=worker)
+    journal.note(
+        "started",
+        pid=os.getpid(),
+        worker=worker,
+        environment={name: os.environ[name] for name in _TOLD if name in os.environ},
+        cpus=sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else [],
+    )
     if wanted.first_dies is not None and not Path(wanted.first_dies).exists():
         Path(wanted.first_dies).touch()
         os._exit(1)

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from helexa.neuron import cores
+
 _UNLIMITED: Final = 1 << 60
 """Version 1 writes "no limit" as a number near 2^63."""
 
@@ -23,6 +25,8 @@ class Limits:
     memory_used: int = 0
     """Of the limited group, without the page cache that can be dropped."""
     cpus: float | None = None
+    cpus_allowed: frozenset[int] | None = None
+    """By number."""
 
 
 def limits(root: Path) -> Limits:
@@ -49,6 +53,7 @@ def _version_2(tree: Path, own: str) -> Limits:
         memory_bytes=memory[0] if memory else None,
         memory_used=memory[1] if memory else 0,
         cpus=cpus,
+        cpus_allowed=_cpu_set(tree, own, "cpuset.cpus.effective"),
     )
 
 
@@ -68,7 +73,23 @@ def _version_1(tree: Path, groups: dict[str, str]) -> Limits:
         memory_bytes=memory[0] if memory else None,
         memory_used=memory[1] if memory else 0,
         cpus=cpus,
+        cpus_allowed=_cpu_set(
+            tree / "cpuset", groups.get("cpuset", "/"), "cpuset.effective_cpus", "cpuset.cpus"
+        ),
     )
+
+
+def _cpu_set(tree: Path, own: str, *names: str) -> frozenset[int] | None:
+    """Of the nearest group that has one: it is what holds, those above are within it already."""
+    for folder in _upwards(tree, own):
+        for name in names:
+            text = _text(folder / name).strip()
+            if text:
+                try:
+                    return frozenset(cores.parse(text))
+                except ValueError:
+                    return None
+    return None
 
 
 def _own_groups(file: Path) -> dict[str, str]:

@@ -12,4 +12,6 @@ class Found:
     cpu_model: str = ""
     cpus: float = 0.0
     memory_bytes: int = 0
+    cpu_features: tuple[str, ...] = ()
+    numa_nodes: int = 0
     devices: tuple[Device, ...] = ()

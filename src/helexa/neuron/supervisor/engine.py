@@ -12,14 +12,15 @@ import socket as sockets
 import tempfile
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, Protocol
 
 import anyio
 
-from helexa.neuron.supervisor.process import child
-from helexa.runtime import adapters, exits
+from helexa.neuron.supervisor.process import Terms, child
+from helexa.protocol.work import Device
+from helexa.runtime import adapters, exits, visibility
 from helexa.runtime.contract import (
     LIVE_MISSES_MAX,
     ChildRequest,
@@ -196,9 +197,21 @@ class Engine:
             return 0, b""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lent:
+    """What of the machine a replica gets for itself."""
+
+    devices: tuple[Device, ...] = ()
+    shares: tuple[float, ...] = ()
+    """Of the memory of each."""
+    cpus: tuple[int, ...] = ()
+    threads: int = 0
+    """That compute well on these CPUs."""
+
+
 @asynccontextmanager
 async def launched(
-    adapter: RuntimeAdapter, spec: ReplicaSpec, run: Path, devices: tuple[int, ...] = ()
+    adapter: RuntimeAdapter, spec: ReplicaSpec, run: Path, lent: Lent, *, terms: Terms | None = None
 ) -> AsyncIterator[Engine]:
     """A child in the making, with a folder in `run`; both are gone after the block.
 
@@ -214,10 +227,16 @@ async def launched(
             scratch=folder,
             port=_free_port(),
             secret=secrets.token_urlsafe(24),
-            devices=devices,
+            devices=tuple(one.index for one in lent.devices),
+            device_shares=lent.shares,
+            cpus=lent.cpus,
         )
+        if lent.cpus:
+            spec = replace(spec, threads=lent.threads)
         plan = adapter.plan(spec, grant)
-        async with _process(plan, folder) as process:
+        # These last: a device that was lent to somebody else is nobody's to take.
+        plan = replace(plan, env={**plan.env, **visibility.variables(lent.devices)})
+        async with _process(plan, folder, lent, terms or Terms()) as process:
             engine = Engine(adapter, spec, plan, process)
             reach = plan.reach or Unix(str(socket))
             async with Pool(reach, connections_max=4096).running() as engine.pool:
@@ -227,11 +246,20 @@ async def launched(
 
 
 @asynccontextmanager
-async def _process(plan: LaunchPlan, folder: Path) -> AsyncIterator[Process]:
+async def _process(
+    plan: LaunchPlan, folder: Path, lent: Lent, terms: Terms
+) -> AsyncIterator[Process]:
     if not plan.argv:
         yield Elsewhere()
         return
-    async with child(plan.argv, plan.env, folder=str(folder), grace_s=plan.stop_grace_s) as process:
+    async with child(
+        plan.argv,
+        plan.env,
+        folder=str(folder),
+        grace_s=plan.stop_grace_s,
+        terms=terms,
+        cpus=lent.cpus,
+    ) as process:
         yield process
 
 

@@ -73,7 +73,7 @@ class Evictions:
         use hold the memory for too long.
         """
         model = replica.spec.files.model
-        if model in self._grants.by_model:
+        if self._grants.has(model):
             return
         place = self._places.setdefault(model, _Place())
         place.waiting += 1
@@ -82,7 +82,7 @@ class Evictions:
                 # One stands in the row for all who want the same model. Were they in it one by
                 # one, a model that has come could be waited for by those in front of the rest.
                 async with place.first:
-                    if model not in self._grants.by_model:
+                    if not self._grants.has(model):
                         async with self._row:
                             await self._make_room(replica)
         except TimeoutError:
@@ -96,15 +96,15 @@ class Evictions:
                 del self._places[model]
 
     async def _make_room(self, replica: Replica) -> None:
-        need = replica.adapter.footprint(replica.spec).total
+        fits = self._grants.fits(replica)
         while True:
+            await self._grants.look()
             stirred = self._stirred
             try:
                 self._grants.give(replica)
                 return
-            except DoesNotFit:
-                residents = self._residents()
-                verdict = room_for(need, self._grants.memory(), residents, stay_s=self._stay_s)
+            except (DoesNotFit, NoCapacity):
+                verdict = room_for(fits, self._residents(), stay_s=self._stay_s)
                 match verdict:
                     case Never():
                         raise

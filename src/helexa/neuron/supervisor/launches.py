@@ -10,7 +10,7 @@ from typing import TypeAlias
 import anyio
 import anyio.to_thread
 
-from helexa.neuron.supervisor.engine import Engine
+from helexa.neuron.supervisor.engine import Engine, Lent
 from helexa.neuron.supervisor.events import LoadEnded, LoadOutcome, Tell
 from helexa.neuron.supervisor.load_times import LoadTimes
 from helexa.neuron.supervisor.loading import Loading, this_load, warm_share
@@ -20,7 +20,7 @@ from helexa.runtime.contract import ReplicaSpec, RuntimeAdapter
 from helexa.util.background import background
 
 LaunchAny: TypeAlias = Callable[
-    [RuntimeAdapter, ReplicaSpec, Path], AbstractAsyncContextManager[Engine]
+    [RuntimeAdapter, ReplicaSpec, Path, Lent], AbstractAsyncContextManager[Engine]
 ]
 
 
@@ -42,7 +42,9 @@ class Launches:
         self._loading: dict[ModelId, Loading] = {}
 
     @asynccontextmanager
-    async def launched(self, adapter: RuntimeAdapter, spec: ReplicaSpec) -> AsyncIterator[Engine]:
+    async def launched(
+        self, adapter: RuntimeAdapter, spec: ReplicaSpec, lent: Lent
+    ) -> AsyncIterator[Engine]:
         """`helexa.neuron.supervisor.engine.launched`, timed. Raises OSError."""
         model = spec.files.model
         warm = await anyio.to_thread.run_sync(warm_share, spec.files.weights)
@@ -50,7 +52,10 @@ class Launches:
         loading = self._loading[model] = Loading(load, self.times, self._clock)
         outcome = LoadOutcome.FAILED
         try:
-            async with self._launch(adapter, spec, self._run) as engine, background() as tasks:
+            async with (
+                self._launch(adapter, spec, self._run, lent) as engine,
+                background() as tasks,
+            ):
                 loading.pid = engine.process.pid
                 tasks.start_soon(loading.watch, name="load in progress")
                 yield engine

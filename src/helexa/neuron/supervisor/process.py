@@ -1,31 +1,57 @@
 """One child process, gone by the end of the block together with all that it forked.
 
-The child has a session of its own, because a runtime forks workers and the group
-is what holds the GPU; it is leashed, so that the kernel ends it when the neuron
-is killed; its environment holds nothing of the neuron's; and of what it writes
-only the end is kept, however much it writes.
+The child has a session of its own, because a runtime forks workers and all of them
+hold the GPU; it is leashed, so that the kernel ends it when the neuron is killed, and
+a keeper ends the workers; its environment holds nothing of the neuron's, not even where
+its home is; and of what it writes only the end is kept, however much it writes.
 """
 
 from __future__ import annotations
 
 import os
+import secrets
 import signal
 import subprocess
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 from typing import Final
 
 import anyio
+import anyio.to_thread
 from anyio.abc import ByteReceiveStream, Process
 
-from helexa.util import leash
+from helexa.util import keeper, leash
 from helexa.util.background import background
+from helexa.util.keeper import Keeper
+from helexa.util.sockets import UNIX_PATH_BYTES_MAX
 
 TAIL_BYTES_MAX: Final = 16 * 1024
 _INHERITED: Final = ("PATH", "HOME", "LANG", "LC_ALL", "LC_CTYPE", "LD_LIBRARY_PATH", "TMPDIR")
 _LAST_WORDS_WITHIN_S: Final = 0.5
-_GROUP_GONE_WITHIN_S: Final = 2.0
-_POLL_S: Final = 0.01
+_ALL_GONE_WITHIN_S: Final = 2.0
+_FILES_OPEN: Final = 65_536
+_OOM_RATHER: Final = 500
+"""A model that is taken by the kernel can be loaded again; a neuron takes all of them along."""
+_LONGEST_IN_TMPDIR: Final = 48
+"""Of a socket's name there: engines make them of UUIDs."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Terms:
+    """Under which children of a neuron live."""
+
+    home: Path | None = None
+    """Where they find `HOME`: caches that outlive them lie there, and nothing of the operator's."""
+    nice: int = 0
+    file_bytes_max: int = 0
+    """Of one file that they write; 0 sets no limit."""
+    keeper: Keeper | None = None
+
+
+_USUAL: Final = Terms()
 
 
 class Child:
@@ -60,18 +86,27 @@ class Child:
 
 @asynccontextmanager
 async def child(
-    argv: Sequence[str], env: Mapping[str, str], *, folder: str, grace_s: float
+    argv: Sequence[str],
+    env: Mapping[str, str],
+    *,
+    folder: str,
+    grace_s: float,
+    terms: Terms = _USUAL,
+    cpus: Sequence[int] = (),
 ) -> AsyncIterator[Child]:
     """Raises OSError when it cannot be started at all."""
+    mark = terms.keeper.mark() if terms.keeper is not None else secrets.token_hex(8)
     process = await anyio.open_process(
-        leash.command(argv, signum=signal.SIGKILL),
-        env={**inherited(os.environ), **env},
+        leash.command(argv, signum=signal.SIGKILL, terms=_asked_of_the_kernel(terms, cpus)),
+        env={**inherited(os.environ), **_own(terms, folder), **env, keeper.MARK: mark},
         cwd=folder,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         start_new_session=True,
     )
+    if terms.keeper is not None:
+        terms.keeper.keep(process.pid)
     try:
         assert process.stdout is not None
         started = Child(process)
@@ -80,25 +115,52 @@ async def child(
             yield started
     finally:
         with anyio.CancelScope(shield=True):
-            await _end(process, grace_s)
+            await _end(process, grace_s, mark)
+            if terms.keeper is not None:
+                terms.keeper.release(process.pid)
+
+
+def _asked_of_the_kernel(terms: Terms, cpus: Sequence[int]) -> Mapping[str, str]:
+    asked = {
+        "closed_from": "3",
+        "core": "0",
+        "files": str(_FILES_OPEN),
+        "oom": str(_OOM_RATHER),
+        "privileges": "none",
+        "umask": "077",
+    }
+    if terms.nice:
+        asked["nice"] = str(terms.nice)
+    if terms.file_bytes_max:
+        asked["file_bytes"] = str(terms.file_bytes_max)
+    if cpus:
+        asked["cpus"] = ":".join(map(str, cpus))
+    return asked
+
+
+def _own(terms: Terms, folder: str) -> Mapping[str, str]:
+    """Folders of its own in place of the neuron's."""
+    own = {"HOME": str(terms.home)} if terms.home is not None else {}
+    if len(os.fsencode(folder)) + _LONGEST_IN_TMPDIR <= UNIX_PATH_BYTES_MAX:
+        own["TMPDIR"] = folder
+    return own
 
 
 def inherited(environment: Mapping[str, str]) -> dict[str, str]:
     return {name: environment[name] for name in _INHERITED if name in environment}
 
 
-async def _end(process: Process, grace_s: float) -> None:
-    """SIGTERM to the group, time to act on it, then SIGKILL to whatever is left of the group."""
+async def _end(process: Process, grace_s: float, mark: str) -> None:
+    """SIGTERM to the group, time to act on it, then SIGKILL to whatever is left of it."""
     if process.returncode is None:
         _signal_group(process.pid, signal.SIGTERM)
         with anyio.move_on_after(grace_s):
             await process.wait()
     _signal_group(process.pid, signal.SIGKILL)
     await process.wait()
-    # A killed worker that init has not reaped yet still holds its memory.
-    with anyio.move_on_after(_GROUP_GONE_WITHIN_S):
-        while _signal_group(process.pid, 0):  # noqa: ASYNC110 - the kernel has no event for it
-            await anyio.sleep(_POLL_S)
+    # Workers that made a session of their own, too; and one that is dying still holds its memory.
+    end_all = partial(keeper.end_all, {process.pid}, mark, _ALL_GONE_WITHIN_S)
+    await anyio.to_thread.run_sync(end_all)
     await process.aclose()
 
 

@@ -7,16 +7,18 @@ asked for. What a cortex asks is checked before it is taken.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, TypeAlias
 
+from helexa.neuron.cores import Core
 from helexa.neuron.settings import (
     ModelSettings,
     NeuronSettings,
     RuntimeSettings,
     ServerSettings,
 )
+from helexa.neuron.supervisor.placing import PlacementRefused, placement
 from helexa.protocol.errors import CapabilityMissing, NoCapacity, RequestRejected
 from helexa.protocol.ids import ModelId
 from helexa.protocol.messages import ModelConfig
@@ -55,8 +57,12 @@ class Recipes:
         *,
         threads: int = 0,
         keys: Mapping[str, str] | None = None,
+        machine: Sequence[Core] = (),
     ) -> None:
-        """`keys` are those that servers are shown, by the servers' names."""
+        """`keys` are those that servers are shown, by the servers' names; `machine` has the cores
+        that this neuron may use, none where that is unknown.
+        """
+        self._machine = machine
         self._settings = settings
         self._keys = keys or {}
         self._find_adapter = find_adapter
@@ -75,13 +81,15 @@ class Recipes:
             raise RequestRejected(reason=f"{error}.", field="arguments") from error
         except AdapterUnknown as error:
             raise RequestRejected(reason=f"{error}.", field="runtime") from error
+        except PlacementRefused as error:
+            raise NoCapacity(reason=f"{files.model!r}: {error}.", wait_s=60) from error
         self._asked[files.model] = config
 
     def of(self, files: ModelFiles) -> Recipe:
         """Raises CapabilityMissing, or NoCapacity where its settings do not suit its runtime."""
         try:
             return self._recipe(files, self._asked.get(files.model, ModelConfig()))
-        except (arguments.ArgumentRefused, AdapterUnknown) as error:
+        except (arguments.ArgumentRefused, AdapterUnknown, PlacementRefused) as error:
             raise NoCapacity(
                 reason=f"{files.model!r} cannot be served as it is set: {error}.", wait_s=60
             ) from error
@@ -117,6 +125,7 @@ class Recipes:
                 settings.deterministic if asked.deterministic is None else asked.deterministic
             ),
             threads=self._threads,
+            placement=placement(settings, self._settings, self._machine),
             arguments=_arguments(adapter, settings, asked),
         )
         return Recipe(adapter=adapter, offered=offered, spec=spec)

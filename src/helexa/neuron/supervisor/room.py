@@ -7,11 +7,10 @@ that has just come, the longest unused first.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from helexa.neuron import budget
 from helexa.protocol.ids import ModelId
 
 
@@ -20,9 +19,8 @@ class Resident:
     """A replica that holds memory."""
 
     model: ModelId
-    granted: int
     holds: int
-    """Measured where it was, else what was granted: that much becomes available."""
+    """Of main memory, measured where it was, else what was granted: that much becomes available."""
     idle_s: float
     stayed_s: float
     """Since it serves."""
@@ -45,31 +43,28 @@ class Wait:
 class Never:
     """Not even without all the others."""
 
-    free: int
-
 
 Verdict: TypeAlias = Leave | Wait | Never
+Fits: TypeAlias = Callable[[Sequence[Resident]], bool]
+"""Whether it would fit once these are gone, whatever is scarce: memory, a device, a CPU."""
 
 
-def room_for(
-    need: int, memory: budget.Memory, residents: Sequence[Resident], *, stay_s: float
-) -> Verdict:
-    everybody = _free(memory, residents, residents)
-    if everybody < need:
-        return Never(everybody)
+def room_for(fits: Fits, residents: Sequence[Resident], *, stay_s: float) -> Verdict:
+    if not fits(residents):
+        return Never()
     settled = [one for one in residents if one.is_idle and one.stayed_s >= stay_s]
     leaving: list[Resident] = []
     for one in sorted(settled, key=lambda one: (-one.idle_s, one.model)):
-        if _free(memory, residents, leaving) >= need:
+        if fits(leaving):
             break
         leaving.append(one)
-    if _free(memory, residents, leaving) < need:
+    if not fits(leaving):
         fresh = [stay_s - one.stayed_s for one in residents if one.is_idle and one not in settled]
         return Wait(min(fresh, default=None))
     # A large one that came last may have made the small ones before it unnecessary.
     for one in tuple(leaving):
         others = [other for other in leaving if other is not one]
-        if _free(memory, residents, others) >= need:
+        if fits(others):
             leaving = others
     return Leave(tuple(one.model for one in leaving))
 
@@ -77,8 +72,3 @@ def room_for(
 def overdue(residents: Sequence[Resident], timeout_s: float) -> tuple[ModelId, ...]:
     """Those that nobody used for so long."""
     return tuple(one.model for one in residents if one.is_idle and one.idle_s >= timeout_s)
-
-
-def _free(memory: budget.Memory, residents: Sequence[Resident], gone: Sequence[Resident]) -> int:
-    left: Mapping[ModelId, int] = {one.model: one.granted for one in residents if one not in gone}
-    return budget.free(budget.returned(memory, sum(one.holds for one in gone)), left)

@@ -17,16 +17,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, TypeAlias
 
+import anyio
 from anyio.abc import TaskGroup
 
-from helexa.neuron import budget
+from helexa.neuron import budget, cores, devices
 from helexa.neuron.settings import NeuronSettings
 from helexa.neuron.supervisor.catalogue import Catalogue
 from helexa.neuron.supervisor.departure import Departure
-from helexa.neuron.supervisor.engine import Engine, launched
+from helexa.neuron.supervisor.engine import Engine, Lent, launched
 from helexa.neuron.supervisor.events import Happened, Tell, Unloaded, Why
 from helexa.neuron.supervisor.evictions import Evictions
-from helexa.neuron.supervisor.grants import Grants
+from helexa.neuron.supervisor.grants import Grants, Machine
 from helexa.neuron.supervisor.launches import LaunchAny, Launches
 from helexa.neuron.supervisor.load_times import LoadTimes
 from helexa.neuron.supervisor.recipe import FindAdapter, Recipe, Recipes
@@ -38,14 +39,17 @@ from helexa.neuron.supervisor.weighing import Scales
 from helexa.protocol.errors import Busy, Draining
 from helexa.protocol.ids import ModelId
 from helexa.protocol.messages import ModelConfig
-from helexa.protocol.work import ModelCapability, ModelProgress, ReplicaLoad
+from helexa.protocol.work import DeviceLoad, ModelCapability, ModelProgress, ReplicaLoad
 from helexa.runtime import adapters
-from helexa.runtime.contract import ModelFiles
+from helexa.runtime.contract import ModelFiles, ReplicaSpec
 from helexa.util.background import background
 
 KEPT_AS_IT_IS: Final = (
     "it serves requests with its former configuration; the new one holds from its next load on"
 )
+
+LOOK_EVERY_S: Final = 15.0
+"""At what others took of the devices; it is looked at before every load, too."""
 
 Complete: TypeAlias = Callable[[tuple[ModelCapability, ...]], tuple[ModelCapability, ...]]
 
@@ -57,6 +61,8 @@ class World:
     memory: Callable[[], budget.Memory]
     run: Path = Path(tempfile.gettempdir())
     """Where children get their folders; short, because sockets lie in them."""
+    machine: Machine = field(default_factory=Machine)
+    """Devices and CPUs."""
     threads: int = 0
     clock: Callable[[], float] = time.monotonic
     random: Callable[[], float] = random.random
@@ -79,9 +85,13 @@ class Roster:
         self._world = world
         self._replicas: dict[ModelId, Replica] = {}
         self._leaving: dict[ModelId, Departure] = {}
-        self._grants = Grants(world.memory)
+        self._grants = Grants(world.memory, world.machine)
         self._recipes = Recipes(
-            settings, world.find_adapter, threads=world.threads, keys=world.keys
+            settings,
+            world.find_adapter,
+            threads=world.threads,
+            keys=world.keys,
+            machine=world.machine.cores,
         )
         self._scales = Scales(self._replicas)
         self._launches = Launches(
@@ -92,7 +102,7 @@ class Roster:
             self._recipes,
             self._replicas,
             self._leaving,
-            granted=self._grants.by_model,
+            grants=self._grants,
             times=world.load_times,
             scales=self._scales,
         )
@@ -108,6 +118,8 @@ class Roster:
         async with background() as self._tasks:
             self._tasks.start_soon(self.store.watch, self._store_changed, name="models folder")
             self._tasks.start_soon(self._scales.weigh, name="memory of replicas")
+            if self._world.machine.devices:
+                self._tasks.start_soon(self._look_at_devices, name="memory of devices")
             if self._settings.idle_timeout_s:
                 sweep, timeout_s = self._evictions.sweep, self._settings.idle_timeout_s
                 self._tasks.start_soon(sweep, timeout_s, name="idle models")
@@ -223,6 +235,18 @@ class Roster:
     def loads(self) -> tuple[ReplicaLoad, ...]:
         return self._standing.loads()
 
+    def device_loads(self) -> tuple[DeviceLoad, ...]:
+        return self._grants.loads()
+
+    def free_bytes(self) -> int:
+        """For one more model, where models of this neuron go.
+
+        One figure for two kinds of memory: that of the devices, if any model would go there.
+        """
+        if self._standing.uses_devices():
+            return sum(one.free_bytes for one in self._grants.loads())
+        return budget.free(self._world.memory(), self._grants.by_model)
+
     def progress(self) -> tuple[ModelProgress, ...]:
         """Of the models that are being loaded, or wait for room."""
         return (*self._launches.progress(), *self._evictions.progress())
@@ -278,7 +302,7 @@ class Roster:
             self._changed()
 
         means = Means(
-            launch=lambda spec: self._launches.launched(adapter, spec),
+            launch=lambda spec: self._launches.launched(adapter, spec, self._lent(spec)),
             clock=self._world.clock,
             random=self._world.random,
             changed=changed,
@@ -304,8 +328,9 @@ class Roster:
             _check_idle(known)
         except Busy:
             return KEPT_AS_IT_IS
-        need = recipe.adapter.footprint(recipe.spec)
-        self._grants.check(files.model, need, freed=self._holds(known))
+        gone = next((one for one in self._residents() if one.model == files.model), None)
+        if gone is not None:
+            self._grants.check(recipe.adapter, recipe.spec, gone)
         await self._sent_off(known, Why.RENEWED, 0.0).over()
         return ""
 
@@ -314,7 +339,8 @@ class Roster:
     async def _grant(self, replica: Replica, *, displacing: bool) -> None:
         if displacing and self._settings.make_room:
             await self._evictions.grant(replica)
-        else:
+        elif not self._grants.has(replica.spec.files.model):
+            await self._grants.look()
             self._grants.give(replica)
 
     def _asked_no_more(self, replica: Replica) -> None:
@@ -325,13 +351,12 @@ class Roster:
         return [
             Resident(
                 model=model,
-                granted=granted,
                 holds=self._holds(replica),
                 idle_s=replica.idle_s,
                 stayed_s=replica.gate.open_s,
                 is_idle=replica.is_idle and model not in self._leaving,
             )
-            for model, granted in self._grants.by_model.items()
+            for model in self._grants.by_model
             if (replica := self._replicas.get(model)) is not None
         ]
 
@@ -341,6 +366,22 @@ class Roster:
         if replica.engine is None:
             return 0
         return self._scales.bytes_of(model) or self._grants.by_model.get(model, 0)
+
+    def _lent(self, spec: ReplicaSpec) -> Lent:
+        granted = self._grants.of(spec.files.model)
+        given = self._grants.lent(spec)
+        lent = {share.device: share.lent for share in granted.lease.shares}
+        return Lent(
+            devices=given,
+            shares=tuple(lent.get(devices.key(one), 0) / (one.memory_bytes or 1) for one in given),
+            cpus=granted.cpus,
+            threads=cores.threads(granted.cpus, self._world.machine.cores),
+        )
+
+    async def _look_at_devices(self) -> None:
+        while True:
+            await anyio.sleep(LOOK_EVERY_S)
+            await self._grants.look()
 
     # --- departures
 

@@ -9,6 +9,7 @@ from collections.abc import Collection, Mapping
 from typing import Final
 
 from helexa.neuron.supervisor.catalogue import Catalogue
+from helexa.neuron.supervisor.grants import Grants
 from helexa.neuron.supervisor.load_times import LoadTimes
 from helexa.neuron.supervisor.loading import this_load
 from helexa.neuron.supervisor.pace import Pace
@@ -41,14 +42,14 @@ class Standing:
         replicas: Mapping[ModelId, Replica],
         leaving: Collection[ModelId],
         *,
-        granted: Mapping[ModelId, int],
+        grants: Grants,
         times: LoadTimes,
         scales: Scales,
     ) -> None:
         self._store = store
         self._recipes = recipes
         self._replicas = replicas
-        self._granted = granted
+        self._grants = grants
         self._leaving = leaving
         self._times = times
         self._scales = scales
@@ -94,7 +95,7 @@ class Standing:
             tools=offered.tools,
             structured_output=offered.structured_output,
             reasoning=offered.reasoning,
-            memory_bytes=self._granted.get(files.model, need.total),
+            memory_bytes=self._grants.holds(files.model) or need.total,
             tokens_per_s=round(self.tokens_per_s.of(files.model), 1),
             first_token_s=round(self.first_token_s.of(files.model), 4),
             reason=replica.state.reason if replica is not None else "",
@@ -102,6 +103,19 @@ class Standing:
             abilities=tuple(sorted(one.value for one in offered.abilities)),
             load_s=round(load_s, 2),
         )
+
+    def uses_devices(self) -> bool:
+        """Whether any model of this neuron would go to a device."""
+        if not self._grants.machine.devices:
+            return False
+        for files in self._store.models.values():
+            try:
+                recipe = self._recipes.of(files)
+            except (CapabilityMissing, NoCapacity):
+                continue
+            if self._grants.would_lend(recipe.adapter, recipe.spec):
+                return True
+        return False
 
     def loads(self) -> tuple[ReplicaLoad, ...]:
         """Those that are loaded, being loaded or asked for."""

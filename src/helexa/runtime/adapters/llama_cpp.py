@@ -21,6 +21,7 @@ from helexa.runtime.contract import (
     Ability,
     Capabilities,
     ChildRequest,
+    DeviceWish,
     Endpoint,
     Exit,
     Footprint,
@@ -30,7 +31,7 @@ from helexa.runtime.contract import (
     ReplicaSpec,
     RuntimeAdapter,
 )
-from helexa.runtime.llama_cpp import memory, refusal, steering, tuning
+from helexa.runtime.llama_cpp import build, memory, refusal, steering, tuning
 from helexa.runtime.openai import requests
 
 _CHILD: Final = "helexa.runtime.children.llama_cpp"
@@ -44,6 +45,10 @@ _SPINS: Final = "2000"
 On idle cores they come sooner than that. On busy ones the usual 300,000 keep the very core
 that the other thread waits for: answers took three times as long, loads five times.
 """
+
+_DEVICES_MOST: Final = 16
+_DEVICE_BYTES: Final = 512 << 20
+"""Of each device: its context and the code for it, with room for what differs by generation."""
 
 _GENERATIVE: Final = (
     WorkloadClass.CHAT_INTERACTIVE,
@@ -111,6 +116,12 @@ class LlamaCpp:
     def footprint(self, spec: ReplicaSpec) -> Footprint:
         return memory.footprint(spec)
 
+    def devices(self, spec: ReplicaSpec) -> DeviceWish | None:
+        vendors = build.vendors(spec.installation)
+        if not vendors or not memory.offloaded(spec):
+            return None
+        return DeviceWish(most=_DEVICES_MOST, vendors=vendors, bytes_each=_DEVICE_BYTES)
+
     def plan(self, spec: ReplicaSpec, grant: Grant) -> LaunchPlan:
         wanted = {
             "model": spec.files.model,
@@ -127,12 +138,9 @@ class LlamaCpp:
             "cache_mib": -(-memory.prompt_cache_bytes(spec) >> 20),
             "checkpoints": memory.checkpoints(spec),
         }
-        env = {"GOMP_SPINCOUNT": _SPINS}
-        if grant.devices:
-            env["CUDA_VISIBLE_DEVICES"] = ",".join(map(str, grant.devices))
         return LaunchPlan(
             argv=(sys.executable, "-I", "-m", _CHILD, json.dumps(wanted)),
-            env=env,
+            env={"GOMP_SPINCOUNT": _SPINS},
             ready_within_s=_READY_WITHIN_S + spec.files.weights_bytes / _DISK_BYTES_PER_S,
         )
 

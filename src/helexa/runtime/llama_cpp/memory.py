@@ -45,16 +45,27 @@ KV_TYPES: Final = tuple(_KV_SHARE)
 
 
 def footprint(spec: ReplicaSpec) -> Footprint:
-    files = spec.files
+    files, repacked = spec.files, _repacked_bytes(spec)
     return Footprint(
-        weights=files.weights_bytes + files.projector_bytes + _repacked_bytes(spec),
+        weights=files.weights_bytes + files.projector_bytes + repacked,
         kv_cache=_kv_bytes(spec),
         overhead=PROCESS_BYTES
         + files.vocabulary * (_TOKEN_BYTES + spec.slots * _CANDIDATE_BYTES)
         + _batch_bytes(spec)
         + (PROJECTOR_BYTES + files.projector_work_bytes if files.projector else 0),
         reserve=prompt_cache_bytes(spec) + spec.slots * checkpoints(spec) * _kept_bytes(spec),
+        on_devices=_on_devices(spec),
+        cpu_only=repacked,
     )
+
+
+def offloaded(spec: ReplicaSpec) -> float:
+    """The share of its layers that devices get, where there are any."""
+    asked = spec.arguments.get("n_gpu_layers")
+    if asked is None or not spec.files.layers:
+        return 0.0 if asked == 0 else 1.0
+    # The words that come out are computed by one layer more than metadata counts.
+    return min(1.0, int(asked) / (spec.files.layers + 1))
 
 
 def prompt_cache_bytes(spec: ReplicaSpec) -> int:
@@ -140,6 +151,14 @@ def _kv_bytes(spec: ReplicaSpec) -> int:
         slots=spec.slots,
         share_of_f16=(keys + values) / 2,
     )
+
+
+def _on_devices(spec: ReplicaSpec) -> int:
+    files, share = spec.files, offloaded(spec)
+    if not share:
+        return 0
+    layers = round((files.weights_bytes + _kv_bytes(spec)) * share)
+    return layers + files.projector_bytes + files.projector_work_bytes + _batch_bytes(spec)
 
 
 def _kept_bytes(spec: ReplicaSpec) -> int:
