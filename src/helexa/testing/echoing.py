@@ -7,7 +7,9 @@ library only: children use it.
 
 from __future__ import annotations
 
+import base64
 import re
+import struct
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -45,17 +47,26 @@ def answered(request: Mapping[str, Any], context_tokens: int) -> Echo:
     return Echo(prompt, words[:cap], "length" if len(words) > cap else "stop")
 
 
+def embedded(request: Mapping[str, Any], context_tokens: int) -> tuple[list[Any], int]:
+    """Its vectors, and the tokens of its texts. Raises TooLong."""
+    asked = request["input"]
+    texts = [asked] if isinstance(asked, str) else asked
+    longest = max(map(words_in, texts))
+    if longest > context_tokens:
+        raise TooLong(longest)
+    vectors: list[Any] = [vector(text) for text in texts]
+    if request.get("encoding_format") == "base64":
+        vectors = [
+            base64.b64encode(struct.pack(f"<{len(each)}f", *each)).decode() for each in vectors
+        ]
+    return vectors, sum(map(words_in, texts))
+
+
 def vector(text: str) -> Sequence[float]:
     """Of length 1, and the same for the same words."""
     numbers = [zlib.crc32(f"{at} {text}".encode()) / (1 << 31) - 1 for at in range(WIDTH)]
     length = sum(one * one for one in numbers) ** 0.5
     return [one / length for one in numbers]
-
-
-def score(query: str, document: str) -> float:
-    """The share of the query's words that the document has, too."""
-    asked = {word.strip() for word in _words(query)}
-    return len(asked & {word.strip() for word in _words(document)}) / max(1, len(asked))
 
 
 def words_in(text: str) -> int:

@@ -152,18 +152,27 @@ class Handler(BaseHTTPRequestHandler):
 
     def _echo(self, request: dict[str, Any]) -> None:
         """As an engine that keeps its word; see `echoing`."""
-        if self.path == "/v1/embeddings":
-            self._embed(request)
-            return
         context = self.server.wanted.echoes
         try:
-            echo = echoing.answered(request, context)
+            if self.path == "/v1/embeddings":
+                self._embed(*echoing.embedded(request, context))
+            else:
+                self._say(request, echoing.answered(request, context))
         except echoing.TooLong as error:
             words = f"request ({error.tokens} tokens) exceeds the context ({context} tokens)"
             kind = {"type": "exceed_context_size_error", "n_ctx": context}
             about = {"code": 400, "message": words, "n_prompt_tokens": error.tokens, **kind}
             self._whole(400, {"error": about})
-            return
+
+    def _embed(self, vectors: list[Any], count: int) -> None:
+        data = [
+            {"object": "embedding", "index": at, "embedding": vector}
+            for at, vector in enumerate(vectors)
+        ]
+        usage = {"prompt_tokens": count, "total_tokens": count}
+        self._whole(200, {"object": "list", "model": "fake", "data": data, "usage": usage})
+
+    def _say(self, request: dict[str, Any], echo: echoing.Echo) -> None:
         self._begin_stream()
         try:
             for piece in echo.pieces:
@@ -178,16 +187,6 @@ class Handler(BaseHTTPRequestHandler):
             self._chunk(b"")
         except OSError:
             self.close_connection = True
-
-    def _embed(self, request: dict[str, Any]) -> None:
-        texts = request["input"] if isinstance(request["input"], list) else [request["input"]]
-        data = [
-            {"object": "embedding", "index": at, "embedding": echoing.vector(text)}
-            for at, text in enumerate(texts)
-        ]
-        count = sum(map(echoing.words_in, texts))
-        usage = {"prompt_tokens": count, "total_tokens": count}
-        self._whole(200, {"object": "list", "model": "fake", "data": data, "usage": usage})
 
     def _begin_stream(self) -> None:
         self.send_response(200)

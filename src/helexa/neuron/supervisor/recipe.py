@@ -25,6 +25,7 @@ from helexa.protocol.messages import ModelConfig
 from helexa.runtime import arguments, offers
 from helexa.runtime.adapters import AdapterUnknown
 from helexa.runtime.contract import (
+    Ability,
     ArgumentValue,
     Capabilities,
     Installation,
@@ -110,6 +111,7 @@ class Recipes:
             named = f"the runtime {runtime!r}" if runtime else "any runtime of this neuron"
             raise CapabilityMissing(model=files.model, capability=named)
         adapter, offered = found
+        deterministic = _is_deterministic(files, settings, asked, found)
         trained = files.context_tokens_trained or self._settings.context_tokens
         name = (files.server or settings.server) if adapter.name == SERVER_RUNTIME else ""
         server = self._settings.servers.get(name, ServerSettings())
@@ -121,9 +123,7 @@ class Recipes:
             or min(self._settings.context_tokens, trained),
             slots=asked.slots or settings.slots or server.slots or self._settings.slots,
             installation=self._installation(adapter.name, name),
-            deterministic=bool(
-                settings.deterministic if asked.deterministic is None else asked.deterministic
-            ),
+            deterministic=deterministic,
             threads=self._threads,
             placement=placement(settings, self._settings, self._machine),
             arguments=_arguments(adapter, settings, asked),
@@ -157,6 +157,25 @@ def _usual(files: ModelFiles) -> tuple[str, ...]:
     if files.pooling:
         return ("rerank",) if files.pooling == "rank" else ("embedding",)
     return offers.USUAL
+
+
+def _is_deterministic(
+    files: ModelFiles,
+    settings: ModelSettings,
+    asked: ModelConfig,
+    found: tuple[RuntimeAdapter, Capabilities],
+) -> bool:
+    """Raises CapabilityMissing where it is wanted and would mean nothing."""
+    wanted = settings.deterministic if asked.deterministic is None else asked.deterministic
+    adapter, offered = found
+    if wanted and Ability.DETERMINISTIC not in offered.abilities:
+        raise CapabilityMissing(
+            model=files.model,
+            capability="answers that do not depend on what else runs",
+            runtime=adapter.name,
+            field="deterministic",
+        )
+    return bool(wanted)
 
 
 def _arguments(

@@ -57,6 +57,9 @@ def parameters(wanted: dict[str, Any]) -> Any:
         params.flash_attn_type = xllamacpp.llama_flash_attn_type.LLAMA_FLASH_ATTN_TYPE_DISABLED
     if wanted["pooling"]:
         params.embedding = True
+        # Otherwise texts of unequal length in one batch are computed in pieces, and the mean of
+        # one is that of its last piece.
+        params.kv_unified = True
         params.pooling_type = xllamacpp.llama_pooling_type(_POOLING[wanted["pooling"]])
         # An input to embed must fit into one physical batch.
         params.n_batch = params.n_ubatch = wanted["context_total"] // wanted["slots"]

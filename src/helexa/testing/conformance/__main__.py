@@ -49,7 +49,7 @@ async def _look(asked: argparse.Namespace) -> Findings:
             cannot=cannot,
         ) as subject:
             subject.patience_s = asked.patience
-            found.add(await conform(subject, only=asked.only))
+            found.add(await conform(subject, word=asked.only))
     return found
 
 

@@ -18,8 +18,6 @@ class Case:
 
     row: Row
     check: Check
-    is_last: bool = False
-    """It ends the engine, so the others come first."""
 
     @property
     def name(self) -> str:
@@ -30,9 +28,23 @@ CASES: Final[list[Case]] = []
 """All, once `helexa.testing.conformance` is imported."""
 
 
-def case(row: Row, *, is_last: bool = False) -> Callable[[Check], Check]:
+def case(row: Row) -> Callable[[Check], Check]:
     def register(check: Check) -> Check:
-        CASES.append(Case(row, check, is_last))
+        CASES.append(Case(row, check))
+        return check
+
+    return register
+
+
+REFUSALS: Final[dict[str, Check]] = {}
+"""By the row's word: how it is asked for, where a request cannot do that."""
+
+
+def refusal(row: Row) -> Callable[[Check], Check]:
+    """For a check that what is not declared is refused, naming the runtime."""
+
+    def register(check: Check) -> Check:
+        REFUSALS[row.word] = check
         return check
 
     return register

@@ -28,6 +28,8 @@ class Row:
     """A plain property that an engine may refuse as if it were an ability."""
     for_class: WorkloadClass | None = WorkloadClass.CHAT_INTERACTIVE
     """The cases make requests of this kind."""
+    ends_engine: bool = False
+    """Its cases unload or kill it, so the others come first."""
 
 
 USER: Final = [{"role": "user", "content": "hi"}]
@@ -78,6 +80,8 @@ def _ability(
     says: str,
     asks: Asks | None,
     for_class: WorkloadClass = WorkloadClass.CHAT_INTERACTIVE,
+    *,
+    ends_engine: bool = False,
 ) -> Row:
     return Row(
         word=ability.value,
@@ -85,6 +89,7 @@ def _ability(
         declared=lambda offered: ability in offered.abilities,
         asks=asks,
         for_class=for_class,
+        ends_engine=ends_engine,
     )
 
 
@@ -124,9 +129,14 @@ UNKNOWN_MODEL: Final = Row(
     word="unknown_model", says="an unknown model is a 404 that names it", for_class=None
 )
 LOADS_AGAIN: Final = Row(
-    word="loads_again", says="unloaded, it leaves no process; loads again", for_class=None
+    word="loads_again",
+    says="unloaded, it leaves no process; loads again",
+    for_class=None,
+    ends_engine=True,
 )
-COMES_BACK: Final = Row(word="comes_back", says="a killed engine is started again", for_class=None)
+COMES_BACK: Final = Row(
+    word="comes_back", says="a killed engine is started again", for_class=None, ends_engine=True
+)
 LOAD_REPORT: Final = _plain("load_report", "says how busy it is", may_lack=True)
 
 TOOLS: Final = _ability(Ability.TOOLS, "tools, `tool_choice` auto", _chat(tools=[TOOL]))
@@ -163,7 +173,10 @@ PENALTIES: Final = _ability(
 )
 LOGIT_BIAS: Final = _ability(Ability.LOGIT_BIAS, "`logit_bias`", _chat(logit_bias={"5": 50}))
 DETERMINISTIC: Final = _ability(
-    Ability.DETERMINISTIC, "`deterministic`: the same in company as alone", None
+    Ability.DETERMINISTIC,
+    "`deterministic`: the same in company as alone",
+    None,
+    ends_engine=True,
 )
 DIMENSIONS: Final = _ability(
     Ability.DIMENSIONS,

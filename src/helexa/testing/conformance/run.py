@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import time
 import traceback
-from collections.abc import Iterable
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-from helexa.testing.conformance.case import CASES, Case
+from helexa.runtime.contract import Endpoint
+from helexa.testing.conformance.case import CASES, REFUSALS, Case
 from helexa.testing.conformance.cases import load_all
 from helexa.testing.conformance.findings import Findings, Outcome, Verdict
 from helexa.testing.conformance.rows import ROWS, Row
@@ -19,40 +20,43 @@ load_all()
 
 
 async def look(
-    runtime: str, model: str, models_dir: Path | None = None, *, only: str = "", **more: Any
+    runtime: str,
+    model: str,
+    models_dir: Path | None = None,
+    *,
+    rows: Collection[str] = (),
+    **more: Any,
 ) -> Findings:
     """All cases on a neuron of its own; `more` as in `staged`."""
     async with staged(model, runtime=runtime, models_dir=models_dir, **more) as subject:
-        return await conform(subject, only=only)
+        return await conform(subject, rows=rows)
 
 
-async def conform(subject: Subject, *, only: str = "") -> Findings:
-    """All cases, or those whose row is `only` or whose name has that in it."""
+async def conform(subject: Subject, *, rows: Collection[str] = (), word: str = "") -> Findings:
+    """All cases, or those of some rows by their words, or with a word in their names."""
     found = Findings(runtime=await subject.runtime(), models=[subject.model])
+    # Loaded before, so that a case takes what it takes, and a refusal can be seen to ask nothing.
     await subject.engine()
-    chosen = [each for each in CASES if only in ("", each.row.word) or only in each.name]
-    for row in ROWS:
-        ordered = [each for each in chosen if each.row is row and not each.is_last]
-        found.outcomes += await _of_row(subject, row, ordered, is_whole=not only)
-    for last in chosen:
-        if last.is_last:
-            found.outcomes.append(await _tried(subject, last))
+    chosen = [row for row in ROWS if not rows or row.word in rows]
+    for row in sorted(chosen, key=lambda row: row.ends_engine):
+        found.outcomes += await _of_row(subject, row, word)
     return found
 
 
-async def _of_row(
-    subject: Subject, row: Row, cases: Iterable[Case], *, is_whole: bool
-) -> list[Outcome]:
+async def _of_row(subject: Subject, row: Row, word: str) -> list[Outcome]:
     offered = await subject.offered()
     if row.word in subject.cannot:
-        why = subject.cannot[row.word]
-        return [Outcome(row=row, case="", verdict=Verdict.UNTESTABLE, why=why)]
+        return [_untestable(row, subject.cannot[row.word])]
     if row.declared is not None and not row.declared(offered):
-        return [await _refused(subject, row)] if cases or is_whole else []
+        return [await _refused(subject, row)] if word in row.word else []
     if row.for_class is not None and row.for_class not in offered.classes:
-        why = f"{subject.model} is not for {row.for_class.value}"
-        return [Outcome(row=row, case="", verdict=Verdict.UNTESTABLE, why=why)]
-    return [await _tried(subject, each) for each in cases]
+        return [_untestable(row, f"{subject.model} is not for {row.for_class.value}")]
+    here = [each for each in CASES if each.row is row]
+    return [await _tried(subject, each) for each in here if word in f"{row.word} {each.name}"]
+
+
+def _untestable(row: Row, why: str) -> Outcome:
+    return Outcome(row=row, case="", verdict=Verdict.UNTESTABLE, why=why)
 
 
 async def _tried(subject: Subject, case: Case) -> Outcome:
@@ -82,29 +86,32 @@ async def _lacked(subject: Subject, row: Row, refused: Refused) -> tuple[Verdict
 async def _refused(subject: Subject, row: Row) -> Outcome:
     """Ask for what is not declared."""
     verdict, why = Verdict.NO, ""
-    if row.asks is not None:
-        endpoint, body = row.asks
-        try:
-            async with subject.computing_nothing():
-                reply = await subject.post(endpoint.value, {"model": subject.model, **body})
-            why = _flaw_of_refusal(reply.status, reply.content, await subject.runtime(), row)
-        except Exception:  # noqa: BLE001 - as above
-            why = traceback.format_exc(limit=-4)
-        if why:
-            verdict, why = Verdict.FAILED, f"not declared, so it has to be refused: {why}"
+    try:
+        async with subject.computing_nothing():
+            if row.asks is not None:
+                why = await _flaw_of_refusal(subject, row, *row.asks)
+            elif row.word in REFUSALS:
+                await REFUSALS[row.word](subject)
+    except Exception:  # noqa: BLE001 - as above
+        why = traceback.format_exc(limit=-4)
+    if why:
+        verdict, why = Verdict.FAILED, f"not declared, so it has to be refused: {why}"
     return Outcome(row=row, case="refusal", verdict=verdict, why=why)
 
 
-def _flaw_of_refusal(status: int, content: bytes, runtime: str, row: Row) -> str:
+async def _flaw_of_refusal(
+    subject: Subject, row: Row, endpoint: Endpoint, body: Mapping[str, Any]
+) -> str:
     """Empty for a refusal as it should be."""
-    said = content[:500].decode(errors="replace")
-    if status != 400:
-        return f"it was answered with {status}: {said}"
-    codes = ["unsupported_capability"]
-    if row.word == "vision":
-        codes.append("unsupported_modality")
-    if not any(f'"code":"{code}"' in said for code in codes):
-        return f"its code is {' or '.join(codes)}: {said}"
-    if runtime not in said and "unsupported_modality" not in said:
+    reply = await subject.post(endpoint.value, {"model": subject.model, **body})
+    said = reply.content[:500].decode(errors="replace")
+    if reply.status != 400:
+        return f"it was answered with {reply.status}: {said}"
+    code = reply.error["code"]
+    if row.word == "vision" and code == "unsupported_modality":
+        return ""
+    if code != "unsupported_capability":
+        return f"its code is unsupported_capability: {said}"
+    if (runtime := await subject.runtime()) not in reply.error["message"]:
         return f"it has to name the runtime, {runtime}: {said}"
     return ""

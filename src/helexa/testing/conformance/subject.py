@@ -35,11 +35,12 @@ class NotTestable(Exception):
     """Neither so nor otherwise, with this machine or this model; the words say why."""
 
 
-@dataclass(frozen=True, slots=True)
 class Refused(Exception):
     """The runtime does not offer what was asked, and the neuron said so properly."""
 
-    words: str
+    def __init__(self, words: str) -> None:
+        super().__init__(words)
+        self.words = words
 
 
 @dataclass(frozen=True, slots=True)

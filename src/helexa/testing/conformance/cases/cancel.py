@@ -41,7 +41,7 @@ async def an_engine_does_not_go_on_for_a_client_that_left(subject: Subject) -> N
     for _ in range(_ROUNDS):
         began = await _cpu_s(engine.process.pid)
         for _ in range(_LEAVERS):
-            await subject.answer(await _endless(subject))
+            await subject.answer(await endless(subject))
         stayed = await _cpu_when_quiet_s(engine.process.pid) - began
         if stayed < _CPU_SEEN_S:
             raise NotTestable(f"{_LEAVERS} of its longest answers take {stayed:.2f} s of a CPU")
@@ -55,7 +55,7 @@ async def an_engine_does_not_go_on_for_a_client_that_left(subject: Subject) -> N
     raise AssertionError(f"{left:.2f} s of CPU for those who left, {stayed:.2f} s for a whole")
 
 
-async def _endless(subject: Subject) -> dict[str, Any]:
+async def endless(subject: Subject) -> dict[str, Any]:
     body = {"temperature": 0, **subject.knowledge.endless}
     if Ability.LOGIT_BIAS in (await subject.offered()).abilities:
         body.update(subject.knowledge.unending)
@@ -65,7 +65,7 @@ async def _endless(subject: Subject) -> dict[str, Any]:
 
 async def _leave(subject: Subject, more: dict[str, Any]) -> None:
     """Ask for a long answer; hang up at its first word, or once it is being made."""
-    body = {"model": subject.model, **await _endless(subject), **more}
+    body = {"model": subject.model, **await endless(subject), **more}
     replica = await subject.replica()
     with anyio.fail_after(subject.patience_s):
         with await subject.send(Endpoint.CHAT.value, body) as response:

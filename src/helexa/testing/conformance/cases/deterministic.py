@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import anyio
 
+from helexa.protocol.errors import CapabilityMissing
 from helexa.protocol.messages import ModelConfig
 from helexa.testing.conformance import rows
-from helexa.testing.conformance.case import case
+from helexa.testing.conformance.case import case, refusal
 from helexa.testing.conformance.subject import Subject
 
 
-@case(rows.DETERMINISTIC, is_last=True)
+@case(rows.DETERMINISTIC)
 async def an_answer_is_the_same_alone_and_in_company(subject: Subject) -> None:
     """Of a replica that was asked to be deterministic; four at once for each slot."""
     await subject.until_idle()
@@ -30,3 +31,14 @@ async def an_answer_is_the_same_alone_and_in_company(subject: Subject) -> None:
         for _ in range(4 * spec.slots):
             tasks.start_soon(again)
     assert set(texts) == {alone}, texts
+
+
+@refusal(rows.DETERMINISTIC)
+async def a_replica_that_was_to_be_deterministic_is_refused(subject: Subject) -> None:
+    """It is a setting and no field of a request, so whoever sets it is told."""
+    told = ""
+    try:
+        subject.roster.configure(subject.model, ModelConfig(deterministic=True))
+    except CapabilityMissing as error:
+        told = error.message
+    assert await subject.runtime() in told, told or "it was taken, and would have meant nothing"

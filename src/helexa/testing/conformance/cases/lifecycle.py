@@ -26,7 +26,7 @@ async def a_model_that_is_not_here_is_a_404_that_names_it(subject: Subject) -> N
     assert "no-such-model" in reply.error["message"]
 
 
-@case(rows.COMES_BACK, is_last=True)
+@case(rows.COMES_BACK)
 async def a_killed_engine_is_started_again_for_the_next_request(subject: Subject) -> None:
     """With all that it had started; the client hears nothing of it."""
     before = await subject.processes()
@@ -38,7 +38,7 @@ async def a_killed_engine_is_started_again_for_the_next_request(subject: Subject
     await _gone(before)
 
 
-@case(rows.LOADS_AGAIN, is_last=True)
+@case(rows.LOADS_AGAIN)
 async def an_unloaded_model_leaves_no_process_and_loads_again(subject: Subject) -> None:
     """Not the engine, nor its workers."""
     processes = await subject.processes()
