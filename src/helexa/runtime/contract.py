@@ -507,6 +507,17 @@ class ReportingAdapter(Protocol):
         ...
 
 
+@runtime_checkable
+class DetailingAdapter(Protocol):
+    """A `ReportingAdapter` whose engine says the rest of it at a second address."""
+
+    detail_path: str
+
+    def detailed(self, load: EngineLoad, body: bytes) -> EngineLoad:
+        """`load`, with what a 200 answer adds to it. Never raises."""
+        ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Requirement:
     """A package that an engine lives in, and how an operator gets it."""

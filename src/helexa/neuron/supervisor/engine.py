@@ -25,6 +25,7 @@ from helexa.runtime.contract import (
     LIVE_MISSES_MAX,
     ChildRequest,
     CuriousAdapter,
+    DetailingAdapter,
     EngineLoad,
     Exit,
     ExitReason,
@@ -147,12 +148,21 @@ class Engine:
                 first_byte_timeout_s=self.plan.live_within_s,
             ) as response:
                 body = await response.read(_ANSWER_BYTES_MAX)
-                if reporting and response.status == 200:
-                    self.load = reporting.load(body)
                 # An engine that says that it is broken (vLLM: 500) is; one that says no is not.
-                return response.status < 500
+                lives = response.status < 500
+            if reporting and response.status == 200:
+                self.load = await self._detailed(reporting.load(body))
         except UpstreamError:
             return False
+        return lives
+
+    async def _detailed(self, load: EngineLoad) -> EngineLoad:
+        if not isinstance(self.adapter, DetailingAdapter):
+            return load
+        status, body = await self._ask(
+            ChildRequest(method="GET", path=self.adapter.detail_path, body=b"", streamed=False)
+        )
+        return self.adapter.detailed(load, body) if status == 200 else load
 
     async def _answering(self) -> Exit | None:
         """Return once it serves, or why it never will."""
