@@ -38,7 +38,7 @@ from helexa.runtime.contract import (
     ReplicaSpec,
 )
 from helexa.runtime.llama_cpp import memory
-from helexa.runtime.llama_cpp.steering import OPENING
+from helexa.runtime.llama_cpp.steering import OPENING, TOLD
 from helexa.runtime.shaping import shaped as shape
 
 TOOLS_TEMPLATE = "{% if tools %}{{ tools }}{% endif %}{{ message.tool_calls }} tool_call"
@@ -448,10 +448,80 @@ def test_a_choice_that_cannot_be_made_is_refused(more: dict[str, Any], error: An
         shaped({**chat(), **more}, STEERABLE)
 
 
-def test_a_template_without_calls_cannot_be_made_to_call() -> None:
-    mute = dataclasses.replace(STEERABLE, learnt={OPENING: ""})
-    with pytest.raises(CapabilityMissing):
-        shaped(chat(tools=[WEATHER], tool_choice="required"), mute)
+MUTE = dataclasses.replace(STEERABLE, learnt={OPENING: "", TOLD: ""})
+
+
+def test_a_template_without_calls_is_made_to_call_by_a_schema_of_the_tools() -> None:
+    arrived = shaped(chat(tools=[WEATHER, CLOCK], tool_choice="required"), MUTE)
+    assert arrived["tools"] is None
+    assert arrived["tool_choice"] == "none"
+    told, *others = arrived["messages"]
+    assert told["role"] == "system"
+    assert json.dumps(WEATHER) in told["content"]
+    assert others == chat()["messages"]
+    names = [each["properties"]["name"]["const"] for each in arrived["json_schema"]["anyOf"]]
+    assert names == ["get_weather", "get_time"]
+    assert arrived["response_format"]["json_schema"]["schema"] == arrived["json_schema"]
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        ("Be brief.", "Be brief.\n\nYou can call"),
+        (None, "You can call"),
+        ([{"type": "text", "text": "Be"}], "\n\nYou can call"),
+    ],
+)
+def test_what_the_client_told_the_system_stays_before_the_tools(content: Any, told: str) -> None:
+    body = chat(tools=[WEATHER], tool_choice="required")
+    body["messages"].insert(0, {"role": "system", "content": content})
+    first, second = shaped(body, MUTE)["messages"]
+    last = first["content"][-1]["text"] if isinstance(content, list) else first["content"]
+    assert last.startswith(told)
+    assert second == body["messages"][1]
+
+
+def test_a_template_that_tells_of_its_tools_tells_of_those_that_may_be_called() -> None:
+    telling = dataclasses.replace(MUTE, learnt={OPENING: "", TOLD: "yes"})
+    named = {"type": "function", "function": {"name": "get_time"}}
+    arrived = shaped(chat(tools=[WEATHER, CLOCK], tool_choice=named), telling)
+    assert arrived["tools"] == [CLOCK]
+    assert arrived["messages"] == chat()["messages"]
+
+
+def test_references_inside_the_parameters_lead_where_they_led() -> None:
+    tree = {
+        "type": "object",
+        "properties": {"left": {"$ref": "#"}, "leaf": {"$ref": "#/$defs/leaf"}},
+        "$defs": {"leaf": {"type": "boolean"}},
+    }
+    tool = {"type": "function", "function": {"name": "grow", "parameters": tree}}
+    schema = shaped(chat(tools=[tool], tool_choice="required"), MUTE)["json_schema"]
+    moved = schema["$defs"]["t0"]
+    assert moved["properties"]["left"] == {"$ref": "#/$defs/t0"}
+    assert moved["properties"]["leaf"] == {"$ref": "#/$defs/t0/$defs/leaf"}
+    assert schema["$defs"]["t0"]["$defs"]["leaf"] == {"type": "boolean"}
+
+
+def test_a_form_of_the_answer_gives_way_to_a_call_and_is_refused_beside_a_free_choice() -> None:
+    form = {"type": "json_object"}
+    body = chat(tools=[WEATHER], response_format=form)
+    arrived = shaped({**body, "tool_choice": "required"}, STEERABLE)
+    assert arrived["response_format"] is None
+    assert "json_schema" not in arrived
+    with pytest.raises(CapabilityMissing) as caught:
+        shaped(body, STEERABLE)
+    assert caught.value.param == "response_format"
+    assert "llama_cpp" in caught.value.message
+
+
+def test_without_tools_in_its_template_a_model_may_be_made_to_call_but_not_choose() -> None:
+    mute = dataclasses.replace(MUTE, files=files())
+    assert shaped(chat(tools=[WEATHER], tool_choice="required"), mute)["json_schema"]
+    with pytest.raises(CapabilityMissing) as caught:
+        shaped(chat(tools=[WEATHER]), mute)
+    assert caught.value.param == "tools"
+    assert "llama_cpp" in caught.value.message
 
 
 def rendered(*prompts: str) -> list[tuple[int, bytes]]:
@@ -462,26 +532,28 @@ def rendered(*prompts: str) -> list[tuple[int, bytes]]:
     ("question", "answered", "opening"),
     [
         ("T U <a>", 'T U <a>\n<call>{"name": "helexa_sentinel_call", "x', '\n<call>{"name": "'),
-        ("T U <a>\n", 'T U <a>[C] helexa_sentinel_call{"x', "[C] "),
+        ("T U <a>\n", "T U <a>[C] helexa_sentinel_call{x", ""),
         ("T helexa_sentinel_call U <a>", "T helexa_sentinel_call U <a>", ""),
         ("T U <a><think>", 'T U <a><call>{"name": "helexa_sentinel_call', ""),
-        ("", "helexa_sentinel_call", ""),
-        ("T", "T" + "x" * 1000 + "helexa_sentinel_call", ""),
+        ("", '{"name": "helexa_sentinel_call', ""),
+        ("T", "T" + "x" * 1000 + '{"name": "helexa_sentinel_call', ""),
     ],
 )
 def test_the_opening_is_what_stands_between_the_header_and_the_name(
     question: str, answered: str, opening: str
 ) -> None:
     assert isinstance(adapter, CuriousAdapter)
-    assert adapter.learn(spec(), rendered(question, answered)) == {OPENING: opening}
+    learnt = adapter.learn(spec(), rendered(question, answered, question))
+    told = "yes" if "sentinel" in question else ""
+    assert learnt == {OPENING: opening, TOLD: told}
 
 
 def test_questions_that_were_not_answered_teach_that_there_is_no_opening() -> None:
     assert isinstance(adapter, CuriousAdapter)
-    for answers in ([], [(0, b""), (500, b"x")], [(200, b"[]"), (200, b"{")]):
-        assert adapter.learn(spec(), answers) == {OPENING: ""}
-    assert len(adapter.questions(spec(chat_template=TOOLS_TEMPLATE))) == 2
-    assert adapter.questions(spec()) == ()
+    for answers in ([], [(0, b""), (500, b"x"), (0, b"")], [(200, b"[]"), (200, b"{")]):
+        assert adapter.learn(spec(), answers) == {OPENING: "", TOLD: ""}
+    assert len(adapter.questions(spec(chat_template=TOOLS_TEMPLATE))) == 3
+    assert adapter.questions(spec(pooling="mean")) == ()
 
 
 # --- refusals and exits

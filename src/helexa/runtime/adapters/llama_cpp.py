@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from helexa.protocol.errors import HelexaError
+from helexa.protocol.openai import body as bodies
 from helexa.protocol.openai import usage
 from helexa.protocol.work import Modality, Usage, WorkloadClass
 from helexa.runtime.contract import (
@@ -23,6 +24,7 @@ from helexa.runtime.contract import (
     ChildRequest,
     DeviceWish,
     Endpoint,
+    EngineLoad,
     Exit,
     Footprint,
     Grant,
@@ -31,8 +33,19 @@ from helexa.runtime.contract import (
     ReplicaSpec,
     RuntimeAdapter,
 )
-from helexa.runtime.llama_cpp import build, memory, refusal, steering, tuning
+from helexa.runtime.llama_cpp import (
+    build,
+    chats,
+    load,
+    memory,
+    refusal,
+    shapes,
+    steering,
+    thoughts,
+    tuning,
+)
 from helexa.runtime.openai import requests
+from helexa.runtime.openai.logprobs import TextLogprobs
 
 _CHILD: Final = "helexa.runtime.children.llama_cpp"
 _READY_WITHIN_S: Final = 120.0
@@ -67,6 +80,7 @@ _ALWAYS: Final = (
     Ability.DETERMINISTIC,
     Ability.CONTINUE_TEXT,
     Ability.CONTINUE_IDS,
+    Ability.TOOL_CHOICE,
 )
 
 
@@ -83,8 +97,8 @@ def _offered(files: ModelFiles) -> Capabilities | None:
     template = files.chat_template
     abilities = set(_ALWAYS)
     if "tools" in template and "tool_call" in template:
-        abilities |= {Ability.TOOLS, Ability.TOOL_CHOICE, Ability.PARALLEL_TOOLS}
-    if "<think>" in template or "reasoning_content" in template:
+        abilities |= {Ability.TOOLS, Ability.PARALLEL_TOOLS}
+    if thoughts.thinks(template):
         abilities.add(Ability.REASONING)
     return Capabilities(
         classes=(*_GENERATIVE, WorkloadClass.VISION) if seeing else _GENERATIVE,
@@ -109,6 +123,8 @@ class LlamaCpp:
     name = "llama_cpp"
     picture_types = ("png", "jpeg", "gif")
     arguments = tuning.ARGUMENTS
+    load_path = load.COUNTERS_PATH
+    detail_path = load.SLOTS_PATH
 
     def serves(self, files: ModelFiles) -> Capabilities | None:
         return _offered(files)
@@ -145,14 +161,15 @@ class LlamaCpp:
         )
 
     def chat(self, body: bytes, spec: ReplicaSpec) -> ChildRequest:
-        raw = requests.chat(body, spec, self._does(spec), runtime=self.name)
-        changes = requests.generation(raw, spec)
-        changes.update(steering.changes(raw, spec))
-        return requests.streamed(Endpoint.CHAT, raw, changes)
+        offered = self._does(spec)
+        raw = requests.chat(body, spec, offered, runtime=self.name)
+        return chats.request(raw, spec, offered)
 
     def text(self, body: bytes, spec: ReplicaSpec) -> ChildRequest:
         raw = requests.text(body, spec, self._does(spec), runtime=self.name)
-        return requests.streamed(Endpoint.COMPLETIONS, raw, requests.generation(raw, spec))
+        changes = {**requests.generation(raw, spec), **shapes.changes(raw)}
+        rewrite = TextLogprobs if bodies.value(raw, "logprobs", int) else None
+        return requests.streamed(Endpoint.COMPLETIONS, raw, changes, rewrite=rewrite)
 
     def embedding(self, body: bytes, spec: ReplicaSpec) -> ChildRequest:
         requests.embedding(body, spec, self._does(spec), runtime=self.name)
@@ -173,12 +190,17 @@ class LlamaCpp:
         return refusal.exit_of(status, log_tail)
 
     def questions(self, spec: ReplicaSpec) -> Sequence[ChildRequest]:
-        offered = self.serves(spec.files)
-        return steering.questions() if offered is not None and offered.tools else ()
+        return () if spec.files.pooling else steering.questions()
 
     def learn(self, spec: ReplicaSpec, answers: Sequence[tuple[int, bytes]]) -> Mapping[str, str]:
         del spec
         return steering.learn(answers)
+
+    def load(self, body: bytes) -> EngineLoad:
+        return load.of_counters(body)
+
+    def detailed(self, load_: EngineLoad, body: bytes) -> EngineLoad:
+        return load.with_slots(load_, body)
 
 
 adapter: RuntimeAdapter = LlamaCpp()

@@ -45,6 +45,7 @@ def parameters(wanted: dict[str, Any]) -> Any:
     processor = xllamacpp.ggml_backend_dev_type.GGML_BACKEND_DEVICE_TYPE_CPU
     params.warmup = any(one["type"] != processor for one in xllamacpp.get_device_info())
     params.ui = False
+    params.endpoint_metrics = True
     # Its comments would look like a first byte, after which no other neuron may be tried.
     params.sse_ping_interval = -1
     if wanted["threads"]:

@@ -2,31 +2,57 @@
 
 An engine that lacks something mostly ignores the field that asks for it, and a client
 would take the answer for what it wanted. So the field is refused by its name, and the
-refusal names the runtime, since another one may serve the same model with it.
+refusal names the runtime, since another one may serve the same model with it. What is
+not refused and yet not acted upon changes nothing in an answer; docs/http-api.md lists it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, Final
 
 import msgspec
 
-from helexa.protocol.errors import BodyMalformed, CapabilityMissing
+from helexa.protocol.errors import CapabilityMissing, RequestRejected
 from helexa.protocol.openai import body as bodies
 from helexa.runtime.contract import Ability, Capabilities, ReplicaSpec
+from helexa.runtime.openai import structure, tools
 
 _Asks = Callable[[Any], bool]
 
 
-def check(raw: bodies.Fields, spec: ReplicaSpec, offered: Capabilities, *, runtime: str) -> None:
-    """Raises CapabilityMissing for what `offered` lacks, BodyMalformed for what makes no sense."""
+def check(
+    raw: bodies.Fields,
+    spec: ReplicaSpec,
+    offered: Capabilities,
+    *,
+    runtime: str,
+    takes: Collection[str] = (),
+) -> None:
+    """Raises CapabilityMissing for what `offered` lacks, BodyMalformed for what makes no sense.
+
+    `takes` are fields that no engine has to have and this one obeys.
+    """
     for name, ability, kind, asks, said in _FIELDS:
-        if name not in raw or ability in offered.abilities:
+        if name not in raw:
             continue
+        # Also where the engine can do it: some take a field of the wrong kind for none at all.
         value = bodies.value(raw, name, kind)
-        if value is not None and asks(value):
+        if value is not None and asks(value) and ability not in offered.abilities:
             raise missing(said, name, spec, runtime)
+    for name, kind, asks, said in _UNUSUAL:
+        if name in raw and name not in takes:
+            value = bodies.value(raw, name, kind)
+            if value is not None and asks(value):
+                raise missing(said, name, spec, runtime)
+    for name, kind in _KINDS.items():
+        bodies.value(raw, name, kind)
+    for name, instead in _OLD.items():
+        if bodies.value(raw, name, msgspec.Raw) is not None:
+            raise RequestRejected(
+                reason=f"`{name}` is an older form that is not taken here; send `{instead}`.",
+                field=name,
+            )
     _check_format(raw, spec, offered, runtime)
     _check_tools(raw, spec, offered, runtime)
 
@@ -35,63 +61,28 @@ def missing(said: str, field: str, spec: ReplicaSpec, runtime: str) -> Capabilit
     return CapabilityMissing(model=spec.files.model, capability=said, runtime=runtime, field=field)
 
 
-class Function(msgspec.Struct):
-    name: str
-
-
-class Named(msgspec.Struct):
-    """A `tool_choice` that names one."""
-
-    function: Function
-    type: str = "function"
-
-
-_CHOICES: Final = ("none", "auto", "required")
-
-
-class _Format(msgspec.Struct):
-    type: str
-
-
-_FORMATS: Final[Mapping[str, tuple[Ability, str] | None]] = {
-    "text": None,
-    "json_object": (Ability.JSON_OBJECT, "answers that are a JSON object"),
-    "json_schema": (Ability.JSON_SCHEMA, "answers by a JSON schema"),
-}
-
-
 def _check_format(
     raw: bodies.Fields, spec: ReplicaSpec, offered: Capabilities, runtime: str
 ) -> None:
-    wanted = bodies.value(raw, "response_format", _Format)
-    if wanted is None:
+    form = structure.read(raw)
+    if form is None:
         return
-    if wanted.type not in _FORMATS:
-        raise BodyMalformed(
-            reason=f"`response_format.type` is one of {', '.join(_FORMATS)}.",
-            field="response_format.type",
-        )
-    needs = _FORMATS[wanted.type]
-    if needs is not None and needs[0] not in offered.abilities:
-        raise missing(needs[1], "response_format", spec, runtime)
+    ability, said = _FORMATS[form.kind]
+    if ability not in offered.abilities:
+        raise missing(said, "response_format", spec, runtime)
 
 
 def _check_tools(
     raw: bodies.Fields, spec: ReplicaSpec, offered: Capabilities, runtime: str
 ) -> None:
-    choice = bodies.value(raw, "tool_choice", str | Named)
-    tools = bodies.value(raw, "tools", list[msgspec.Raw])
-    if isinstance(choice, str) and choice not in _CHOICES:
-        raise BodyMalformed(
-            reason="`tool_choice` is `none`, `auto`, `required` or names a function.",
-            field="tool_choice",
-        )
-    if choice == "none" or not (tools or choice):
+    wish = tools.read(raw)
+    if wish is None or wish.choice == "none" or not wish.tools:
         return
-    if tools and Ability.TOOLS not in offered.abilities:
+    if wish.choice == "required":
+        if Ability.TOOL_CHOICE not in offered.abilities:
+            raise missing("tool calls that are sure to come", "tool_choice", spec, runtime)
+    elif Ability.TOOLS not in offered.abilities:
         raise missing("tools", "tools", spec, runtime)
-    if choice not in (None, "auto") and Ability.TOOL_CHOICE not in offered.abilities:
-        raise missing("tool calls that are sure to come", "tool_choice", spec, runtime)
 
 
 def _set(value: Any) -> bool:
@@ -103,16 +94,35 @@ def _given(value: Any) -> bool:
     return True
 
 
+def _above_one(value: int) -> bool:
+    return value > 1
+
+
+_FORMATS: Final[Mapping[str, tuple[Ability, str]]] = {
+    "json_object": (Ability.JSON_OBJECT, "answers that are a JSON object"),
+    "json_schema": (Ability.JSON_SCHEMA, "answers by a JSON schema"),
+}
+_BIAS: Final = dict[str, float | bool] | list[Any]
 _FIELDS: Final[tuple[tuple[str, Ability, Any, _Asks, str], ...]] = (
     ("grammar", Ability.GRAMMAR, str, _set, "grammars"),
     ("logprobs", Ability.LOGPROBS, bool | int, _set, "log probabilities"),
     ("top_logprobs", Ability.LOGPROBS, int, _set, "log probabilities"),
-    ("n", Ability.CHOICES, int, lambda value: value > 1, "more than one choice"),
-    ("best_of", Ability.CHOICES, int, lambda value: value > 1, "more than one choice"),
+    ("n", Ability.CHOICES, int, _above_one, "more than one choice"),
     ("seed", Ability.SEED, int, _given, "seeds"),
     ("frequency_penalty", Ability.PENALTIES, float, _set, "penalties"),
     ("presence_penalty", Ability.PENALTIES, float, _set, "penalties"),
-    ("logit_bias", Ability.LOGIT_BIAS, dict[str, float], _set, "a bias of tokens"),
+    ("logit_bias", Ability.LOGIT_BIAS, _BIAS, _set, "a bias of tokens"),
     ("dimensions", Ability.DIMENSIONS, int, _given, "vectors of another length"),
-    ("continue_final_message", Ability.CONTINUE_TEXT, bool, _set, "going on with a message"),
+    ("continue_final_message", Ability.CONTINUE_TEXT, bool | str, _set, "going on with a message"),
+)  # fmt: skip
+_UNUSUAL: Final[tuple[tuple[str, Any, _Asks, str], ...]] = (
+    ("audio", Any, _given, "answers in speech"),
+    ("modalities", list[str], lambda value: set(value) != {"text"}, "answers that are no text"),
+    ("web_search_options", Any, _given, "searching the web"),
+    ("verbosity", str, lambda value: value != "medium", "answers of another length"),
+    ("best_of", int, _above_one, "choosing the best of several"),
+    ("echo", bool, _set, "the prompt in the answer"),
+    ("suffix", str, _set, "text that goes before another"),
 )
+_KINDS: Final = {"stop": str | list[str], "temperature": float, "top_p": float}
+_OLD: Final = {"functions": "tools", "function_call": "tool_choice"}

@@ -1,0 +1,114 @@
+"""Thinking models on llama.cpp's server: how much they think, and how much they thought.
+
+The server keeps thoughts apart by itself (`reasoning_content`), and counts them among the
+other tokens of an answer. With each piece it can say how many tokens there were so far,
+which is what they are told apart by here.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any, Final, TypeAlias
+
+import msgspec
+
+from helexa.protocol.errors import BodyMalformed
+from helexa.protocol.openai import body as bodies
+from helexa.runtime.contract import ReplicaSpec
+from helexa.runtime.openai import abilities
+
+Json: TypeAlias = dict[str, Any]
+
+_MARKS: Final = re.compile(
+    r"reasoning_content|<think>|</think>|\[THINK\]|<seed:think>|<mm:think>|<\|START_THINKING\|>|"
+    r"<\|channel\|?>|<\|inner_prefix\|>|message\.thinking|message\['thinking'\]"
+)
+_EFFORTS: Final = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
+_TIMINGS: Final = b',"timings":{'
+_USAGE: Final = b'"usage":{'
+_ENDED: Final = b'"finish_reason":"'
+_THOUGHT: Final = b'"reasoning_content":"'
+
+_encode: Final = msgspec.json.Encoder().encode
+_chunk: Final = msgspec.json.Decoder(Json)
+
+
+def thinks(template: str) -> bool:
+    return _MARKS.search(template) is not None
+
+
+def changes(raw: bodies.Fields, spec: ReplicaSpec, *, runtime: str) -> Json:
+    """What `reasoning_effort` and `chat_template_kwargs.enable_thinking` come to.
+
+    Raises CapabilityMissing, BodyMalformed.
+    """
+    template = spec.files.chat_template
+    effort = bodies.value(raw, "reasoning_effort", str)
+    options = bodies.value(raw, "chat_template_kwargs", dict[str, Any]) or {}
+    if effort is not None and effort not in _EFFORTS:
+        raise BodyMalformed(
+            reason=f"`reasoning_effort` is one of {', '.join(_EFFORTS)}.", field="reasoning_effort"
+        )
+    if effort not in (None, "none") and "reasoning_effort" not in template:
+        said = "setting how much it thinks, other than `none`"
+        raise abilities.missing(said, "reasoning_effort", spec, runtime)
+    is_off = effort == "none" or options.get("enable_thinking") is False
+    if is_off and thinks(template):
+        # Not every template can be told; where one cannot, its thoughts end as they begin. With 0
+        # the engine loses the first token of the mark that ends them.
+        return {"reasoning_budget_tokens": 1}
+    return {}
+
+
+class _Timings(msgspec.Struct):
+    predicted_n: int = 0
+
+
+class _Choice(msgspec.Struct):
+    index: int = 0
+
+
+class _Piece(msgspec.Struct):
+    choices: list[_Choice] = []
+    timings: _Timings | None = None
+
+
+_piece: Final = msgspec.json.Decoder(_Piece)
+
+
+class ThoughtsCounted:
+    """Of a stream that says `timings` with every piece: they leave it, and usage gains a count."""
+
+    def __init__(self) -> None:
+        self._thought: dict[int, int] = {}
+        self._ended = 0
+        """The choice that ended last; its usage comes right after."""
+
+    def event(self, payload: bytes) -> Sequence[bytes]:
+        if _THOUGHT in payload:
+            piece = _piece.decode(payload)
+            if piece.timings is not None and piece.choices:
+                self._thought[piece.choices[0].index] = piece.timings.predicted_n
+        elif _ENDED in payload:
+            piece = _piece.decode(payload)
+            self._ended = piece.choices[0].index if piece.choices else 0
+        if _USAGE in payload:
+            return (self._with_count(payload),)
+        at = payload.rfind(_TIMINGS)
+        # It is the last member; a text that holds these words has its quotation marks escaped.
+        return (payload[:at] + b"}",) if at > 0 else (payload,)
+
+    def _with_count(self, payload: bytes) -> bytes:
+        thought = self._thought.pop(self._ended, 0)
+        chunk = _chunk.decode(payload)
+        usage = chunk.get("usage")
+        if thought and isinstance(usage, dict):
+            usage["completion_tokens_details"] = {"reasoning_tokens": thought}
+        return _encode(chunk)
+
+    def end(self) -> Sequence[bytes]:
+        return ()
+
+    def whole(self, body: bytes) -> bytes:
+        return body
