@@ -263,7 +263,7 @@ def test_reranking_is_asked_of_who_offers_it() -> None:
     ("more", "refusal"),
     [
         ({"tools": [{"type": "function", "function": {"name": "f"}}]}, CapabilityMissing),
-        ({"response_format": {"type": "json_schema", "json_schema": {"schema": {}}}}, CapabilityMissing),
+        ({"response_format": {"type": "json_object"}}, CapabilityMissing),
         ({"n": 2}, CapabilityMissing),
         ({"messages": []}, RequestRejected),
         (
