@@ -37,6 +37,12 @@ SPEC = ReplicaSpec(
     slots=2,
 )
 OWN = {
+    "transformers": replace(
+        SPEC,
+        files=replace(
+            SPEC.files, format="safetensors", quantisation="BF16", chat_template="{{ messages }}"
+        ),
+    ),
     # It serves what somebody said that it can, by a command that somebody wrote.
     "openai_compatible": replace(
         SPEC,

@@ -64,7 +64,14 @@ def _settings(words: list[str]) -> dict[str, Any]:
             inner = inner.setdefault(folder, {})
         inner[name] = _value(text)
     types = {each.name: each.type for each in msgspec.structs.fields(NeuronSettings)}
-    return {name: msgspec.convert(value, types[name]) for name, value in found.items()}
+    return {
+        name: msgspec.convert(value, types[name], dec_hook=_made) for name, value in found.items()
+    }
+
+
+def _made(kind: type, value: Any) -> Any:
+    """Paths and the like, which TOML has as texts."""
+    return kind(value)
 
 
 def _value(text: str) -> Any:

@@ -1,0 +1,1 @@
+"""transformers: what its adapter knows beyond the seam."""
