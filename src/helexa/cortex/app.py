@@ -328,7 +328,13 @@ def _apps(
         from helexa.cortex.gateway.app import gateway as gateway_app  # Starlette.
 
         keys = await cortex.keyring.opened()
-        return gateway_app(settings, keys=keys, fleet=cortex.place.fabric, metrics=metrics)
+        return gateway_app(
+            settings,
+            keys=keys,
+            fleet=cortex.place.fabric,
+            metrics=metrics,
+            node=cortex.node_id,
+        )
 
     return {"gateway": gateway, "orchestrator": orchestrator, "portal": portal}
 

@@ -68,6 +68,7 @@ from helexa.protocol.errors import HelexaError, NotAllowed, http_refusal
 from helexa.protocol.ids import NodeId
 from helexa.protocol.messages import ExecuteRequest, Hello, Role, Wire
 from helexa.protocol.version import VERSION, VERSION_MIN
+from helexa.protocol.via import VIA_HEADER, new_mark
 from helexa.protocol.work import Fingerprint, Load, NeuronDescriptor
 from helexa.runtime import adapters
 from helexa.util.background import background
@@ -143,7 +144,9 @@ async def running(  # noqa: PLR0915 - the one composition, read from top to bott
         supply = SupplyStanding(pulls, store.disk_bytes)
         store.absence = supply.absence
         keys = keys_of(settings)
-        library = Library(store, Served(servers_of(settings, keys)))
+        mark = new_mark()
+        served = Served(servers_of(settings, keys, ((VIA_HEADER, mark),)))
+        library = Library(store, served)
         memory = _memory_of(settings, machine)
         run = stack.enter_context(run_folder(settings.home))
         world = World(
@@ -176,6 +179,7 @@ async def running(  # noqa: PLR0915 - the one composition, read from top to bott
             body_bytes_max=settings.body_bytes_max,
             keepalive_s=settings.keepalive_s,
             pictures=pictures_of(settings),
+            mark=mark,
         )
         work_path, work_door = run / NAME, WorkDoor()
 
@@ -186,6 +190,8 @@ async def running(  # noqa: PLR0915 - the one composition, read from top to bott
         descriptor = _descriptor(key, settings, credentials, machine)
         told = Told(descriptor=descriptor, load=load, ticket=lambda: str(mesh.ticket()))
         announcer = Announcer(roster, told, WorkPaths(work_path, work_door))
+        of_tickets = frozenset(ticket.node for ticket in tickets)
+        served.is_own = lambda node: node in announcer.cortexes | of_tickets
         allegiance = Allegiance(
             [ticket.node for ticket in tickets],
             credentials,

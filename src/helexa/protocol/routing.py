@@ -13,6 +13,9 @@ MODEL_HEADER: Final = b"x-helexa-model"
 """From a cortex to whom it asks: the model to serve the request by, whatever the body says. The
 body of a client is not rewritten. Heard from cortexes alone."""
 
+NODE_HEADER: Final = b"x-helexa-node"
+"""With a cortex' list of models: whose it is, for neurons that look for servers."""
+
 
 class Wish(msgspec.Struct, frozen=True, kw_only=True):
     """What one request asks of its way, in `x-helexa-policy`: it narrows, and never widens.

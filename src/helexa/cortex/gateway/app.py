@@ -45,8 +45,9 @@ def gateway(
     keys: Keys,
     fleet: Fleet,
     metrics: Metrics,
+    node: str = "",
 ) -> App:
-    """The app to serve on the gateway socket."""
+    """The app to serve on the gateway socket; `node` is the cortex' own id."""
 
     def queue_max(model: ModelId) -> int:
         own = fleet.queue_max(model)
@@ -66,7 +67,11 @@ def gateway(
     hot: dict[str, App] = {one.path: work_app(one, bench) for one in work_endpoints()}
     # A cortex knows since when it lists a model, not when somebody made it.
     listing = models.routes(
-        fleet=fleet, admission=admission, queue_max=queue_max, created=int(time.time())
+        fleet=fleet,
+        admission=admission,
+        queue_max=queue_max,
+        created=int(time.time()),
+        node=node,
     )
 
     def why_not_ready() -> str:

@@ -59,7 +59,7 @@ _MOVES: Final = frozenset((PeerLost.code, DoesNotFit.code, Draining.code))
 ANSWER_BYTES_MAX: Final = 64 * 1024 * 1024
 """Of an answer that is not streamed: many embeddings fit."""
 REFUSAL_BYTES_MAX: Final = 64 * 1024
-ELSEWHERE: Final = frozenset((429, 502, 503, 507))
+ELSEWHERE: Final = frozenset((429, 502, 503, 507, 508))
 """A neuron's refusals that say nothing about what another neuron would answer."""
 OF_ITS_RUNTIME: Final = frozenset((CapabilityMissing.code, ModalityUnsupported.code))
 """Another neuron may run the same model by another runtime, which can."""

@@ -9,6 +9,7 @@ from helexa.cortex.orchestrator.federation.wish import parse
 from helexa.protocol.errors import KeyInvalid, RequestRejected
 from helexa.protocol.ids import RequestId, new_request_id
 from helexa.protocol.routing import Wish
+from helexa.protocol.via import VIA_HEADER, is_sound
 from helexa.util.asgi import Scope
 
 MAX_WAIT_MOST_S: Final = 86_400
@@ -26,6 +27,7 @@ class Ingress:
         "request_id",
         "secret",
         "session",
+        "via",
         "workload",
     )
 
@@ -35,6 +37,7 @@ class Ingress:
         self.session = b""
         self.workload = b""
         self.max_wait = b""
+        self.via = b""
         shown = b""
         for name, value in scope["headers"]:
             if name == b"authorization":
@@ -52,6 +55,9 @@ class Ingress:
                 self.workload = value
             elif name == b"x-helexa-max-wait":
                 self.max_wait = value
+            elif name == VIA_HEADER:
+                # Through which neurons it came, for the next one to see whether it is among them.
+                self.via = value if is_sound(value) else b""
             elif name == b"x-helexa-policy":
                 # Of two headers both hold, as if they were one; a part in both is refused.
                 self.policy = b"%s;%s" % (self.policy, value) if self.policy else value or b" "

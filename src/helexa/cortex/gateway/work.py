@@ -34,6 +34,7 @@ from helexa.protocol.ids import ModelId
 from helexa.protocol.openai.body import prompt_heads, typed
 from helexa.protocol.openai.requests import Generation, Head
 from helexa.protocol.routing import RouteHints
+from helexa.protocol.via import VIA_HEADER
 from helexa.protocol.work import Usage, WorkloadClass
 from helexa.util.asgi import (
     App,
@@ -160,6 +161,7 @@ def work_app(  # noqa: PLR0915 - two functions that share what is bound once
                 (b"content-type", b"application/json"),
                 ingress.id_header,
                 (b"x-helexa-usage", b"1"),
+                *(((VIA_HEADER, ingress.via),) if ingress.via else ()),
             ),
             stream,
             visit.shows_usage or (isinstance(head, Generation) and head.wants_usage),

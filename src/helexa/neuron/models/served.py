@@ -37,7 +37,9 @@ log = logging.getLogger(__name__)
 class _Watched:
     """One server, and how it was found."""
 
-    def __init__(self, server: Server, clock: Callable[[], float]) -> None:
+    def __init__(
+        self, server: Server, clock: Callable[[], float], is_own: Callable[[str], bool]
+    ) -> None:
         self.server = server
         self.seen = Seen()
         self.looked_at = -math.inf
@@ -45,7 +47,7 @@ class _Watched:
         """Set after the next look."""
         self._wanted = anyio.Event()
         self._clock = clock
-        self._look = Look(server)
+        self._look = Look(server, is_own)
         self._misses = 0
         self._down = ""
 
@@ -101,7 +103,11 @@ class Served:
         self.failed: Mapping[str, str] = {}
         """Name -> why it cannot be served."""
         self._clock = clock
-        self._asked = [_Watched(one, clock) for one in servers if one.place is not None]
+        self.is_own: Callable[[str], bool] = lambda _node: False
+        """Whether a cortex is one that this neuron works for; its models are ours already."""
+        self._asked = [
+            _Watched(one, clock, self._is_own) for one in servers if one.place is not None
+        ]
         self._started = [_of_command(one) for one in servers if one.place is None]
         self._changed: Callable[[], None] = _nobody
         self._merge()
@@ -127,6 +133,10 @@ class Served:
         if reason is None:
             return None
         return NoCapacity(reason=f"{model!r} cannot be served now: {reason}.", wait_s=5)
+
+    def _is_own(self, node: str) -> bool:
+        # Known later than the servers are.
+        return self.is_own(node)
 
     def _server_changed(self) -> None:
         self._merge()

@@ -6,7 +6,7 @@ that is new. What comes of it is data; when to look is the business of `served`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -15,6 +15,7 @@ import anyio
 from helexa.neuron.settings import ServerSettings
 from helexa.protocol.errors import LoopDetected
 from helexa.protocol.ids import ModelId, is_model_id
+from helexa.protocol.routing import NODE_HEADER
 from helexa.runtime import offers
 from helexa.runtime.contract import ModelFiles
 from helexa.runtime.openai_compatible import curiosity, told
@@ -60,8 +61,10 @@ class Seen:
 class Look:
     """Remembers what each model said of itself, so that it is asked once."""
 
-    def __init__(self, server: Server) -> None:
+    def __init__(self, server: Server, is_own: Callable[[str], bool] | None = None) -> None:
+        """`is_own` says whether a node is one that this neuron works for."""
         self._server = server
+        self._is_own = is_own or (lambda _node: False)
         self._more: dict[tuple[str, str], told.Told] = {}
 
     async def at(self, pool: Pool) -> Seen:
@@ -113,6 +116,9 @@ class Look:
             with await pool.request(
                 method, path, headers, body, first_byte_timeout_s=_ANSWER_WITHIN_S
             ) as response:
+                node = response.header(NODE_HEADER)
+                if node is not None and self._is_own(node.decode("latin-1")):
+                    raise Down("it is a cortex of this neuron's own", is_sure=True)
                 return response.status, await response.read(bytes_max)
         except UpstreamUnreachable:
             raise Down("it cannot be reached", is_sure=True) from None

@@ -18,9 +18,10 @@ from helexa.neuron.serving.supply import SupplyRoutes
 from helexa.neuron.supervisor.roster import Roster
 from helexa.protocol.errors import HelexaError, MethodNotAllowed, ModelUnknown, RouteUnknown
 from helexa.protocol.ids import is_model_id
+from helexa.protocol.via import VIA_HEADER
 from helexa.protocol.work import ModelCapability
 from helexa.runtime.contract import Endpoint
-from helexa.util.http_server import App, Receive, Scope, Send
+from helexa.util.http_server import App, Receive, Scope, Send, header
 from helexa.util.metrics import CONTENT_TYPE, Metrics
 
 UNLOAD_GRACE_S: Final = 30.0
@@ -70,6 +71,8 @@ class Routes:
             path, method = scope["path"], scope["method"]
             try:
                 door.check(scope)
+                if (via := header(scope, VIA_HEADER)) is not None:
+                    self._executor.check_way(via)
                 found = fixed.get(path) or self._by_prefix(path, method, management=management)
                 if found is None:
                     raise RouteUnknown(method=method, path=path)

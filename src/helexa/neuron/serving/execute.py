@@ -28,6 +28,7 @@ from helexa.protocol.errors import (
     UpstreamTimeout,
 )
 from helexa.protocol.routing import MODEL_HEADER
+from helexa.protocol.via import VIA_HEADER, new_mark, onward
 from helexa.runtime.contract import Endpoint
 from helexa.util.http_server import (
     BodyTooBig,
@@ -61,8 +62,11 @@ class Executor:
         body_bytes_max: int,
         keepalive_s: float,
         pictures: Pictures | None = None,
+        mark: bytes = b"",
     ) -> None:
+        """`mark` is this neuron's in what it asks of servers, see `protocol.via`."""
         self._roster = roster
+        self._mark = mark or new_mark()
         self._metrics = metrics
         self._keepalive_s = keepalive_s
         self._body_bytes_max = body_bytes_max
@@ -77,6 +81,10 @@ class Executor:
         for scope in scopes:
             scope.cancel()
         return bool(scopes)
+
+    def check_way(self, via: bytes) -> None:
+        """Raises LoopDetected for what came from this neuron itself."""
+        onward(via, self._mark)
 
     async def serve(
         self,
@@ -104,6 +112,7 @@ class Executor:
                 model=_named(scope) if from_cortex else "",
                 # A cortex knows more neurons than this, and decides itself who leaves where.
                 displacing=not from_cortex,
+                via=onward(header(scope, VIA_HEADER), self._mark),
             )
             with UntilDisconnect(scope) as client:
                 await self._cancellable(answer.request_id, work)

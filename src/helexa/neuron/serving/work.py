@@ -27,7 +27,7 @@ from helexa.neuron.serving.pictures.judging import Pictures
 from helexa.neuron.serving.pictures.places import may_hold
 from helexa.neuron.serving.prompts import Prompts
 from helexa.neuron.serving.relay import Relay, as_openai, payload_of
-from helexa.neuron.serving.replies import JSON
+from helexa.neuron.serving.replies import JSON, Headers
 from helexa.neuron.supervisor.engine import Engine
 from helexa.neuron.supervisor.replica import Replica
 from helexa.neuron.supervisor.roster import Roster
@@ -39,6 +39,7 @@ from helexa.protocol.errors import (
     UpstreamTimeout,
 )
 from helexa.protocol.openai import body as bodies
+from helexa.protocol.via import VIA_HEADER
 from helexa.protocol.work import Usage, WorkloadClass
 from helexa.runtime.contract import (
     Capabilities,
@@ -137,11 +138,13 @@ class Work:
         pictures: Pictures,
         model: str = "",
         displacing: bool = False,
+        via: bytes = b"",
     ) -> None:
         """`model` is the one to serve it by, where that is not the body's.
 
-        `displacing` lets idle models leave for it.
+        `displacing` lets idle models leave for it. `via` goes to servers elsewhere.
         """
+        self._via = via
         self.replica: Replica | None = None
         self.used: Usage | None = None
         self.fault: Fault | None = None
@@ -252,7 +255,7 @@ class Work:
             with await engine.pool.send(
                 request.method,
                 request.path,
-                (JSON, *engine.plan.headers),
+                (JSON, *engine.plan.headers, *self._passage(engine)),
                 request.body,
                 first_byte_timeout_s=FIRST_BYTE_TIMEOUT_S,
                 silence_timeout_s=SILENCE_TIMEOUT_S,
@@ -273,6 +276,10 @@ class Work:
             raise UpstreamTimeout(reason="The model's runtime fell silent.") from error
         except UpstreamError as error:
             raise self._broken_off(error) from error
+
+    def _passage(self, engine: Engine) -> Headers:
+        """What a server that is not ours has to know of the way so far."""
+        return ((VIA_HEADER, self._via),) if self._via and not engine.process.pid else ()
 
     def _broken_off(self, error: UpstreamError) -> RuntimeExited:
         extra = {"request": self._answer.request_id, "why": str(error)}

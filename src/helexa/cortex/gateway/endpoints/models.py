@@ -15,6 +15,7 @@ from helexa.cortex.gateway.seams import Fleet
 from helexa.protocol.errors import ModelUnknown
 from helexa.protocol.ids import ModelId
 from helexa.protocol.openai.models import ModelList, ModelObject, model_object
+from helexa.protocol.routing import NODE_HEADER
 from helexa.protocol.work import ModelCapability
 
 
@@ -24,8 +25,13 @@ def routes(
     admission: Admission,
     queue_max: Callable[[ModelId], int],
     created: int,
+    node: str = "",
 ) -> Sequence[Route]:
-    """`created`, in Unix seconds, stands for all models; `queue_max` is what each may have."""
+    """`created`, in Unix seconds, stands for all models; `queue_max` is what each may have.
+
+    `node` is the cortex' own id.
+    """
+    marks = {NODE_HEADER.decode(): node} if node else {}
 
     def shown(one: ModelCapability, owners: Mapping[ModelId, str]) -> ModelObject:
         about = msgspec.structs.replace(fleet.about(one.model), requests_max=queue_max(one.model))
@@ -35,7 +41,8 @@ def routes(
         ingress = Ingress(request.scope)
         admission.check(ingress.key())
         owners = fleet.owners()
-        return _json(ModelList(data=[shown(one, owners) for one in fleet.models()]))
+        listed = ModelList(data=[shown(one, owners) for one in fleet.models()])
+        return Response(msgspec.json.encode(listed), media_type="application/json", headers=marks)
 
     async def show_model(request: Request) -> Response:
         ingress = Ingress(request.scope)
