@@ -77,15 +77,15 @@ class _Watched:
             self._misses += 1
             if self._misses < MISSES_MAX and not error.is_sure and self.seen.models:
                 return self.seen
-            self._say(str(error))
+            self._say(str(error), error.detail)
             return unseen(self.server, self.seen, str(error))
         self._misses = 0
         self._say("")
         return found
 
-    def _say(self, why: str) -> None:
+    def _say(self, why: str, detail: str = "") -> None:
         if why != self._down:
-            extra = {"server": self.server.name, "reason": why}
+            extra = {"server": self.server.name, "reason": why, "detail": detail}
             if why:
                 log.warning("server cannot be used", extra=extra)
             else:

@@ -37,9 +37,11 @@ _JSON: Final = (b"content-type", b"application/json")
 class Down(Exception):
     """It cannot be served from; says why. `is_sure` where another look would find the same."""
 
-    def __init__(self, why: str, *, is_sure: bool) -> None:
+    def __init__(self, why: str, *, is_sure: bool, detail: str = "") -> None:
+        """`detail` names hosts, and is for logs alone."""
         super().__init__(why)
         self.is_sure = is_sure
+        self.detail = detail
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,10 +122,14 @@ class Look:
                 if node is not None and self._is_own(node.decode("latin-1")):
                     raise Down("it is a cortex of this neuron's own", is_sure=True)
                 return response.status, await response.read(bytes_max)
-        except UpstreamUnreachable:
-            raise Down("it cannot be reached", is_sure=True) from None
-        except UpstreamError:
-            raise Down("it breaks off or does not answer in time", is_sure=False) from None
+        except UpstreamUnreachable as error:
+            detail = str(error)
+            doubtful = "CERTIFICATE_VERIFY_FAILED" in detail
+            why = "its certificate is not trusted here" if doubtful else "it cannot be reached"
+            raise Down(why, is_sure=True, detail=detail) from None
+        except UpstreamError as error:
+            why = "it breaks off or does not answer in time"
+            raise Down(why, is_sure=False, detail=str(error)) from None
 
     def _whole(self, one: Entry) -> told.Told:
         return one.told.then(self._more.get((one.called, one.stamp), told.NOTHING))
