@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import socket
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import anyio
+import anyio.to_thread
 import pytest
 from tests.e2e.processes import Node, started
 from tests.neuron.bench import PATIENCE_S
@@ -135,18 +136,19 @@ async def test_who_leaves_here_frees_the_engine_there(tmp_path: Path, models: Pa
     assert busy == 1
 
 
-@contextmanager
-def process(tmp_path: Path, models: Path, port: int) -> Iterator[Node]:
+@asynccontextmanager
+async def process(tmp_path: Path, models: Path, port: int) -> AsyncIterator[Node]:
     with started(
         "neuron",
         *("--home", str(tmp_path / "process"), "--models-dir", str(models)),
         *("--control-socket", "127.0.0.1:0", "--api-socket", f"127.0.0.1:{port}"),
         cwd=tmp_path,
     ) as node:
-        assert node.ready
+        await anyio.to_thread.run_sync(lambda: node.ready)
         yield node
 
 
+@pytest.mark.timeout(180)
 async def test_a_neuron_that_is_killed_is_told_in_the_stream_and_is_back_by_itself(
     tmp_path: Path, models: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -156,7 +158,7 @@ async def test_a_neuron_that_is_killed_is_told_in_the_stream_and_is_back_by_itse
     async with neuron(tmp_path, servers=at(port, models={"here": "tiny"})) as (live, pool):
         await state(live, "here", "failed")
         body = json.dumps(chat("here", stream=True, max_tokens=60_000)).encode()
-        with process(tmp_path, models, port) as first:
+        async with process(tmp_path, models, port) as first:
             await state(live, "here", "unloaded")
             with await pool.request("POST", CHAT, (), body) as response:
                 await response.chunk()
@@ -164,7 +166,7 @@ async def test_a_neuron_that_is_killed_is_told_in_the_stream_and_is_back_by_itse
                 rest = await response.read(1 << 24)
         failed = await state(live, "here", "failed")
         refused = await ask(pool, "POST", CHAT, chat("here"))
-        with process(tmp_path, models, port):
+        async with process(tmp_path, models, port):
             await state(live, "here", "unloaded")
             again = await ask(pool, "POST", CHAT, chat("here", max_tokens=4))
     last = json.loads(rest.strip().split(b"\n\n")[-1].removeprefix(b"data: "))
