@@ -8,16 +8,19 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import cache
+from pathlib import Path
 
 import anyio
 import pytest
 
 from helexa.runtime.contract import Ability
-from helexa.testing.conformance import Findings, Verdict, conform
+from helexa.testing.conformance import Findings, Verdict, conform, page
 from helexa.testing.conformance.rows import ROWS, Row
 from helexa.testing.conformance.stage import staged_fake
 from helexa.testing.conformance.usual import HONEST, LOOKS, PLAIN
 from helexa.testing.fake_runtime import FakeRuntime
+
+MATRIX = Path(__file__).parents[2] / "docs" / "runtimes" / page.JSON_NAME
 
 
 @cache
@@ -32,6 +35,13 @@ def test_a_runtime_keeps(runtime: str, row: Row) -> None:
     outcomes = [each for each in found(runtime).outcomes if each.row is row]
     failed = [f"{each.case}\n{each.why}" for each in outcomes if each.verdict is Verdict.FAILED]
     assert not failed, "\n\n".join(failed)
+
+
+@pytest.mark.parametrize("runtime", LOOKS)
+def test_the_matrix_in_the_docs_says_what_was_found(runtime: str) -> None:
+    kept = page.read(MATRIX)[runtime]["cells"]
+    command = f"python -m helexa.testing.conformance --usual {runtime} --write docs/runtimes"
+    assert page.written(found(runtime)) == kept, f"run `{command}`"
 
 
 # --- the suite itself

@@ -37,6 +37,8 @@ class Cell:
 @dataclass(slots=True, kw_only=True)
 class Findings:
     runtime: str
+    engine: str = ""
+    """What it is, and its version."""
     models: list[str] = field(default_factory=list)
     outcomes: list[Outcome] = field(default_factory=list)
 

@@ -83,3 +83,4 @@ ECHO: Final = Knowledge(
     endless={"messages": [{"role": "user", "content": "on and " * 100}], "max_tokens": 200},
 )
 """Of an engine that says again what it was told."""
+KINDS: Final = {"demo": DEMO, "demo-vision": VISION_DEMO, "echo": ECHO, "any": ANY}

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from helexa.runtime.contract import Endpoint
+from helexa.testing.conformance import imagined
 from helexa.testing.conformance.case import CASES, REFUSALS, Case
 from helexa.testing.conformance.cases import load_all
 from helexa.testing.conformance.findings import Findings, Outcome, Verdict
@@ -96,6 +97,10 @@ async def _refused(subject: Subject, row: Row) -> Outcome:
         why = traceback.format_exc(limit=-4)
     if why:
         verdict, why = Verdict.FAILED, f"not declared, so it has to be refused: {why}"
+    else:
+        replica = await subject.replica()
+        if imagined.offers(replica.adapter, replica.spec.files, row):
+            verdict, why = Verdict.UNTESTABLE, f"{subject.model} is no model for it"
     return Outcome(row=row, case="refusal", verdict=verdict, why=why)
 
 

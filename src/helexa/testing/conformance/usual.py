@@ -9,7 +9,7 @@ from typing import Final
 
 from helexa.protocol.work import WorkloadClass
 from helexa.runtime.contract import Capabilities
-from helexa.testing.conformance import models, rows
+from helexa.testing.conformance import engines, models, rows
 from helexa.testing.conformance.findings import Findings
 from helexa.testing.conformance.run import conform, look
 from helexa.testing.conformance.stage import CONTEXT_TOKENS, staged_fake
@@ -27,11 +27,14 @@ HONEST: Final = FakeRuntime(flags={"m": ("--echoes", str(CONTEXT_TOKENS))}, offe
 
 async def fake() -> Findings:
     async with staged_fake(HONEST) as subject:
-        return await conform(subject)
+        found = await conform(subject)
+    found.engine = "a child that echoes"
+    return found
 
 
 async def llama_cpp() -> Findings:
     found = await look("llama_cpp", "helexa-demo")
+    found.engine = engines.version("llama_cpp")
     found.add(await look("llama_cpp", "helexa-demo-vision", rows=(rows.VISION.word,)))
     with tempfile.TemporaryDirectory(prefix="hx-") as folder:
         made = models.write(Path(folder))

@@ -95,6 +95,14 @@ async def two_calls_come_in_one_answer(subject: Subject) -> None:
         assert len({call["id"] for call in calls}) == 2, calls
 
 
+@case(rows.PARALLEL_TOOLS)
+async def who_wants_one_call_at_a_time_gets_one(subject: Subject) -> None:
+    """`parallel_tool_calls` false."""
+    question = subject.knowledge.city_question.format("Paris and Rome")
+    asked = subject.chat(question, tools=[rows.TOOL], parallel_tool_calls=False)
+    assert len(_calls(await subject.answer(asked))) == 1
+
+
 def _calls(reply: Reply) -> list[dict[str, Any]]:
     calls: list[dict[str, Any]] = reply.message.get("tool_calls") or []
     assert calls, f"no call was made: {reply.content[:500]!r}"
