@@ -34,6 +34,7 @@ from helexa.runtime.contract import (
     Endpoint,
     ExitReason,
     Grant,
+    Installation,
     ModelFiles,
     ReplicaSpec,
 )
@@ -235,6 +236,66 @@ def test_arguments_reach_the_engines_own_parameters() -> None:
     assert params.load_mode == xllamacpp.llama_load_mode.LLAMA_LOAD_MODE_NONE
     assert (params.rope_freq_base, params.rope_freq_scale) == (10_000, 0.5)
     assert params.cpuparams.n_threads == 3
+
+
+GRANT = Grant(socket=Path("/run/c.sock"), scratch=Path("/run"))
+
+
+def command_line(**more: Any) -> list[str]:
+    where = Installation(
+        program=Path("/opt/llama-server"), arguments=("--no-mmap",), environment={"A": "b"}
+    )
+    plan = adapter.plan(spec(installation=where, **more), GRANT)
+    assert plan.env["A"] == "b"
+    return list(plan.argv)
+
+
+def following(words: list[str], *flags: str) -> list[str]:
+    return [words[words.index(flag) + 1] for flag in flags]
+
+
+def test_a_program_of_the_operators_is_told_the_same_on_its_command_line() -> None:
+    words = command_line(threads=2, deterministic=True, projector=Path("/srv/p.gguf"))
+    assert (words[0], words[-1]) == ("/opt/llama-server", "--no-mmap")
+    said = following(words, "--model", "--alias", "--host", "--ctx-size", "--parallel")
+    assert said == ["/srv/models/org/m.gguf", "org/m", "/run/c.sock", "4000", "4"]
+    said = following(words, "--threads", "--mmproj", "--flash-attn", "--cache-ram", "--fit")
+    assert said == ["2", "/srv/p.gguf", "off", "4", "off"]
+    assert {"--metrics", "--slots", "--jinja", "--no-ui", "--offline"} <= set(words)
+    assert "--embeddings" not in words
+
+
+def test_a_program_that_embeds_or_ranks_is_told_how() -> None:
+    words = command_line(pooling="mean")
+    assert following(words, "--pooling", "--batch-size", "--ubatch-size") == [
+        "mean",
+        "1000",
+        "1000",
+    ]
+    assert {"--embeddings", "--kv-unified"} <= set(words)
+    assert "--reranking" in command_line(pooling="rank")
+
+
+def test_arguments_become_flags_of_the_program() -> None:
+    asked = ("n_batch=64", "n_ubatch=32", "flash_attn=on", "cache_type_k=q8_0", "use_mlock=on",
+             "n_gpu_layers=7", "rope_freq_base=10000")  # fmt: skip
+    words = command_line(arguments=arguments.read(adapter, asked))
+    flags = ("--batch-size", "--ubatch-size", "--flash-attn", "--cache-type-k", "--load-mode")
+    assert following(words, *flags) == ["64", "32", "on", "q8_0", "mmap+mlock"]
+    assert following(words, "--n-gpu-layers", "--rope-freq-base") == ["7", "10000.0"]
+
+
+def test_an_interpreter_elsewhere_runs_the_script_by_its_path() -> None:
+    where = Installation(python=Path("/opt/cuda/bin/python"))
+    argv = adapter.plan(spec(installation=where), GRANT).argv
+    assert argv[:2] == ("/opt/cuda/bin/python", "-I")
+    script = Path(argv[2])
+    assert script.name == "llama_cpp.py"
+    assert "helexa" not in [
+        line.split()[1].partition(".")[0]
+        for line in script.read_text().splitlines()
+        if line.startswith(("import ", "from "))
+    ]
 
 
 @pytest.mark.parametrize(

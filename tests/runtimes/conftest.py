@@ -29,6 +29,11 @@ def transformers_python() -> Path:
 
 
 @pytest.fixture(scope="session")
+def llama_server() -> Path:
+    return named("HELEXA_TEST_LLAMA_SERVER")
+
+
+@pytest.fixture(scope="session")
 def models_dir() -> Path:
     """Of `scripts/runtime_models`: a folder for each model."""
     return named("HELEXA_TEST_MODELS")

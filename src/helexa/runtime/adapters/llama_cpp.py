@@ -9,8 +9,6 @@ model is one or the other.
 from __future__ import annotations
 
 import functools
-import json
-import sys
 from collections.abc import Mapping, Sequence
 from typing import Final
 
@@ -38,6 +36,7 @@ from helexa.runtime.llama_cpp import (
     chats,
     load,
     memory,
+    plans,
     refusal,
     shapes,
     steering,
@@ -46,18 +45,6 @@ from helexa.runtime.llama_cpp import (
 )
 from helexa.runtime.openai import requests
 from helexa.runtime.openai.logprobs import TextLogprobs
-
-_CHILD: Final = "helexa.runtime.children.llama_cpp"
-_READY_WITHIN_S: Final = 120.0
-_DISK_BYTES_PER_S: Final = 20e6
-"""Of the slowest disk that weights are worth loading from."""
-_WEIGHTS_BYTES_PER_THREAD: Final = 16 * 1024 * 1024
-_SPINS: Final = "2000"
-"""Turns that a thread waits for the others before it sleeps, about a tenth of a millisecond.
-
-On idle cores they come sooner than that. On busy ones the usual 300,000 keep the very core
-that the other thread waits for: answers took three times as long, loads five times.
-"""
 
 _DEVICES_MOST: Final = 16
 _DEVICE_BYTES: Final = 512 << 20
@@ -107,18 +94,6 @@ def _offered(files: ModelFiles) -> Capabilities | None:
     )
 
 
-def _threads(spec: ReplicaSpec) -> int:
-    """Threads that meet after every layer of a small model wait more than they compute.
-
-    On two cores a model of 1 MB ran six times as fast with one thread as with two, and on
-    a busy machine ten times and more.
-    """
-    if asked := spec.arguments.get("threads"):
-        return int(asked)
-    useful = 1 + spec.files.weights_bytes // _WEIGHTS_BYTES_PER_THREAD
-    return min(spec.threads, useful) if spec.threads else 0
-
-
 class LlamaCpp:
     name = "llama_cpp"
     picture_types = ("png", "jpeg", "gif")
@@ -139,26 +114,7 @@ class LlamaCpp:
         return DeviceWish(most=_DEVICES_MOST, vendors=vendors, bytes_each=_DEVICE_BYTES)
 
     def plan(self, spec: ReplicaSpec, grant: Grant) -> LaunchPlan:
-        wanted = {
-            "model": spec.files.model,
-            "weights": str(spec.files.weights),
-            "projector": str(spec.files.projector or ""),
-            "socket": str(grant.socket),
-            # The spec counts tokens per request, so the multiplication belongs here.
-            "context_total": spec.context_tokens * spec.slots,
-            "slots": spec.slots,
-            "threads": _threads(spec),
-            "deterministic": spec.deterministic,
-            "pooling": spec.files.pooling,
-            "arguments": dict(spec.arguments),
-            "cache_mib": -(-memory.prompt_cache_bytes(spec) >> 20),
-            "checkpoints": memory.checkpoints(spec),
-        }
-        return LaunchPlan(
-            argv=(sys.executable, "-I", "-m", _CHILD, json.dumps(wanted)),
-            env={"GOMP_SPINCOUNT": _SPINS},
-            ready_within_s=_READY_WITHIN_S + spec.files.weights_bytes / _DISK_BYTES_PER_S,
-        )
+        return plans.plan(spec, grant)
 
     def chat(self, body: bytes, spec: ReplicaSpec) -> ChildRequest:
         offered = self._does(spec)

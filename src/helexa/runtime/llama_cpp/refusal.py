@@ -80,7 +80,11 @@ _PHRASES: Final = (
         ExitReason.OUT_OF_MEMORY,
     ),
     (
-        re.compile(r"does not divide n_embd_head|requires flash_attn", re.IGNORECASE),
+        re.compile(
+            r"does not divide n_embd_head|requires flash_attn|error: invalid argument|"
+            r"error while handling argument",
+            re.IGNORECASE,
+        ),
         ExitReason.SETTINGS_UNSUITABLE,
     ),
     (
