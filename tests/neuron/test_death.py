@@ -18,13 +18,19 @@ pytestmark = pytest.mark.e2e
 WITHIN_S = 20
 
 
-def test_a_killed_neuron_leaves_no_runtime_behind(tmp_path: Path) -> None:
+@pytest.mark.parametrize("sandbox", ["none", "bubblewrap"])
+def test_a_killed_neuron_leaves_no_runtime_behind(
+    tmp_path: Path, sandbox: str, request: pytest.FixtureRequest
+) -> None:
     """SIGKILL runs no handler; only the kernel can end the child."""
+    if sandbox == "bubblewrap":
+        request.getfixturevalue("bubblewrap")
     tiny_gguf.write(tmp_path / "models/tiny.gguf")
     neuron = subprocess.Popen(
         (
             *(sys.executable, "-m", "helexa", "neuron", "--json"),
             *("--home", str(tmp_path / "home"), "--models-dir", str(tmp_path / "models")),
+            *("--set", f"neuron.sandbox={sandbox}"),
             *("--api-socket", "127.0.0.1:0", "--control-socket", "127.0.0.1:0"),
         ),
         stdout=subprocess.PIPE,

@@ -32,7 +32,13 @@ from helexa.cortex.settings import (
     OrchestratorSettings,
 )
 from helexa.mesh import transports
-from helexa.neuron.settings import ModelSettings, NeuronSettings, RuntimeSettings, ServerSettings
+from helexa.neuron.settings import (
+    SANDBOXES,
+    ModelSettings,
+    NeuronSettings,
+    RuntimeSettings,
+    ServerSettings,
+)
 from helexa.protocol.messages import SourceFile
 from helexa.protocol.work import Price, WorkloadClass
 from helexa.util import logs
@@ -173,6 +179,7 @@ _CHOICES: Final[Mapping[str, tuple[str, ...]]] = {
     "cortex.policy": tuple(
         sorted(module.name for module in pkgutil.iter_modules(policies.__path__))
     ),
+    "neuron.sandbox": SANDBOXES,
     "mesh.preset": ("wan", "lan", "loopback"),
     "mesh.admission": ("open", "invite", "approve", "closed"),
     "mesh.neurons": ("open", "lan", "invite", "approve", "closed"),

@@ -358,6 +358,14 @@ WORDS: Final[Mapping[str, Words]] = {
     "neuron.idle_timeout_s": Words(
         "Unload a model that nobody used for this long; 0 never does, and cortexes decide."
     ),
+    "neuron.sandbox": Words(
+        "What runtimes are put into: bubblewrap hides files, processes and the network from them, "
+        "systemd limits their memory; docs/isolation.md."
+    ),
+    "neuron.sandbox_readable": Words(
+        "What they may read there besides the system, their model and their engine.",
+        example=(Path("/opt/engines"),),
+    ),
     "neuron.child_nice": Words(
         "How far the runtimes stand back when other programs want the processor, 0 to 19."
     ),

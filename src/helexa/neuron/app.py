@@ -58,12 +58,14 @@ from helexa.neuron.serving.pictures.composition import pictures_of
 from helexa.neuron.serving.supply import SupplyRoutes
 from helexa.neuron.serving.work_socket import NAME, WorkPaths
 from helexa.neuron.settings import TRANSPORTS, NeuronSettings
+from helexa.neuron.supervisor import sandbox
 from helexa.neuron.supervisor.engine import launched
 from helexa.neuron.supervisor.grants import Machine
 from helexa.neuron.supervisor.load_times import LoadTimes
 from helexa.neuron.supervisor.process import Terms
 from helexa.neuron.supervisor.roster import Roster, World
 from helexa.neuron.supervisor.run_folder import run_folder
+from helexa.neuron.supervisor.sandbox import Sandbox
 from helexa.protocol.errors import HelexaError, NotAllowed, http_refusal
 from helexa.protocol.ids import NodeId
 from helexa.protocol.messages import ExecuteRequest, Hello, Role, Wire
@@ -165,7 +167,11 @@ async def running(  # noqa: PLR0915 - the one composition, read from top to bott
                 adapters.adapter_for, order=settings.runtime_order, elsewhere=settings.runtimes
             ),
             keys=keys,
-            launch=partial(launched, terms=_terms(settings, stack.enter_context(keeping()))),
+            launch=partial(
+                launched,
+                terms=_terms(settings, stack.enter_context(keeping())),
+                box=await _sandbox(settings),
+            ),
         )
         roster = Roster(library, settings, world)
         await stack.enter_async_context(roster.running())
@@ -367,6 +373,14 @@ def _memory_of(settings: NeuronSettings, machine: Fingerprint) -> Callable[[], b
         )
 
     return memory
+
+
+async def _sandbox(settings: NeuronSettings) -> Sandbox | None:
+    """Raises SandboxUnusable."""
+    if settings.sandbox == "none":
+        return None
+    await anyio.to_thread.run_sync(sandbox.check, settings.sandbox)
+    return Sandbox(kind=settings.sandbox, readable=settings.sandbox_readable)
 
 
 def _terms(settings: NeuronSettings, keeper: Keeper) -> Terms:

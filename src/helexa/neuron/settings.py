@@ -12,6 +12,7 @@ from helexa.util.sockets import Address
 
 TRANSPORTS: Final = ("tls", "iroh")
 """One that a machine lacks is left out of this default, and refused where it was asked for."""
+SANDBOXES: Final = ("none", "bubblewrap", "systemd")
 
 
 class ModelSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -121,6 +122,10 @@ class NeuronSettings(msgspec.Struct, frozen=True, kw_only=True):
     """A model that has just been loaded does not leave for another before."""
     idle_timeout_s: Annotated[float, Meta(ge=0, le=2_592_000)] = 0.0
     """A model that nobody used for so long is unloaded; 0: never, cortexes decide."""
+    sandbox: str = "none"
+    """What runtimes are put into: `none`, `bubblewrap`, `systemd`."""
+    sandbox_readable: tuple[Path, ...] = ()
+    """What they may read besides the system, their model and their engine."""
     child_nice: Annotated[int, Meta(ge=0, le=19)] = 0
     """How far children stand back from other programs of the machine."""
     child_file_bytes_max: int = 0

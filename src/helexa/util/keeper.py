@@ -27,7 +27,7 @@ MARK: Final = "KEPT_BY"
 """The variable that all of a child's processes inherit."""
 _LOOK_EVERY_S: Final = 0.01
 _QUIET_LOOKS: Final = 2
-"""Looks that found nobody: one that forks while it is looked for is seen by the next."""
+"""Looks on end that found nobody: who forked and died during the first left a child to find."""
 _PROC: Final = "/proc"
 _PATIENCE_S: Final = 10.0
 
@@ -90,7 +90,7 @@ def keeping() -> Iterator[Keeper]:
 
 
 def end_all(sessions: Collection[int], mark: str, within_s: float) -> None:
-    """Kill what belongs to these until nobody does. Blocks for a few looks at least."""
+    """Kill what belongs to these until nobody does. Blocks."""
     until_s = time.monotonic() + within_s
     quiet = 0
     while quiet < _QUIET_LOOKS and time.monotonic() < until_s:
@@ -99,7 +99,8 @@ def end_all(sessions: Collection[int], mark: str, within_s: float) -> None:
             with suppress(ProcessLookupError, PermissionError):
                 os.kill(pid, signal.SIGKILL)
         quiet = 0 if found else quiet + 1
-        time.sleep(_LOOK_EVERY_S)
+        if found:
+            time.sleep(_LOOK_EVERY_S)
 
 
 def belonging(sessions: Collection[int], mark: str, proc: str = _PROC) -> Sequence[int]:

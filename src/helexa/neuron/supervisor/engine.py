@@ -13,12 +13,16 @@ import tempfile
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Final, Protocol
 
 import anyio
+import anyio.to_thread
 
+from helexa.neuron.supervisor import sandbox
 from helexa.neuron.supervisor.process import Terms, child
+from helexa.neuron.supervisor.sandbox import Sandbox
 from helexa.protocol.work import Device
 from helexa.runtime import adapters, exits, visibility
 from helexa.runtime.contract import (
@@ -81,12 +85,18 @@ class Engine:
     """A started child. `spec.learnt` is filled once `ready` has returned."""
 
     def __init__(
-        self, adapter: RuntimeAdapter, spec: ReplicaSpec, plan: LaunchPlan, process: Process
+        self,
+        adapter: RuntimeAdapter,
+        spec: ReplicaSpec,
+        plan: LaunchPlan,
+        process: Process,
+        box: Sandbox | None = None,
     ) -> None:
         self.adapter = adapter
         self.spec = spec
         self.plan = plan
         self.process = process
+        self._box = box
         self.load = EngineLoad()
         """As it was said last."""
         self.pool: Pool
@@ -135,6 +145,8 @@ class Engine:
 
     async def exited(self) -> Exit:
         status = await self.process.exited()
+        if self._box is not None:
+            status = sandbox.exit_status(self._box, status)
         return self.adapter.explain_exit(status, self.process.tail)
 
     async def _lives(self) -> bool:
@@ -217,11 +229,19 @@ class Lent:
     cpus: tuple[int, ...] = ()
     threads: int = 0
     """That compute well on these CPUs."""
+    memory_bytes: int = 0
+    """Of main memory."""
 
 
 @asynccontextmanager
 async def launched(
-    adapter: RuntimeAdapter, spec: ReplicaSpec, run: Path, lent: Lent, *, terms: Terms | None = None
+    adapter: RuntimeAdapter,
+    spec: ReplicaSpec,
+    run: Path,
+    lent: Lent,
+    *,
+    terms: Terms | None = None,
+    box: Sandbox | None = None,
 ) -> AsyncIterator[Engine]:
     """A child in the making, with a folder in `run`; both are gone after the block.
 
@@ -246,13 +266,34 @@ async def launched(
         plan = adapter.plan(spec, grant)
         # These last: a device that was lent to somebody else is nobody's to take.
         plan = replace(plan, env={**plan.env, **visibility.variables(lent.devices)})
-        async with _process(plan, folder, lent, terms or Terms()) as process:
-            engine = Engine(adapter, spec, plan, process)
+        terms = terms or Terms()
+        if box is not None and plan.argv:
+            boxed = partial(_boxed, box, spec, plan, _needs(terms, folder, lent, plan))
+            plan = await anyio.to_thread.run_sync(boxed)
+        async with _process(plan, folder, lent, terms) as process:
+            engine = Engine(adapter, spec, plan, process, box)
             reach = plan.reach or Unix(str(socket))
             async with Pool(reach, connections_max=4096).running() as engine.pool:
                 yield engine
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _needs(terms: Terms, folder: Path, lent: Lent, plan: LaunchPlan) -> sandbox.Needs:
+    return sandbox.Needs(
+        scratch=folder,
+        home=terms.home,
+        devices=lent.devices,
+        # Whoever is dialled at an address has to be where we are.
+        network=plan.reach is not None and not isinstance(plan.reach, Unix),
+        memory_bytes=lent.memory_bytes,
+    )
+
+
+def _boxed(box: Sandbox, spec: ReplicaSpec, plan: LaunchPlan, needs: sandbox.Needs) -> LaunchPlan:
+    """Looks at the disk."""
+    needs = replace(needs, readable=sandbox.readable(spec, plan.argv))
+    return replace(plan, argv=sandbox.wrapped(box, plan.argv, needs))
 
 
 @asynccontextmanager

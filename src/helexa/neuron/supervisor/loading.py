@@ -31,6 +31,7 @@ SAMPLE_EVERY_S: Final = 0.25
 PROGRAM_BYTES: Final = 18 * 1024 * 1024
 """Of files that a child maps before any weights: Python, its libraries, the engine."""
 _LOOKS: Final = 64
+_FAMILY_MAX: Final = 64
 _GROWTH: Final = 0.01
 """Share of all that is more than a page here and there."""
 _FULL: Final = 0.97
@@ -171,7 +172,30 @@ def warm_share(weights: Path) -> float:
 
 
 def taken_by(pid: int, proc: Path = _PROC) -> Taken | None:
-    """None where the system does not tell."""
+    """By the process and what it started, since an engine may load in a worker of its own.
+
+    None where the system does not tell.
+    """
+    found = [one for each in _family(pid, proc) if (one := _taken_by_one(each, proc)) is not None]
+    if not found:
+        return None
+    # Workers that map one file all have its pages, and each counts them.
+    return Taken(weights=max(one.weights for one in found), other=sum(one.other for one in found))
+
+
+def _family(pid: int, proc: Path) -> list[int]:
+    found = [pid]
+    for member in found:
+        try:
+            # A kernel without this list is one where the first process has to do.
+            children = (proc / str(member) / "task" / str(member) / "children").read_text("ascii")
+        except OSError:
+            continue
+        found += [int(each) for each in children.split()][: _FAMILY_MAX - len(found)]
+    return found
+
+
+def _taken_by_one(pid: int, proc: Path) -> Taken | None:
     try:
         held = _numbers(proc / str(pid) / "status")
         read = _numbers(proc / str(pid) / "io").get("rchar", 0)

@@ -374,6 +374,7 @@ class Roster:
         return Lent(
             devices=given,
             shares=tuple(lent.get(devices.key(one), 0) / (one.memory_bytes or 1) for one in given),
+            memory_bytes=granted.memory,
             cpus=granted.cpus,
             threads=cores.threads(granted.cpus, self._world.machine.cores),
         )
