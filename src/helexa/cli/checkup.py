@@ -17,6 +17,7 @@ import psutil
 
 from helexa.cli.client import Client, Unreachable, running
 from helexa.cli.finding import Finding
+from helexa.cli.hardware_checkup import of_hardware
 from helexa.cli.mesh_checkup import of_mesh
 from helexa.cli.model_checkup import of_models
 from helexa.cli.nodes import explain_taken
@@ -92,6 +93,7 @@ def of_machine(config: Config) -> list[Finding]:
         *_of_secrets(config.node.home),
         *_of_sockets(config),
         *of_mesh(config),
+        *of_hardware(config),
         *of_models(config),
         *_of_disk(config),
         *_of_clock(),
