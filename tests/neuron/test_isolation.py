@@ -15,7 +15,7 @@ import anyio
 import pytest
 
 from helexa.neuron.supervisor.process import Terms, child
-from helexa.util import keeper, leash
+from helexa.util import kept, leash
 from helexa.util.keeper import keeping
 
 pytestmark = pytest.mark.anyio
@@ -132,7 +132,7 @@ async def test_a_worker_that_made_a_session_of_its_own_ends_with_its_child(tmp_p
             while not started.tail.strip():  # noqa: ASYNC110
                 await anyio.sleep(0.01)
             worker = int(started.tail)
-            assert keeper.belonging((), "no such mark") == []
+            assert kept.belonging((), "no such mark") == []
     assert not is_there(worker)
 
 

@@ -12,7 +12,7 @@ import pytest
 from tests.neuron.bench import Journal, is_alive
 
 from helexa.neuron.supervisor.process import TAIL_BYTES_MAX, child, inherited
-from helexa.util import keeper
+from helexa.util import kept
 
 
 def fake(folder: Path, journal: Journal, *flags: str) -> tuple[str, ...]:
@@ -109,7 +109,7 @@ async def test_a_child_sees_nothing_of_the_neurons_environment(
             await started.exited()
             seen = set(eval(started.tail))
     # The C library's own additions aside.
-    assert seen - {"LC_CTYPE"} <= {*inherited(os.environ), "GIVEN", keeper.MARK, "TMPDIR"}
+    assert seen - {"LC_CTYPE"} <= {*inherited(os.environ), "GIVEN", kept.MARK, "TMPDIR"}
     assert "GIVEN" in seen
 
 

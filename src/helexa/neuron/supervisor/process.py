@@ -23,7 +23,7 @@ import anyio
 import anyio.to_thread
 from anyio.abc import ByteReceiveStream, Process
 
-from helexa.util import keeper, leash
+from helexa.util import kept, leash
 from helexa.util.background import background
 from helexa.util.keeper import Keeper
 from helexa.util.sockets import UNIX_PATH_BYTES_MAX
@@ -98,7 +98,7 @@ async def child(
     mark = terms.keeper.mark() if terms.keeper is not None else secrets.token_hex(8)
     process = await anyio.open_process(
         leash.command(argv, signum=signal.SIGKILL, terms=_asked_of_the_kernel(terms, cpus)),
-        env={**inherited(os.environ), **_own(terms, folder), **env, keeper.MARK: mark},
+        env={**inherited(os.environ), **_own(terms, folder), **env, kept.MARK: mark},
         cwd=folder,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
@@ -159,7 +159,7 @@ async def _end(process: Process, grace_s: float, mark: str) -> None:
     _signal_group(process.pid, signal.SIGKILL)
     await process.wait()
     # Workers that made a session of their own, too; and one that is dying still holds its memory.
-    end_all = partial(keeper.end_all, {process.pid}, mark, _ALL_GONE_WITHIN_S)
+    end_all = partial(kept.end_all, {process.pid}, mark, _ALL_GONE_WITHIN_S)
     await anyio.to_thread.run_sync(end_all)
     await process.aclose()
 
