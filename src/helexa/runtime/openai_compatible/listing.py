@@ -118,6 +118,8 @@ def _helexa(one: Json, own: Json) -> Told:
     abilities = _members(
         Ability, [*(renamed.get(word, word) for word in words), *_list(own, "abilities")]
     )
+    # How that neuron runs its engines is set there; nobody can ask for it from here.
+    abilities = [one for one in abilities if one is not Ability.DETERMINISTIC]
     state = _str(own, "state") or _str(one, "state")
     reason = _str(own, "reason") if state == "failed" else ""
     return Told(
