@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
+from tests.meta.sources import ROOT
 
 from helexa.config import ConfigRefused, load
 
@@ -71,3 +73,18 @@ def test_servers_that_are_some_are_taken(tmp_path: Path) -> None:
     assert servers["cloud"].key_file == tmp_path / "key"
     assert servers["cloud"].models == {"small": "org/model:tag"}
     assert servers["sglang"].ready_within_s is None
+
+
+def test_the_examples_of_the_page_are_taken(tmp_path: Path) -> None:
+    page = (ROOT / "docs/runtimes/openai_compatible.md").read_text()
+    blocks = re.findall(r"^```toml\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    assert len(blocks) >= 10
+    for name in ("llama", "vllm", "cloud", "friends"):
+        (tmp_path / f"{name}.key").write_text("k")
+    file = tmp_path / "helexa.toml"
+    for block in blocks:
+        alone = "[neuron.servers.ollama.models]" in block
+        file.write_text(
+            f'[neuron.servers.ollama]\nurl = "http://h/v1"\n{block}' if alone else block
+        )
+        assert load({}, {}, file=file, roles=("neuron",)).neuron.servers

@@ -50,6 +50,16 @@ async def test_the_body_reaches_the_neuron_byte_for_byte() -> None:
         assert KEY.encode() not in head
 
 
+async def test_the_neurons_that_a_request_came_through_are_told_to_the_next() -> None:
+    passed = b"0123456789abcdef,fedcba9876543210"
+    async with gateway_to(answering(whole())) as gateway:
+        await gateway.post(CHAT, headers=[(b"x-helexa-via", passed)])
+        await gateway.post(CHAT, headers=[(b"x-helexa-via", b"nonsense\xff")])
+        marked, unmarked = (one.split(b"\r\n") for one in gateway.neurons[0].requests)
+    assert b"x-helexa-via: " + passed in marked
+    assert not any(line.startswith(b"x-helexa-via") for line in unmarked)
+
+
 async def test_a_request_id_that_is_not_sane_is_replaced() -> None:
     async with gateway_to(answering(whole())) as gateway:
         answer = await gateway.post(CHAT, headers=[(b"x-request-id", b"<script>")])

@@ -192,6 +192,18 @@ async def test_what_is_wrong_with_a_server_is_told_to_the_operator(
     assert "sk-1" not in str(down.value)
 
 
+async def test_a_neuron_s_own_cortex_is_no_server_of_its() -> None:
+    listed = whole({"data": [{"id": "a"}]}, headers=["x-helexa-node: c1"])
+    async with scripted(models=lambda _: [listed]) as other:
+        place = address.parse(other.url)
+        found = served.Server(name="other", settings=ServerSettings(url=other.url), place=place)
+        async with Pool(place.reach).running() as pool:
+            seen = await server_look.Look(found, lambda node: node == "c2").at(pool)
+            with pytest.raises(server_look.Down, match="this neuron's own"):
+                await server_look.Look(found, lambda node: node == "c1").at(pool)
+    assert set(seen.models) == {"a"}
+
+
 async def test_a_server_without_a_list_is_taken_at_the_operator_s_word(tmp_path: Path) -> None:
     def no_list(_: Asked) -> list[bytes]:
         return [whole({"detail": "Not Found"}, status=404)]

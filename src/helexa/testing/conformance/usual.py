@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from pathlib import Path
 from typing import Final
 
+from helexa.neuron.settings import ServerSettings
 from helexa.protocol.work import WorkloadClass
 from helexa.runtime.contract import Capabilities
 from helexa.testing.conformance import engines, models, rows
 from helexa.testing.conformance.findings import Findings
 from helexa.testing.conformance.run import conform, look
-from helexa.testing.conformance.stage import CONTEXT_TOKENS, staged_fake
+from helexa.testing.conformance.stage import CONTEXT_TOKENS, staged, staged_fake
 from helexa.testing.fake_runtime import FakeRuntime
 
 PLAIN: Final = Capabilities(
@@ -46,7 +47,34 @@ async def llama_cpp() -> Findings:
     return found
 
 
+async def openai_compatible() -> Findings:
+    """Another neuron, which has llama.cpp, as anybody's server."""
+    found = await _through("helexa-demo")
+    found.engine = "a neuron with llama_cpp"
+    found.add(await _through("helexa-demo-vision", rows=(rows.VISION.word,)))
+    with tempfile.TemporaryDirectory(prefix="hx-") as folder:
+        made = models.write(Path(folder))
+        for model, row in (
+            (models.THINKER, rows.REASONING),
+            (models.EMBEDDER, rows.EMBEDDING),
+        ):
+            found.add(await _through(model, made, rows=(row.word,)))
+    return found
+
+
+async def _through(
+    model: str, models_dir: Path | None = None, rows: Collection[str] = ()
+) -> Findings:
+    """The model on one neuron, looked at on another, under another name."""
+    async with staged(model, runtime="llama_cpp", models_dir=models_dir) as there:
+        # The names of these models say what is known of them.
+        here = f"{model}-elsewhere"
+        server = ServerSettings(url=f"http://{there.client.label}/v1", models={here: model})
+        return await look("openai_compatible", here, rows=rows, more={"servers": {"there": server}})
+
+
 LOOKS: Final[Mapping[str, Callable[[], Awaitable[Findings]]]] = {
     "fake": fake,
     "llama_cpp": llama_cpp,
+    "openai_compatible": openai_compatible,
 }
