@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import os
 from pathlib import Path
 
 import pytest
+from PIL import Image, ImageDraw
 
 
 def named(variable: str) -> Path:
@@ -37,3 +40,16 @@ def llama_server() -> Path:
 def models_dir() -> Path:
     """Of `scripts/runtime_models`: a folder for each model."""
     return named("HELEXA_TEST_MODELS")
+
+
+@pytest.fixture(scope="session")
+def colours() -> dict[str, str]:
+    """Pictures of a circle of that colour on white, as data URLs."""
+    found = {}
+    for colour in ("red", "green", "blue", "yellow", "purple", "black"):
+        image = Image.new("RGB", (128, 128), "white")
+        ImageDraw.Draw(image).ellipse((24, 24, 104, 104), fill=colour)
+        file = io.BytesIO()
+        image.save(file, "PNG")
+        found[colour] = f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"
+    return found

@@ -1,0 +1,121 @@
+"""Where a request to vLLM differs from what clients write, and its answer from what they read.
+
+vLLM leaves out in silence what it does not know, and knows much that reaches beyond one
+request: other machines' caches, files, URLs, ids that two clients may share. The first is
+translated or refused, the second is refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+import msgspec
+
+from helexa.protocol.errors import BodyMalformed, RequestRejected, RuntimeRefused
+from helexa.protocol.openai import body as bodies
+from helexa.runtime.contract import Ability, ReplicaSpec, Rewrite
+
+_BEYOND: Final = (
+    "ec_transfer_params",
+    "kv_transfer_params",
+    "media_io_kwargs",
+    "mm_processor_kwargs",
+    "prompt_embeds",
+    "request_id",
+    "vllm_xargs",
+)
+_PARTS: Final = frozenset({"text", "image_url", "refusal", "thinking", "input_text", "output_text"})
+"""Of a message. Others name files and URLs that the engine would fetch by itself."""
+
+
+class _Message(msgspec.Struct):
+    content: str | list[dict[str, msgspec.Raw]] | None = None
+
+
+class _Chat(msgspec.Struct):
+    messages: list[_Message]
+
+
+_chat: Final = msgspec.json.Decoder(_Chat)
+
+
+def check(body: bytes, raw: bodies.Fields, images_max: int) -> None:
+    """Raises a 400 for what would reach beyond this request, or be left out in silence."""
+    for name in _BEYOND:
+        if bodies.value(raw, name, Any) is not None:
+            raise RequestRejected(reason=f"`{name}` is not taken here.", field=name)
+    best = bodies.value(raw, "best_of", int)
+    if best is not None and best > (bodies.value(raw, "n", int) or 1):
+        raise RequestRejected(reason="`best_of` above `n` is not taken by vLLM.", field="best_of")
+    if "messages" in raw:
+        _check_parts(bodies.typed(_chat, body).messages, images_max)
+
+
+def changes(raw: bodies.Fields, spec: ReplicaSpec) -> dict[str, Any]:
+    """Members to put in place of the client's; `grammar` is taken out of `raw`."""
+    found: dict[str, Any] = {}
+    if (grammar := bodies.value(raw, "grammar", str)) is not None:
+        for other in ("response_format", "structured_outputs"):
+            if bodies.value(raw, other, Any) is not None:
+                raise BodyMalformed(
+                    reason=f"`grammar` and `{other}` exclude one another.", field="grammar"
+                )
+        found["structured_outputs"] = {"grammar": grammar}
+    raw.pop("grammar", None)
+    if bodies.value(raw, "continue_final_message", bool) and "add_generation_prompt" not in raw:
+        found["add_generation_prompt"] = False
+    predict = bodies.value(raw, "n_predict", int)
+    if predict is not None and predict >= 0 and "max_tokens" not in raw:
+        found["max_tokens"] = min(predict, spec.context_tokens)
+    return found
+
+
+def rewriting(abilities: frozenset[Ability]) -> Callable[[], Rewrite] | None:
+    return _Thoughts if Ability.REASONING in abilities else None
+
+
+class _Thoughts:
+    """`reasoning` becomes `reasoning_content`, the name that clients of other engines know."""
+
+    def event(self, payload: bytes) -> Sequence[bytes]:
+        return (self.whole(payload),)
+
+    def end(self) -> Sequence[bytes]:
+        return ()
+
+    def whole(self, body: bytes) -> bytes:
+        if b'"reasoning"' not in body:
+            return body
+        try:
+            answer = msgspec.json.decode(body, type=dict[str, Any])
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+            raise RuntimeRefused(reason="The runtime sent an event that is not JSON.") from error
+        for choice in answer.get("choices") or ():
+            for part in ("delta", "message"):
+                said = choice.get(part)
+                if isinstance(said, dict) and "reasoning" in said:
+                    said["reasoning_content"] = said.pop("reasoning")
+        return msgspec.json.encode(answer)
+
+
+def _check_parts(messages: Sequence[_Message], images_max: int) -> None:
+    images = 0
+    for index, message in enumerate(messages):
+        parts = message.content if isinstance(message.content, list) else ()
+        for at, part in enumerate(parts):
+            where = f"messages[{index}].content[{at}]"
+            kind = bodies.value(part, "type", str) or ""
+            if kind not in _PARTS:
+                raise RequestRejected(
+                    reason=f"A part of the type {kind[:40]!r} is not taken here.", field=where
+                )
+            # Pictures are kept by it, and another client's would be found by the same one.
+            if "uuid" in part:
+                raise RequestRejected(reason="`uuid` is not taken here.", field=f"{where}.uuid")
+            images += kind == "image_url"
+    if images > images_max:
+        raise RequestRejected(
+            reason=f"At most {images_max} pictures are taken in one request, not {images}.",
+            field="messages",
+        )
