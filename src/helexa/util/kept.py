@@ -18,15 +18,23 @@ _LOOK_EVERY_S = 0.01
 _QUIET_LOOKS = 2
 """Looks on end that found nobody: who forked and died during the first left a child to find."""
 _PROC = "/proc"
+_TRACKER = b"multiprocessing.resource_tracker"
+_TIDIED_WITHIN_S = 1.0
 
 
 def end_all(sessions: Collection[int], mark: str, within_s: float) -> None:
-    """Kill what belongs to these until nobody does. Blocks."""
-    until_s = time.monotonic() + within_s
+    """Kill what belongs to these until nobody does. Blocks.
+
+    Last and a moment later those who then tidy up behind the others.
+    """
+    started_s = time.monotonic()
     quiet = 0
-    while quiet < _QUIET_LOOKS and time.monotonic() < until_s:
+    while quiet < _QUIET_LOOKS and time.monotonic() < started_s + within_s:
         found = belonging(sessions, mark)
+        is_late = time.monotonic() > started_s + _TIDIED_WITHIN_S
         for pid in found:
+            if not is_late and _tidies_up(f"{_PROC}/{pid}"):
+                continue
             try:
                 os.kill(pid, signal.SIGKILL)
             except (ProcessLookupError, PermissionError):
@@ -48,6 +56,15 @@ def belonging(sessions: Collection[int], mark: str, proc: str = _PROC) -> Sequen
         for pid in numbers
         if pid != os.getpid() and _is_alive_of(f"{proc}/{pid}", sessions, word)
     ]
+
+
+def _tidies_up(folder: str) -> bool:
+    """It takes away the shared memory that others of a Python program leave, and then ends."""
+    try:
+        with open(f"{folder}/cmdline", "rb") as file:  # noqa: PTH123
+            return _TRACKER in file.read()
+    except OSError:
+        return False
 
 
 def _is_alive_of(folder: str, sessions: Collection[int], word: bytes) -> bool:

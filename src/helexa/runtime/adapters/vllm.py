@@ -3,7 +3,7 @@
 Facts about that server which shape this file: it tells calls and thoughts from text only
 by a parser that it is given by name; it leaves out in silence what it does not know; it
 says `reasoning` where others say `reasoning_content`; a folder either generates or is
-pooled, one server a role; its processes outlive the one that is started (`children.vllm`).
+pooled, one server a role; what it forks goes on for ever when the server is killed.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from helexa.runtime.contract import (
     Ability,
     Capabilities,
     ChildRequest,
+    DeviceWish,
     Endpoint,
     EngineLoad,
     Exit,
@@ -30,7 +31,7 @@ from helexa.runtime.contract import (
     RuntimeAdapter,
 )
 from helexa.runtime.openai import requests
-from helexa.runtime.vllm import command, load, memory, refusal, steering, templates, tuning
+from helexa.runtime.vllm import build, command, load, memory, refusal, steering, templates, tuning
 
 _READY_WITHIN_S: Final = 900.0
 """It compiles the model's every step, and on a GPU records them for each size of a batch."""
@@ -91,12 +92,34 @@ class Vllm:
     requirement = Requirement(module="vllm", install="pip install vllm")
     arguments = tuning.ARGUMENTS
     load_path = "/metrics"
+    picture_types = ("png", "jpeg", "gif", "webp")
 
     def serves(self, files: ModelFiles) -> Capabilities | None:
         return _offered(files)
 
     def footprint(self, spec: ReplicaSpec) -> Footprint:
         return memory.footprint(spec)
+
+    def devices(self, spec: ReplicaSpec) -> DeviceWish | None:
+        if not build.computes_on_devices(spec.installation):
+            return None
+        across = tuning.workers(spec.arguments)
+        if spec.arguments.get("distributed_executor_backend") == "ray":
+            # What is beyond this machine is Ray's to lend.
+            return DeviceWish(
+                least=1,
+                most=across,
+                vendors=build.VENDORS,
+                bytes_each=memory.DEVICE_BYTES,
+                needed=True,
+            )
+        return DeviceWish(
+            least=across,
+            most=across,
+            vendors=build.VENDORS,
+            bytes_each=memory.DEVICE_BYTES,
+            needed=True,
+        )
 
     def plan(self, spec: ReplicaSpec, grant: Grant) -> LaunchPlan:
         return LaunchPlan(

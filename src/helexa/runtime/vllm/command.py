@@ -16,9 +16,6 @@ from helexa.runtime.contract import Grant, ReplicaSpec
 from helexa.runtime.vllm import memory, templates, tuning
 
 _CHILD: Final = Path(children.__file__).parent / "vllm.py"
-_SOCKET_PATH_MAX: Final = 107
-_ENGINE_SOCKET: Final = 37
-"""Characters that the engine puts behind the folder of its own sockets."""
 _SHARE_ASKED: Final = "0.05"
 _NOWHERE: Final = "nothing.invalid"
 """The one place that pictures may be fetched from: the neuron fetches them, not the engine."""
@@ -45,17 +42,14 @@ def environment(spec: ReplicaSpec, grant: Grant) -> dict[str, str]:
         "DO_NOT_TRACK": "1",
         "VLLM_LOGGING_COLOR": "0",
     }
-    if len(str(grant.scratch)) + _ENGINE_SOCKET <= _SOCKET_PATH_MAX:
-        env["VLLM_RPC_BASE_PATH"] = str(grant.scratch)
     if spec.arguments.get("enforce_eager"):
         # Some steps of sampling are compiled all the same, which takes a compiler and 20 s
         # of the first request that asks for probabilities.
         env["TORCHDYNAMO_DISABLE"] = "1"
     if spec.deterministic:
         env["VLLM_BATCH_INVARIANT"] = "1"
-    if grant.devices:
-        env["CUDA_VISIBLE_DEVICES"] = ",".join(map(str, grant.devices))
-    elif grant.cpus:
+    if grant.cpus and not grant.devices:
+        # By itself it binds each worker to whole nodes of memory.
         env["VLLM_CPU_OMP_THREADS_BIND"] = _divided(list(grant.cpus), spec)
     return {**env, **spec.installation.environment}
 

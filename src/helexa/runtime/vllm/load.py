@@ -20,9 +20,10 @@ def read(body: bytes) -> EngineLoad:
     for name, text in _LINE.findall(body):
         if name in _NAMES:
             try:
-                found.setdefault(name, []).append(float(text))
+                number = float(text)
             except ValueError:
                 continue
+            found.setdefault(name, []).append(number)
     return EngineLoad(
         running=_sum(found.get(b"num_requests_running")),
         waiting=_sum(found.get(b"num_requests_waiting")),

@@ -18,6 +18,8 @@ SERVER_BYTES: Final = 900 * _MIB
 """Of the server and the engine's core."""
 WORKER_BYTES: Final = 550 * _MIB
 """Of each worker, before it has weights."""
+DEVICE_BYTES: Final = 1_500 * _MIB
+"""Of each GPU: its context, the code for it, and steps recorded for batches of each size."""
 BLOCK_TOKENS: Final = 128
 """On a processor; smaller on a GPU, where this much more room is taken than is needed."""
 _SPARE_BLOCKS: Final = 2
@@ -29,10 +31,12 @@ _KV_SHARE: Final = {"fp8": 0.5, "fp8_e4m3": 0.5, "fp8_e5m2": 0.5}
 def footprint(spec: ReplicaSpec) -> Footprint:
     estimated = shared.safetensors(spec, process_bytes=0)
     workers = tuning.workers(spec.arguments)
+    kept, work = kv_bytes(spec), workers * estimated.overhead
     return Footprint(
         weights=estimated.weights,
-        kv_cache=kv_bytes(spec),
-        overhead=SERVER_BYTES + workers * (WORKER_BYTES + estimated.overhead),
+        kv_cache=kept,
+        overhead=SERVER_BYTES + workers * WORKER_BYTES + work,
+        on_devices=estimated.weights + kept + work,
     )
 
 

@@ -15,6 +15,7 @@ import msgspec
 from helexa.protocol.errors import BodyMalformed, RequestRejected, RuntimeRefused
 from helexa.protocol.openai import body as bodies
 from helexa.runtime.contract import Ability, ReplicaSpec, Rewrite
+from helexa.runtime.openai import structure, tools
 
 _BEYOND: Final = (
     "ec_transfer_params",
@@ -45,9 +46,6 @@ def check(body: bytes, raw: bodies.Fields, images_max: int) -> None:
     for name in _BEYOND:
         if bodies.value(raw, name, Any) is not None:
             raise RequestRejected(reason=f"`{name}` is not taken here.", field=name)
-    best = bodies.value(raw, "best_of", int)
-    if best is not None and best > (bodies.value(raw, "n", int) or 1):
-        raise RequestRejected(reason="`best_of` above `n` is not taken by vLLM.", field="best_of")
     if "messages" in raw:
         _check_parts(bodies.typed(_chat, body).messages, images_max)
 
@@ -65,6 +63,14 @@ def changes(raw: bodies.Fields, spec: ReplicaSpec) -> dict[str, Any]:
     raw.pop("grammar", None)
     if bodies.value(raw, "continue_final_message", bool) and "add_generation_prompt" not in raw:
         found["add_generation_prompt"] = False
+    wish = tools.read(raw)
+    if wish is not None and wish.is_narrowed and b'"allowed_tools"' in bytes(raw["tool_choice"]):
+        found["tools"] = [one.raw for one in wish.tools]
+        found["tool_choice"] = wish.choice
+    form = structure.read(raw)
+    if form is not None and form.kind == "json_schema" and form.where == "response_format.schema":
+        named = {"name": "answer", "schema": form.schema}
+        found["response_format"] = {"type": "json_schema", "json_schema": named}
     predict = bodies.value(raw, "n_predict", int)
     if predict is not None and predict >= 0 and "max_tokens" not in raw:
         found["max_tokens"] = min(predict, spec.context_tokens)
