@@ -36,13 +36,15 @@ SPEC = ReplicaSpec(
     context_tokens=256,
     slots=2,
 )
-OWN = {
-    "transformers": replace(
-        SPEC,
-        files=replace(
-            SPEC.files, format="safetensors", quantisation="BF16", chat_template="{{ messages }}"
-        ),
+OF_SAFETENSORS = replace(
+    SPEC,
+    files=replace(
+        SPEC.files, format="safetensors", quantisation="BF16", chat_template="{{ messages }}"
     ),
+)
+OWN = {
+    "transformers": OF_SAFETENSORS,
+    "vllm": OF_SAFETENSORS,
     # It serves what somebody said that it can, by a command that somebody wrote.
     "openai_compatible": replace(
         SPEC,
