@@ -31,12 +31,15 @@ from helexa.runtime.adapters.llama_cpp import adapter
 from helexa.runtime.children.llama_cpp import parameters
 from helexa.runtime.contract import (
     CuriousAdapter,
+    DetailingAdapter,
     Endpoint,
+    EngineLoad,
     ExitReason,
     Grant,
     Installation,
     ModelFiles,
     ReplicaSpec,
+    ReportingAdapter,
 )
 from helexa.runtime.llama_cpp import memory
 from helexa.runtime.llama_cpp.steering import OPENING, TOLD
@@ -355,12 +358,10 @@ JSON = st.recursive(
 CHANGED = {
     "stream", "stream_options", "max_tokens", "max_completion_tokens", "n_predict", "tool_choice",
     "messages", "model",
-    # Known here, so of a type that they have.
-    "tools", "grammar", "logprobs", "n", "best_of", "seed",
 }  # fmt: skip
 
 
-@given(st.dictionaries(st.text(max_size=8).filter(lambda key: key not in CHANGED), JSON))
+@given(st.dictionaries(st.text(max_size=8).map("x-{}".format), JSON))
 def test_fields_that_are_not_known_here_arrive_as_they_were_sent(extra: dict[str, Any]) -> None:
     sent = {**extra, **chat()}
     arrived = shaped(sent)
@@ -707,3 +708,26 @@ def test_only_what_may_end_differently_is_worth_another_try() -> None:
     assert not ExitReason.MODEL_UNREADABLE.retry_helps
     assert not ExitReason.OUT_OF_MEMORY.retry_helps
     assert not ExitReason.SETTINGS_UNSUITABLE.retry_helps
+
+
+# --- load
+
+
+def test_what_is_no_report_says_nothing_of_the_load() -> None:
+    assert isinstance(adapter, ReportingAdapter)
+    assert isinstance(adapter, DetailingAdapter)
+    empty = EngineLoad()
+    for body in (b"", b"<html>", b"llamacpp:requests_processing nan\n", b"[1]", b"\xff"):
+        assert adapter.load(body) == empty
+        assert adapter.detailed(empty, body) == empty
+
+
+def test_a_report_is_read_as_far_as_it_goes() -> None:
+    assert isinstance(adapter, ReportingAdapter)
+    assert isinstance(adapter, DetailingAdapter)
+    lines = b"# TYPE x gauge\nllamacpp:requests_processing 2\nllamacpp:requests_deferred 1\n"
+    load = adapter.load(lines + b"llamacpp:prompt_tokens_cached_total 1.5e+06\n")
+    assert load == EngineLoad(running=2, waiting=1, cached_tokens=1_500_000)
+    slots = b'[{"n_ctx":100,"n_prompt_tokens":50,"params":{}},{"n_ctx":100}]'
+    assert adapter.detailed(load, slots) == dataclasses.replace(load, kv_share=0.25)
+    assert adapter.detailed(load, b"[]") == load

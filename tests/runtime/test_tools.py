@@ -38,25 +38,25 @@ def function(**more: Any) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    ("body", "choice", "names", "narrowed", "one"),
+    ("body", "choice", "names", "some", "one"),
     [
         ({"tools": [A, B]}, "auto", "ab", False, False),
         ({"tools": [A, B], "parallel_tool_calls": False}, "auto", "ab", False, True),
         ({"tools": [A, B], "tool_choice": "required"}, "required", "ab", False, False),
         ({"tools": [A, B], "tool_choice": "none"}, "none", "ab", False, False),
-        ({"tools": [A, B], "tool_choice": named("b")}, "required", "b", True, True),
+        ({"tools": [A, B], "tool_choice": named("b")}, "required", "b", False, True),
         ({"tools": [A, B], "tool_choice": allowed("auto", "a")}, "auto", "a", True, False),
         ({"tools": [A, B], "tool_choice": allowed("required", "b")}, "required", "b", True, False),
         ({"tool_choice": "auto"}, "auto", "", False, False),
     ],
 )
 def test_what_may_and_what_must_be_called(
-    body: Any, choice: str, names: str, narrowed: bool, one: bool
+    body: Any, choice: str, names: str, some: bool, one: bool
 ) -> None:
     found = wish(**body)
     assert found is not None
     assert (found.choice, "".join(tool.name for tool in found.tools)) == (choice, names)
-    assert (found.is_narrowed, found.is_one) == (narrowed, one)
+    assert (found.allows_some, found.is_one) == (some, one)
 
 
 def test_nothing_said_is_nothing_wished() -> None:

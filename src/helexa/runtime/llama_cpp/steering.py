@@ -119,9 +119,7 @@ def steered(raw: bodies.Fields, wish: Wish | None, spec: ReplicaSpec) -> Steerin
             )
     first: tuple[Callable[[], Rewrite], ...] = (calls.FirstCall,) if wish.is_one else ()
     if wish.choice == "auto":
-        changes = {"tools": [tool.raw for tool in wish.tools]} if wish.is_narrowed else {}
-        # An object means nothing to the engine.
-        return Steering(changes={**changes, "tool_choice": "auto"}, rewrites=first)
+        return Steering(rewrites=first)
     messages = bodies.value(raw, "messages", list[msgspec.Raw])
     if msgspec.json.decode(messages[-1], type=_Role).role == "assistant":
         raise RequestRejected(

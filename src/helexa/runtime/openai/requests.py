@@ -22,7 +22,7 @@ from helexa.runtime.contract import (
     ReplicaSpec,
     Rewrite,
 )
-from helexa.runtime.openai import abilities
+from helexa.runtime.openai import abilities, tools
 
 OUTPUT_LIMITS: Final = ("max_tokens", "max_completion_tokens", "n_predict")
 
@@ -133,7 +133,15 @@ def generation(raw: bodies.Fields, spec: ReplicaSpec) -> dict[str, Any]:
     }
     if all(bodies.value(raw, name, int) is None for name in OUTPUT_LIMITS):
         changes["max_tokens"] = spec.context_tokens
-    return changes
+    return {**changes, **_allowed_tools(raw)}
+
+
+def _allowed_tools(raw: bodies.Fields) -> dict[str, Any]:
+    """Those that `tool_choice` allows, as a choice among fewer: engines do not know that form."""
+    wish = tools.read(raw) if "tool_choice" in raw else None
+    if wish is None or not wish.allows_some:
+        return {}
+    return {"tools": [tool.raw for tool in wish.tools], "tool_choice": wish.choice}
 
 
 def streamed(

@@ -40,8 +40,8 @@ class Wish:
     choice: Choice
     tools: Sequence[Tool]
     """To choose from: of those that were sent, the ones that `tool_choice` leaves."""
-    is_narrowed: bool
-    """`tool_choice` left some out."""
+    allows_some: bool
+    """`tool_choice` is a list of them."""
     is_one: bool
     """At most one call is wanted."""
 
@@ -98,7 +98,7 @@ def read(raw: bodies.Fields) -> Wish | None:
     return Wish(
         choice=choice,
         tools=left,
-        is_narrowed=len(left) != len(tools),
+        allows_some=isinstance(chosen, _Chosen) and chosen.allowed_tools is not None,
         is_one=parallel is False or names_one,
     )
 
