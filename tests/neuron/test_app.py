@@ -82,7 +82,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def settings(tmp_path: Path, models: Path, **more: Any) -> NeuronSettings:
+def settings(tmp_path: Path, models: Path, /, **more: Any) -> NeuronSettings:
     wanted: dict[str, Any] = {
         "home": tmp_path / "home",
         "models_dir": models,

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
+import anyio
+import psutil
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.neuron.bench import Journal, bench
+from tests.neuron.bench import PATIENCE_S, Journal, bench
+from tests.neuron.test_app import settings
 
+from helexa.mesh.transports.memory import MemoryNetwork
 from helexa.neuron import cores
+from helexa.neuron.app import running
 from helexa.neuron.cores import Core, parse, pick, written
 from helexa.neuron.hardware import _topology
 from helexa.neuron.settings import ModelSettings
 from helexa.neuron.supervisor.grants import Machine
 from helexa.protocol.errors import NoCapacity
+from helexa.testing import tiny_gguf
 from helexa.testing.fake_runtime import FakeRuntime
 
 pytestmark = pytest.mark.anyio
@@ -117,3 +124,19 @@ async def test_pinned_models_share_no_cpu_and_the_one_too_many_is_told_why(
             await live.roster.load("c")
         await live.roster.unload("a", 0)
         await live.roster.load("c")
+
+
+async def test_the_real_engine_runs_on_its_cpus_with_as_many_threads(tmp_path: Path) -> None:
+    folder = tmp_path / "models"
+    folder.mkdir()
+    tiny_gguf.write(folder / "tiny.gguf", context_tokens=512)
+    chosen = settings(tmp_path, folder, models={"tiny": ModelSettings(cpus=str(HERE[-1]))})
+    transports = {"memory": MemoryNetwork().open_transport}
+    with anyio.fail_after(PATIENCE_S):
+        async with running(chosen, open_transports=transports) as neuron:
+            await neuron.roster.load("tiny")
+            replica = await neuron.roster.replica("tiny")
+            assert replica.engine is not None
+            engine = psutil.Process(replica.engine.process.pid)
+            assert engine.cpu_affinity() == [HERE[-1]]
+            assert json.loads(engine.cmdline()[-1])["threads"] == 1

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 import anyio.to_thread
+import msgspec
 
 from helexa.neuron import budget, cores, devices
 from helexa.neuron.cores import Core
@@ -22,6 +23,7 @@ from helexa.protocol.work import Device, DeviceLoad
 from helexa.runtime.contract import (
     AcceleratedAdapter,
     DeviceWish,
+    Footprint,
     ReplicaSpec,
     RuntimeAdapter,
 )
@@ -86,6 +88,23 @@ class Grants:
         if spec.placement.devices == ():
             return ()
         return devices.lent(self._devices, self.of(spec.files.model).lease)
+
+    def would_hold(self, adapter: RuntimeAdapter, spec: ReplicaSpec) -> int:
+        """Bytes of any memory that others could not have, were it alone on this machine."""
+        need = adapter.footprint(spec)
+        if not self.would_lend(adapter, spec):
+            return need.total
+        whole = (
+            msgspec.structs.replace(one, memory_free_bytes=one.memory_bytes)
+            for one in self._devices
+        )
+        try:
+            lease = devices.lend(self._want(adapter, spec, need), whole, {})
+        except (DoesNotFit, NoCapacity):
+            return need.total
+        if not lease.shares:
+            return need.total
+        return max(0, need.total - need.on_devices - need.cpu_only) + lease.bytes
 
     async def look(self) -> None:
         """Ask the drivers what is free now. What is not asked for is not known to change."""
@@ -157,12 +176,7 @@ class Grants:
 
     def _admit(self, adapter: RuntimeAdapter, spec: ReplicaSpec, there: _Free) -> Granted:
         need, model = adapter.footprint(spec), spec.files.model
-        want = Want(
-            model=model,
-            bytes=need.on_devices,
-            wish=self._wish(adapter, spec),
-            placement=spec.placement,
-        )
+        want = self._want(adapter, spec, need)
         lease = devices.lend(want, there.devices, self._leases(there.granted))
         beside = need.on_devices + need.cpu_only if lease.shares else 0
         held = {other: one.memory for other, one in there.granted.items()}
@@ -185,6 +199,14 @@ class Grants:
                 wait_s=_NO_CPU_LEFT_S,
             )
         return found
+
+    def _want(self, adapter: RuntimeAdapter, spec: ReplicaSpec, need: Footprint) -> Want:
+        return Want(
+            model=spec.files.model,
+            bytes=need.on_devices,
+            wish=self._wish(adapter, spec),
+            placement=spec.placement,
+        )
 
     def _wish(self, adapter: RuntimeAdapter, spec: ReplicaSpec) -> DeviceWish | None:
         return adapter.devices(spec) if isinstance(adapter, AcceleratedAdapter) else None

@@ -95,7 +95,7 @@ class Standing:
             tools=offered.tools,
             structured_output=offered.structured_output,
             reasoning=offered.reasoning,
-            memory_bytes=self._grants.holds(files.model) or need.total,
+            memory_bytes=self._grants.holds(files.model) or self._grants.would_hold(adapter, spec),
             tokens_per_s=round(self.tokens_per_s.of(files.model), 1),
             first_token_s=round(self.first_token_s.of(files.model), 4),
             reason=replica.state.reason if replica is not None else "",

@@ -9,6 +9,7 @@ by the URL and the settings of that server.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Final
 
 import helexa
@@ -19,6 +20,7 @@ from helexa.runtime import footprint
 from helexa.runtime.contract import (
     Capabilities,
     ChildRequest,
+    DeviceWish,
     Endpoint,
     Exit,
     Footprint,
@@ -40,6 +42,7 @@ _LIVE_EVERY_S: Final = 30.0
 """Of a server elsewhere, which may count how often it is asked."""
 _PROCESS_BYTES: Final = 1 << 30
 """Of a server with its libraries, before any weights: a Python with torch, mostly."""
+_DEVICES_MOST: Final = 16
 _NOTHING: Final = Footprint(weights=0, kv_cache=0, overhead=0)
 _HOME: Final = "/v1"
 """Before the paths of a server that a command starts."""
@@ -55,7 +58,14 @@ class OpenAiCompatible:
         """Nothing for a server elsewhere, nor for a model whose files are not known here."""
         if not spec.installation.command or spec.files.format == "server":
             return _NOTHING
-        return footprint.safetensors(spec, process_bytes=_PROCESS_BYTES)
+        need = footprint.safetensors(spec, process_bytes=_PROCESS_BYTES)
+        return replace(need, on_devices=need.use - _PROCESS_BYTES)
+
+    def devices(self, spec: ReplicaSpec) -> DeviceWish | None:
+        """What a command computes on is not known: `devices = []` is for one that needs none."""
+        if not spec.installation.command:
+            return None
+        return DeviceWish(most=_DEVICES_MOST, vendors=("nvidia", "amd"))
 
     def plan(self, spec: ReplicaSpec, grant: Grant) -> LaunchPlan:
         if spec.installation.command:

@@ -16,7 +16,7 @@ from typing import Final
 from helexa.protocol.errors import HelexaError
 from helexa.protocol.openai import usage
 from helexa.protocol.work import Modality, Usage, WorkloadClass
-from helexa.runtime import children
+from helexa.runtime import children, torch_build
 from helexa.runtime.contract import (
     Ability,
     Argument,
@@ -122,9 +122,10 @@ class Transformers:
         return memory.footprint(spec)
 
     def devices(self, spec: ReplicaSpec) -> DeviceWish | None:
-        del spec
-        # Which of them this torch was built for is known to nobody before it is loaded.
-        return DeviceWish(most=_DEVICES_MOST, vendors=("nvidia", "amd"), bytes_each=_DEVICE_BYTES)
+        vendors = torch_build.vendors(spec.installation.python)
+        if not vendors:
+            return None
+        return DeviceWish(most=_DEVICES_MOST, vendors=vendors, bytes_each=_DEVICE_BYTES)
 
     def plan(self, spec: ReplicaSpec, grant: Grant) -> LaunchPlan:
         files, offered = spec.files, self._does(spec)
