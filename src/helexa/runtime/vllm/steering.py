@@ -64,7 +64,7 @@ def changes(raw: bodies.Fields, spec: ReplicaSpec) -> dict[str, Any]:
     if bodies.value(raw, "continue_final_message", bool) and "add_generation_prompt" not in raw:
         found["add_generation_prompt"] = False
     wish = tools.read(raw)
-    if wish is not None and wish.is_narrowed and b'"allowed_tools"' in bytes(raw["tool_choice"]):
+    if wish is not None and wish.allows_some:
         found["tools"] = [one.raw for one in wish.tools]
         found["tool_choice"] = wish.choice
     form = structure.read(raw)
