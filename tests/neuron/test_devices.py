@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -11,15 +12,17 @@ from hypothesis import strategies as st
 from tests.neuron.bench import Journal, bench
 
 from helexa.neuron import devices
+from helexa.neuron.budget import Memory
+from helexa.neuron.cores import Core
 from helexa.neuron.devices import NONE, Lease, Want, lend
 from helexa.neuron.serving.doors import ApiDoor
-from helexa.neuron.supervisor.grants import Machine
+from helexa.neuron.supervisor.grants import Grants, Machine
 from helexa.protocol.errors import DoesNotFit, NoCapacity
 from helexa.protocol.ids import ModelId
 from helexa.protocol.work import UNIFIED_MEMORY, Device, ModelState
 from helexa.runtime import visibility
-from helexa.runtime.contract import DeviceWish, Placement
-from helexa.testing.fake_runtime import FakeRuntime
+from helexa.runtime.contract import DeviceWish, Placement, ReplicaSpec
+from helexa.testing.fake_runtime import FakeRuntime, fake_files
 from helexa.util.sockets import Address
 
 CHAT = "/v1/chat/completions"
@@ -185,6 +188,81 @@ def test_what_a_child_may_see_is_in_its_variables_and_nothing_is_an_empty_word()
     amd = visibility.variables((gpu(2, vendor="amd"), gpu(3, vendor="amd")))
     assert (amd["ROCR_VISIBLE_DEVICES"], amd["HIP_VISIBLE_DEVICES"]) == ("2,3", "0,1")
     assert amd["CUDA_VISIBLE_DEVICES"] == "0,1"
+
+
+# --- all that is granted
+
+
+class Stub:
+    """A replica, as far as grants look at one."""
+
+    def __init__(
+        self, model: str, size: int, placement: Placement, wish: DeviceWish | None
+    ) -> None:
+        self.adapter = FakeRuntime(wish=wish)
+        self.spec = ReplicaSpec(
+            files=fake_files(model, size), context_tokens=1, slots=1, placement=placement
+        )
+        self.state = SimpleNamespace(holds_memory=True)
+        self.is_asked = False
+
+
+REPLICAS = st.lists(
+    st.builds(
+        Stub,
+        model=st.sampled_from("abcdef"),
+        size=st.integers(1, 150),
+        placement=st.builds(
+            Placement,
+            devices=st.sampled_from([None, None, ()]),
+            shared=st.booleans(),
+            or_cpu=st.booleans(),
+        ),
+        wish=st.one_of(st.none(), st.builds(DeviceWish, most=st.integers(1, 3))),
+    ),
+    max_size=24,
+)
+
+
+@given(REPLICAS, st.booleans())
+def test_all_of_it_or_nothing_is_granted_and_all_comes_back(
+    replicas: list[Any], pins: bool
+) -> None:
+    memory = Memory(total=200, available=200, reserve=0)
+    fleet = (gpu(0), gpu(1), gpu(2, 60))
+    cores = tuple(Core((at, at + 4)) for at in range(4))
+    grants = Grants(lambda: memory, Machine(devices=fleet, cores=cores, pins=pins))
+    for one in replicas:
+        model = one.spec.files.model
+        before = grants.by_model
+        if model in before:  # Whatever it was, it leaves.
+            one.state.holds_memory = False
+            grants.settle(one)
+            assert not grants.has(model)
+            continue
+        could = grants.fits(one)(())
+        try:
+            grants.give(one)
+        except (DoesNotFit, NoCapacity):
+            assert not could
+            assert grants.by_model == before
+            continue
+        assert could
+        held = [grants.of(name) for name in grants.by_model]
+        assert sum(each.memory for each in held) <= 200
+        pinned = [cpu for each in held for cpu in each.cpus]
+        assert len(pinned) == len(set(pinned))
+        assert pins == bool(pinned)
+        for device, load in zip(fleet, grants.loads(), strict=True):
+            owners = [each.lease for each in held if device.uuid in each.lease.devices]
+            assert len(owners) <= 1 or all(lease.shared for lease in owners)
+            assert 0 <= load.free_bytes <= device.memory_bytes
+            assert len(load.models) == len(owners)
+    for one in replicas:
+        one.state.holds_memory = False
+        grants.settle(one)
+    assert not grants.by_model
+    assert [load.free_bytes for load in grants.loads()] == [100, 100, 60]
 
 
 # --- the neuron

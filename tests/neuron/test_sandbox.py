@@ -80,6 +80,8 @@ def test_devices_are_there_only_where_they_were_lent(tmp_path: Path) -> None:
 def test_systemd_limits_memory_above_what_was_reckoned(tmp_path: Path) -> None:
     words = wrapped(Sandbox(kind="systemd"), ("x",), needs(tmp_path, memory_bytes=4 << 30))
     assert words[:2] == ["systemd-run", "--scope"]
+    assert "--user" not in words
+    assert "--user" in wrapped(Sandbox(kind="systemd", of_user=True), ("x",), needs(tmp_path))
     assert f"--property=MemoryMax={5 << 30}" in words
     assert not [
         one for one in wrapped(Sandbox(kind="systemd"), ("x",), needs(tmp_path)) if "Memory" in one

@@ -7,6 +7,7 @@ grace, then the links, then the children.
 
 from __future__ import annotations
 
+import os
 import platform
 import socket
 import time
@@ -380,7 +381,9 @@ async def _sandbox(settings: NeuronSettings) -> Sandbox | None:
     if settings.sandbox == "none":
         return None
     await anyio.to_thread.run_sync(sandbox.check, settings.sandbox)
-    return Sandbox(kind=settings.sandbox, readable=settings.sandbox_readable)
+    return Sandbox(
+        kind=settings.sandbox, of_user=os.geteuid() != 0, readable=settings.sandbox_readable
+    )
 
 
 def _terms(settings: NeuronSettings, keeper: Keeper) -> Terms:

@@ -56,6 +56,8 @@ class SandboxUnusable(Exception):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sandbox:
     kind: str
+    of_user: bool = False
+    """Asked of the user's own manager of systemd: the neuron does not run as root."""
     readable: tuple[Path, ...] = ()
     """What the operator lets every child read besides."""
 
@@ -114,7 +116,7 @@ def wrapped(sandbox: Sandbox, argv: Sequence[str], needs: Needs) -> list[str]:
         case "bubblewrap":
             return [*_bubblewrap(sandbox, needs), "--", *argv]
         case "systemd":
-            return [*_systemd(needs), "--", *argv]
+            return [*_systemd(sandbox, needs), "--", *argv]
         case _:
             return list(argv)
 
@@ -168,8 +170,10 @@ def _bubblewrap(sandbox: Sandbox, needs: Needs) -> Sequence[str]:
     return words
 
 
-def _systemd(needs: Needs) -> Sequence[str]:
+def _systemd(sandbox: Sandbox, needs: Needs) -> Sequence[str]:
     words = [_SYSTEMD, "--scope", "--quiet", "--collect", "--property=TasksMax=4096"]
+    if sandbox.of_user:
+        words.append("--user")
     if needs.memory_bytes:
         most = max(_MEMORY_LEAST, round(needs.memory_bytes * _MEMORY_SLACK))
         words += [f"--property=MemoryMax={most}", "--property=MemorySwapMax=0"]
