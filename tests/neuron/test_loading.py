@@ -165,6 +165,19 @@ def test_mapped_and_read_weights_are_both_seen(tmp_path: Path) -> None:
     assert taken_by(8, tmp_path) is None
 
 
+def test_what_a_worker_loads_is_seen_to_load(tmp_path: Path) -> None:
+    """A sandbox stands before the engine, and some engines load in a process of their own."""
+    for pid, children, read in ((7, "8 9", 10), (8, "", 20), (9, "10", 30), (10, "", 4_000)):
+        (tmp_path / f"{pid}/task/{pid}").mkdir(parents=True)
+        (tmp_path / f"{pid}/task/{pid}/children").write_text(children)
+        (tmp_path / f"{pid}/io").write_text(f"rchar: {read * 1_000}\n")
+        (tmp_path / f"{pid}/status").write_text("RssAnon:\t 5000 kB\nRssFile:\t 900 kB\n")
+    found = taken_by(7, tmp_path)
+    assert found is not None
+    assert found.weights == 4_000_000
+    assert found.other > 0
+
+
 def test_what_lies_in_the_page_cache_is_no_work_for_the_disk(tmp_path: Path) -> None:
     file = tmp_path / "w.gguf"
     file.write_bytes(os.urandom(1 << 22))
