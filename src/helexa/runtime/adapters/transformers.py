@@ -47,6 +47,8 @@ _ENVIRONMENT: Final = {
     "HF_HUB_DISABLE_TELEMETRY": "1",
     "DO_NOT_TRACK": "1",
     "TOKENIZERS_PARALLELISM": "false",
+    # Each thread's heap would keep what one long prompt took.
+    "MALLOC_ARENA_MAX": "2",
     # Threads that wait keep the core that the others need.
     "OMP_WAIT_POLICY": "PASSIVE",
 }

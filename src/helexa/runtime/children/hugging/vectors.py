@@ -13,8 +13,8 @@ from .loading import Loaded
 from .turns import Turns
 
 _ROWS_MAX = 32
-_TOKENS_MAX = 8192
-"""Of one pass, padding included."""
+_TOKENS_MAX = 2048
+"""Of one pass, padding included; `runtime/transformers/memory.py` counts with it."""
 
 Row = Mapping[str, list[int]]
 
