@@ -99,7 +99,6 @@ def test_what_a_model_offers_follows_from_its_files() -> None:
     assert adapter.serves(files(pooling="rank")).classes == (WorkloadClass.RERANK,)
     assert adapter.serves(files(format="safetensors")) is None
     assert adapter.serves(files(architecture="clip")) is None
-    assert adapters.adapter_for(files(format="safetensors")) is None
 
 
 # --- plan and footprint

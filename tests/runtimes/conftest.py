@@ -10,6 +10,22 @@ from pathlib import Path
 import pytest
 from PIL import Image, ImageDraw
 
+from helexa.testing.conformance import Findings
+
+FOUND = pytest.StashKey[dict[str, Findings]]()
+"""By runtime, what the conformance suite found in this run."""
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--write-matrix", action="store_true", help="keep it in docs/runtimes, too")
+
+
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+) -> None:
+    for found in config.stash.get(FOUND, {}).values():
+        terminalreporter.write_line(f"\n{found.table()}")
+
 
 def named(variable: str) -> Path:
     """The path in a variable that `scripts/test-runtimes` sets."""

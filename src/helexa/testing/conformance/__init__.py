@@ -25,6 +25,7 @@ machine or this model cannot show is `not testable here`, with the reason. Anyth
 failure of the runtime or of its adapter.
 """
 
+from helexa.testing.conformance import engines, page
 from helexa.testing.conformance.case import CASES, Case
 from helexa.testing.conformance.findings import Findings, Outcome, Verdict
 from helexa.testing.conformance.run import conform, look
@@ -41,6 +42,8 @@ __all__ = [
     "Subject",
     "Verdict",
     "conform",
+    "engines",
     "look",
+    "page",
     "staged",
 ]

@@ -84,8 +84,8 @@ async def _look(asked: argparse.Namespace) -> Findings:
             more=settings,
             knowledge=KINDS[asked.knows] if asked.knows else None,
             cannot=cannot,
+            patience_s=asked.patience,
         ) as subject:
-            subject.patience_s = asked.patience
             found.add(await conform(subject, word=asked.only))
     return found
 

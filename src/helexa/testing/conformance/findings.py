@@ -36,7 +36,7 @@ class Cell:
 
 @dataclass(slots=True, kw_only=True)
 class Findings:
-    runtime: str
+    runtime: str = ""
     engine: str = ""
     """What it is, and its version."""
     models: list[str] = field(default_factory=list)

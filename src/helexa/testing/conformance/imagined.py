@@ -56,6 +56,7 @@ def models() -> Iterator[ModelFiles]:
             projector=place / "imagined.mmproj.gguf" if sees else None,
             format=form,
             architecture=architecture,
+            quantisation="F32",
             pooling=pooling,
             chat_template="" if pooling else TEMPLATE,
             dimensions=(8, 16) if pooling else (),

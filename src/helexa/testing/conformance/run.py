@@ -8,6 +8,7 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
+from helexa.protocol.errors import CapabilityMissing
 from helexa.runtime.contract import Endpoint
 from helexa.testing.conformance import imagined
 from helexa.testing.conformance.case import CASES, REFUSALS, Case
@@ -30,15 +31,22 @@ async def look(
 ) -> Findings:
     """All cases on a neuron of its own; `more` as in `staged`."""
     async with staged(model, runtime=runtime, models_dir=models_dir, **more) as subject:
-        return await conform(subject, rows=rows)
+        found = await conform(subject, rows=rows)
+    found.runtime = runtime
+    return found
 
 
 async def conform(subject: Subject, *, rows: Collection[str] = (), word: str = "") -> Findings:
     """All cases, or those of some rows by their words, or with a word in their names."""
-    found = Findings(runtime=await subject.runtime(), models=[subject.model])
+    chosen = [row for row in ROWS if not rows or row.word in rows]
+    found = Findings(models=[subject.model])
+    try:
+        found.runtime = await subject.runtime()
+    except CapabilityMissing as error:
+        found.outcomes = [_untestable(row, error.message) for row in chosen]
+        return found
     # Loaded before, so that a case takes what it takes, and a refusal can be seen to ask nothing.
     await subject.engine()
-    chosen = [row for row in ROWS if not rows or row.word in rows]
     for row in sorted(chosen, key=lambda row: row.ends_engine):
         found.outcomes += await _of_row(subject, row, word)
     return found

@@ -21,7 +21,7 @@ from helexa.neuron.settings import ModelSettings, NeuronSettings
 from helexa.neuron.supervisor.roster import Roster, World
 from helexa.runtime.contract import Capabilities, ModelFiles, RuntimeAdapter
 from helexa.testing.conformance.knowledge import ANY, DEMO, ECHO, VISION_DEMO, Knowledge
-from helexa.testing.conformance.subject import Subject
+from helexa.testing.conformance.subject import PATIENCE_S, Subject
 from helexa.testing.fake_runtime import FakeRuntime, Shelf
 from helexa.util.http_server import ServerLimits, serving
 from helexa.util.sockets import Address, listen_tcp
@@ -88,6 +88,7 @@ async def staged(
     more: Mapping[str, Any] | None = None,
     knowledge: Knowledge | None = None,
     cannot: Mapping[str, str] | None = None,
+    patience_s: float = PATIENCE_S,
 ) -> AsyncIterator[Subject]:
     """The model by this runtime in a neuron of its own; `more` are further neuron settings."""
     how = msgspec.structs.replace(
@@ -119,4 +120,6 @@ async def staged(
                     knowledge=knowledge or knowledge_of(model),
                     token=neuron.admin_token_path.read_text().strip(),
                     cannot=cannot or {},
+                    patience_s=patience_s,
+                    url=neuron.api_url,
                 )

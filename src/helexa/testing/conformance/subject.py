@@ -141,6 +141,8 @@ class Subject:
     knowledge: Knowledge
     token: str = ""
     """Of the neuron's management."""
+    url: str = ""
+    """Of the neuron's API."""
     cannot: Mapping[str, str] = field(default_factory=dict)
     patience_s: float = PATIENCE_S
     """For one answer."""

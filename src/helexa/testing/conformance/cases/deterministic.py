@@ -6,9 +6,10 @@ import anyio
 
 from helexa.protocol.errors import CapabilityMissing
 from helexa.protocol.messages import ModelConfig
+from helexa.runtime.contract import Ability
 from helexa.testing.conformance import rows
 from helexa.testing.conformance.case import case, refusal
-from helexa.testing.conformance.subject import Subject
+from helexa.testing.conformance.subject import Body, Subject
 
 
 @case(rows.DETERMINISTIC)
@@ -21,16 +22,27 @@ async def an_answer_is_the_same_alone_and_in_company(subject: Subject) -> None:
     spec = await subject.spec()
     assert spec.deterministic, "it was not loaded that way"
     body = {**subject.knowledge.endless, "max_tokens": 100, "temperature": 0}
-    alone = (await subject.answer(body)).text
-    texts: list[str] = []
+    if Ability.LOGPROBS in (await subject.offered()).abilities:
+        # Numbers differ long before words do.
+        body.update(logprobs=True, top_logprobs=1)
+    alone = await _said(subject, body)
+    company = subject.knowledge.questions
+    others: list[object] = []
 
-    async def again() -> None:
-        texts.append((await subject.answer(body)).text)
+    async def again(at: int) -> None:
+        await subject.answer(subject.chat(company[at % len(company)]))
+        others.append(await _said(subject, body))
 
     async with anyio.create_task_group() as tasks:
-        for _ in range(4 * spec.slots):
-            tasks.start_soon(again)
-    assert set(texts) == {alone}, texts
+        for at in range(4 * spec.slots):
+            tasks.start_soon(again, at)
+    assert all(each == alone for each in others), f"{alone}\n{others}"
+
+
+async def _said(subject: Subject, body: Body) -> object:
+    choice = (await subject.answer(body)).json["choices"][0]
+    told = (choice.get("logprobs") or {}).get("content") or ()
+    return choice["message"]["content"], [round(one["logprob"], 6) for one in told]
 
 
 @refusal(rows.DETERMINISTIC)
