@@ -198,6 +198,9 @@ async def test_the_real_engine_serves_from_inside_and_goes_with_its_neuron(
             theirs = Path(f"/proc/{engine.pid}/ns")
             for kind in ("mnt", "net", "pid", "ipc"):
                 assert (own / kind).readlink() != (theirs / kind).readlink(), kind
+            status = Path(f"/proc/{engine.pid}/status").read_text()  # noqa: ASYNC240
+            assert "NoNewPrivs:\t1" in status
+            assert "CapEff:\t0000000000000000" in status
             root = Path(f"/proc/{engine.pid}/root")
             assert (root / str(folder / "tiny.gguf").lstrip("/")).exists()
             for hidden in (folder / "other.gguf", tmp_path / "secret", chosen.home / "node.key"):

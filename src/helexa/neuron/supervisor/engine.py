@@ -270,6 +270,7 @@ async def launched(
         if box is not None and plan.argv:
             boxed = partial(_boxed, box, spec, plan, _needs(terms, folder, lent, plan))
             plan = await anyio.to_thread.run_sync(boxed)
+            terms = replace(terms, new_privileges=sandbox.gives_up_privileges(box))
         async with _process(plan, folder, lent, terms) as process:
             engine = Engine(adapter, spec, plan, process, box)
             reach = plan.reach or Unix(str(socket))

@@ -48,6 +48,10 @@ class Terms:
     nice: int = 0
     file_bytes_max: int = 0
     """Of one file that they write; 0 sets no limit."""
+    new_privileges: bool = False
+    """A program of another user's may get them: a sandbox is one on some systems, and gives
+    them up before the engine starts.
+    """
     keeper: Keeper | None = None
 
 
@@ -126,9 +130,10 @@ def _asked_of_the_kernel(terms: Terms, cpus: Sequence[int]) -> Mapping[str, str]
         "core": "0",
         "files": str(_FILES_OPEN),
         "oom": str(_OOM_RATHER),
-        "privileges": "none",
         "umask": "077",
     }
+    if not terms.new_privileges:
+        asked["privileges"] = "none"
     if terms.nice:
         asked["nice"] = str(terms.nice)
     if terms.file_bytes_max:

@@ -128,6 +128,11 @@ def exit_status(sandbox: Sandbox, status: int) -> int:
     return status
 
 
+def gives_up_privileges(sandbox: Sandbox) -> bool:
+    """By itself, before it starts the command. Some systems have it start with those of root."""
+    return sandbox.kind == "bubblewrap"
+
+
 def readable(spec: ReplicaSpec, argv: Sequence[str]) -> tuple[Path, ...]:
     """What a child of this replica has to read: its model, and the engine that it is."""
     files, where = spec.files, spec.installation
@@ -147,6 +152,8 @@ def _bubblewrap(sandbox: Sandbox, needs: Needs) -> Sequence[str]:
     words = [
         _BWRAP,
         "--die-with-parent",
+        # It leaves root's own to whoever root starts, and with these there is no wall.
+        *("--cap-drop", "ALL"),
         *("--unshare-ipc", "--unshare-pid", "--unshare-uts", "--unshare-cgroup-try"),
         *(() if needs.network else ("--unshare-net",)),
         *("--proc", "/proc", "--dev", "/dev", "--tmpfs", "/dev/shm", "--tmpfs", "/tmp"),  # noqa: S108
