@@ -116,6 +116,25 @@ def test_parts_of_a_model_and_what_links_lead_to_may_be_read(tmp_path: Path) -> 
     assert Path(sys.prefix).resolve() in {one.resolve() for one in found(snapshot)}
 
 
+def test_neither_where_the_neuron_was_started_nor_its_home_comes_along(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A program of the operator's may lie anywhere, also beside the node's key."""
+    started, home = tmp_path / "person", tmp_path / "person/helexa/neuron"
+    program = started / "serve.sh"
+    started.mkdir()
+    program.touch()
+    monkeypatch.chdir(started)
+    monkeypatch.syspath_prepend(str(started))
+    files = ModelFiles(model=ModelId("m"), weights=tmp_path / "m.gguf")
+    spec = ReplicaSpec(files=files, context_tokens=1, slots=1)
+    found = sandbox.readable(spec, (str(program),))
+    asked = needs(home / "run/x", home=home / "engines", readable=found)
+    visible = bound(wrapped(BOX, (str(program),), asked), "--ro-bind-try")
+    assert str(program) in visible
+    assert not [one for one in visible if home.is_relative_to(one)]
+
+
 @pytest.mark.parametrize(
     ("kind", "words"),
     [

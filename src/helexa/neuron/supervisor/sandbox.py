@@ -12,12 +12,12 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+import helexa
 from helexa.protocol.work import Device
 from helexa.runtime.contract import ReplicaSpec
 
@@ -143,7 +143,8 @@ def readable(spec: ReplicaSpec, argv: Sequence[str]) -> tuple[Path, ...]:
     for program in (where.python, where.program, *(Path(one) for one in argv[:1])):
         if program is not None and program.is_absolute():
             found += _of_program(program)
-    found += [Path(one) for one in sys.path if one.startswith("/")]
+    # Not `sys.path`: the folder that the neuron was started in may be on it, a person's home.
+    found.append(Path(helexa.__file__).parents[1])
     found += [Path(one) for one in argv if one.endswith(".py") and one.startswith("/")]
     return tuple(dict.fromkeys(found))
 
@@ -167,7 +168,10 @@ def _bubblewrap(sandbox: Sandbox, needs: Needs) -> Sequence[str]:
             words += ["--ro-bind-try", folder, folder]
     for name in _CONFIGURED:
         words += ["--ro-bind-try", f"/etc/{name}", f"/etc/{name}"]
-    for path in _outermost((*needs.readable, *sandbox.readable)):
+    own = [folder for folder in (needs.home, needs.scratch) if folder is not None]
+    # A program that lies beside the neuron's home does not bring that along.
+    found = [path for path in needs.readable if not any(one.is_relative_to(path) for one in own)]
+    for path in _outermost((*found, *sandbox.readable)):
         words += ["--ro-bind-try", str(path), str(path)]
     for node in _device_nodes(needs.devices):
         words += ["--dev-bind-try", node, node]
@@ -213,7 +217,7 @@ def _of_program(program: Path) -> Sequence[Path]:
     found = []
     for path in (program, program.resolve()):
         is_in_bin = path.parent.name in ("bin", "sbin")
-        found.append(path.parent.parent if is_in_bin else path.parent)
+        found += [path.parent.parent if is_in_bin else path.parent, path]
     return [one for one in found if len(one.parts) > 1]
 
 
