@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from helexa.protocol.errors import RuntimeMalformed
 from helexa.runtime.contract import Rewrite
 from helexa.runtime.llama_cpp.thoughts import ThoughtsCounted
 from helexa.runtime.openai.calls import CallOfJson, CallScan, FirstCall, chained
@@ -77,6 +78,14 @@ def test_a_call_that_was_cut_short_says_so() -> None:
     )
     assert choices[-1]["finish_reason"] == "length"
     assert choices[0]["delta"]["tool_calls"][0]["function"]["name"] == "f"
+
+
+def test_an_engine_that_wrote_something_else_did_not_do_as_asked() -> None:
+    for text in ("hello", '{"name": "f"', '{"name":"f","arguments":{'):
+        rewrite = CallOfJson()
+        rewrite.event(event({"content": text}))
+        with pytest.raises(RuntimeMalformed):
+            rewrite.event(event({}, end="stop"))
 
 
 def test_thoughts_stay_thoughts_and_choices_are_kept_apart() -> None:

@@ -30,6 +30,7 @@ from helexa.runtime import adapters, arguments
 from helexa.runtime.adapters.llama_cpp import adapter
 from helexa.runtime.children.llama_cpp import parameters
 from helexa.runtime.contract import (
+    Ability,
     CuriousAdapter,
     DetailingAdapter,
     Endpoint,
@@ -99,6 +100,27 @@ def test_what_a_model_offers_follows_from_its_files() -> None:
     assert adapter.serves(files(pooling="rank")).classes == (WorkloadClass.RERANK,)
     assert adapter.serves(files(format="safetensors")) is None
     assert adapter.serves(files(architecture="clip")) is None
+
+
+@pytest.mark.parametrize(
+    ("template", "lacks"),
+    [
+        ("<|tool_calls_section_begin|><|tool_call_begin|>", {"json_schema", "tool_choice"}),
+        ("<|open|>x<|close|><|end_of_msg|>", {"json_schema", "tool_choice"}),
+        (">>>all >>>${recipient}", {"json_schema", "tool_choice"}),
+        ("'function call' + '<|role_sep|>' + '<|message_sep|>'", {"json_schema"}),
+        ("set dsml_token = '|DSML|'", {"tool_choice"}),
+        ("<|channel|>analysis<|message|>", {"grammar"}),
+        ("<|im_start|>", set()),
+    ],
+)
+def test_what_the_engine_would_leave_out_for_a_template_is_not_offered(
+    template: str, lacks: set[str]
+) -> None:
+    offered = adapter.serves(files(chat_template=template))
+    assert offered is not None
+    looked_at = {Ability.JSON_SCHEMA, Ability.TOOL_CHOICE, Ability.GRAMMAR}
+    assert {one.value for one in looked_at - offered.abilities} == lacks
 
 
 # --- plan and footprint

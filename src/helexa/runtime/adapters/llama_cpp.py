@@ -40,7 +40,7 @@ from helexa.runtime.llama_cpp import (
     refusal,
     shapes,
     steering,
-    thoughts,
+    templates,
     tuning,
 )
 from helexa.runtime.openai import requests
@@ -83,14 +83,14 @@ def _offered(files: ModelFiles) -> Capabilities | None:
     seeing = files.projector is not None
     template = files.chat_template
     abilities = set(_ALWAYS)
-    if "tools" in template and "tool_call" in template:
+    if templates.writes_calls(template):
         abilities |= {Ability.TOOLS, Ability.PARALLEL_TOOLS}
-    if thoughts.thinks(template):
+    if templates.thinks(template):
         abilities.add(Ability.REASONING)
     return Capabilities(
         classes=(*_GENERATIVE, WorkloadClass.VISION) if seeing else _GENERATIVE,
         modalities=(Modality.TEXT, Modality.IMAGE) if seeing else (Modality.TEXT,),
-        abilities=frozenset(abilities),
+        abilities=frozenset(abilities - templates.lacks(template)),
     )
 
 

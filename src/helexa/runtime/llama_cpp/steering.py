@@ -27,9 +27,10 @@ from typing import Any, Final
 
 import msgspec
 
-from helexa.protocol.errors import RequestRejected
+from helexa.protocol.errors import CapabilityMissing, RequestRejected
 from helexa.protocol.openai import body as bodies
-from helexa.runtime.contract import ChildRequest, ReplicaSpec, Rewrite
+from helexa.runtime.contract import Ability, ChildRequest, ReplicaSpec, Rewrite
+from helexa.runtime.llama_cpp import templates
 from helexa.runtime.openai import calls, schemas
 from helexa.runtime.openai.tools import Tool, Wish
 
@@ -132,6 +133,13 @@ def steered(raw: bodies.Fields, wish: Wish | None, spec: ReplicaSpec) -> Steerin
     unshaped = {"response_format": None} if "response_format" in raw else {}
     if opening := spec.learnt[OPENING]:
         return Steering(changes={**unshaped, **_prefilled(messages, wish, opening)}, rewrites=first)
+    if Ability.JSON_SCHEMA in templates.lacks(spec.files.chat_template):
+        raise CapabilityMissing(
+            model=spec.files.model,
+            capability="tool calls that are sure to come",
+            runtime="llama_cpp",
+            field="tool_choice",
+        )
     return Steering(
         changes={**unshaped, **_by_schema(messages, wish, told=bool(spec.learnt.get(TOLD)))},
         rewrites=(calls.CallOfJson,),

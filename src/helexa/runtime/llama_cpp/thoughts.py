@@ -7,7 +7,6 @@ which is what they are told apart by here.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from typing import Any, Final, TypeAlias
 
@@ -16,14 +15,11 @@ import msgspec
 from helexa.protocol.errors import BodyMalformed
 from helexa.protocol.openai import body as bodies
 from helexa.runtime.contract import ReplicaSpec
+from helexa.runtime.llama_cpp import templates
 from helexa.runtime.openai import abilities
 
 Json: TypeAlias = dict[str, Any]
 
-_MARKS: Final = re.compile(
-    r"reasoning_content|<think>|</think>|\[THINK\]|<seed:think>|<mm:think>|<\|START_THINKING\|>|"
-    r"<\|channel\|?>|<\|inner_prefix\|>|message\.thinking|message\['thinking'\]"
-)
 _EFFORTS: Final = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
 _TIMINGS: Final = b',"timings":{'
 _USAGE: Final = b'"usage":{'
@@ -32,10 +28,6 @@ _THOUGHT: Final = b'"reasoning_content":"'
 
 _encode: Final = msgspec.json.Encoder().encode
 _chunk: Final = msgspec.json.Decoder(Json)
-
-
-def thinks(template: str) -> bool:
-    return _MARKS.search(template) is not None
 
 
 def changes(raw: bodies.Fields, spec: ReplicaSpec, *, runtime: str) -> Json:
@@ -54,7 +46,7 @@ def changes(raw: bodies.Fields, spec: ReplicaSpec, *, runtime: str) -> Json:
         said = "setting how much it thinks, other than `none`"
         raise abilities.missing(said, "reasoning_effort", spec, runtime)
     is_off = effort == "none" or options.get("enable_thinking") is False
-    if is_off and thinks(template):
+    if is_off and templates.thinks(template):
         # Not every template can be told; where one cannot, its thoughts end as they begin. With 0
         # the engine loses the first token of the mark that ends them.
         return {"reasoning_budget_tokens": 1}

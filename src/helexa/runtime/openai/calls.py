@@ -13,6 +13,7 @@ from typing import Any, Final, TypeAlias
 
 import msgspec
 
+from helexa.protocol.errors import RuntimeMalformed
 from helexa.runtime.contract import Rewrite
 
 Json: TypeAlias = dict[str, Any]
@@ -109,7 +110,9 @@ class CallOfJson:
             calls = [_delta(name, arguments) for name, arguments in scan.feed(text)]
             if calls:
                 delta["tool_calls"] = calls
-        if choice.get("finish_reason") == "stop" and scan.is_whole:
+        if choice.get("finish_reason") == "stop":
+            if not scan.is_whole:
+                raise RuntimeMalformed(reason="The runtime did not make the call it was asked for.")
             choice["finish_reason"] = "tool_calls"
 
     def end(self) -> Sequence[bytes]:
