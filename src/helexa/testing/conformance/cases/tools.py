@@ -103,6 +103,16 @@ async def who_wants_one_call_at_a_time_gets_one(subject: Subject) -> None:
     assert len(_calls(await subject.answer(asked))) == 1
 
 
+@case(rows.PARALLEL_TOOLS)
+async def one_call_comes_where_one_is_wanted(subject: Subject) -> None:
+    """`parallel_tool_calls` false, for a question that needs two."""
+    question = subject.knowledge.city_question.format("Paris and Rome")
+    for more in ({}, {"stream": True}):
+        asked = subject.chat(question, tools=[rows.TOOL], parallel_tool_calls=False, **more)
+        (call,) = _calls(await subject.answer(asked))
+        assert "Paris" in json.loads(call["function"]["arguments"])["city"], call
+
+
 def _calls(reply: Reply) -> list[dict[str, Any]]:
     calls: list[dict[str, Any]] = reply.message.get("tool_calls") or []
     assert calls, f"no call was made: {reply.content[:500]!r}"
