@@ -190,9 +190,16 @@ class PromptTooLong(HelexaError):
     status, kind, code = 400, "invalid_request_error", "context_length_exceeded"
     tokens: int
     tokens_max: int
+    field: str = "messages"
+    """`input` or `documents` for a model that writes nothing."""
 
     @property
     def message(self) -> str:
+        if self.field != "messages":
+            return (
+                f"A text in `{self.field}` is {self.tokens} tokens; this model reads "
+                f"{self.tokens_max} at once."
+            )
         return (
             f"The prompt is {self.tokens} tokens; this model reads {self.tokens_max} "
             "tokens including its answer."
@@ -200,7 +207,7 @@ class PromptTooLong(HelexaError):
 
     @property
     def param(self) -> str | None:
-        return "messages"
+        return self.field
 
 
 @dataclass(eq=False)

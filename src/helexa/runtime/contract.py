@@ -454,6 +454,8 @@ class Embedding(Protocol):
 
 @runtime_checkable
 class Rerank(Protocol):
+    """The engine is asked for the score of every document, 0 to 1; the neuron does the rest."""
+
     def rerank(self, body: bytes, spec: ReplicaSpec) -> ChildRequest: ...
 
 

@@ -21,10 +21,9 @@ import msgspec
 from helexa.neuron.serving.answer import Answer
 from helexa.neuron.serving.assemble import assembled
 from helexa.neuron.serving.counting import Bounds, Fault, settled
+from helexa.neuron.serving.fitting import Fit, fitted
 from helexa.neuron.serving.half_openai import as_stream, told_to_wait
-from helexa.neuron.serving.pictures.headers import TYPES
 from helexa.neuron.serving.pictures.judging import Pictures
-from helexa.neuron.serving.pictures.places import may_hold
 from helexa.neuron.serving.prompts import Prompts
 from helexa.neuron.serving.relay import Relay, as_openai, payload_of
 from helexa.neuron.serving.replies import JSON, Headers
@@ -46,8 +45,6 @@ from helexa.runtime.contract import (
     ChildRequest,
     Endpoint,
     ReplicaSpec,
-    RuntimeAdapter,
-    SeeingAdapter,
 )
 from helexa.runtime.shaping import shaped
 from helexa.util.background import background
@@ -158,8 +155,7 @@ class Work:
         self._endpoint = endpoint
         self._answer = answer
         self._body = body
-        self._fit = body
-        """The body that is shaped: the client's own, but for what is settled before any engine."""
+        self._fit = Fit(body)
         self._head: _Head
         self._is_heard = False
         self._asked_at = self._first_at = self._last_at = 0.0
@@ -169,13 +165,12 @@ class Work:
         self._model = self._model or head.model
         replica = self.replica = await self._roster.replica(self._model)
         # Before it runs: what is wrong with a request is said without loading anything.
-        offered = self._check_ability(replica)
-        if await self._settled(replica.adapter, offered):
+        if await self._make_fit(replica):
             # Time has passed, and who was found may be gone.
             replica = self.replica = await self._roster.replica(self._model)
             self._check_ability(replica)
         spec = replica.spec
-        request = shaped(replica.adapter, self._endpoint, self._fit, spec)
+        request = shaped(replica.adapter, self._endpoint, self._fit.body, spec)
         async with replica.gate.present(), AsyncExitStack() as stack:
             if replica.engine is not None and replica.gate.has_room:
                 await stack.enter_async_context(replica.gate.slot())
@@ -198,7 +193,7 @@ class Work:
         """Shaped again where the running child taught what the files did not say."""
         if engine.spec is spec:
             return request
-        return shaped(engine.adapter, self._endpoint, self._fit, engine.spec)
+        return shaped(engine.adapter, self._endpoint, self._fit.body, engine.spec)
 
     async def _successor(self, replica: Replica, dead: Engine) -> Engine:
         """The child that comes after one that died, once it runs."""
@@ -214,13 +209,13 @@ class Work:
                 tasks.start_soon(self._keep_alive, name="keepalive")
             return await self._engine(replica)
 
-    async def _settled(self, adapter: RuntimeAdapter, offered: Capabilities) -> bool:
-        """Make the body fit to be shaped. Whether that may have taken time."""
-        if self._endpoint is not Endpoint.CHAT or not may_hold(self._body):
-            return False
-        types = adapter.picture_types if isinstance(adapter, SeeingAdapter) else TYPES
-        self._fit = await self._pictures.settled(self._body, self._model, offered, types)
-        return True
+    async def _make_fit(self, replica: Replica) -> bool:
+        """Whether that may have taken time."""
+        offered = self._check_ability(replica)
+        self._fit = await fitted(
+            self._endpoint, self._body, replica.adapter, replica.spec, offered, self._pictures
+        )
+        return self._fit.took_time
 
     def _check_ability(self, replica: Replica) -> Capabilities:
         needed, called = _NEEDS[self._endpoint]
@@ -350,6 +345,8 @@ class Work:
             raise RuntimeMalformed(reason="The runtime answered something that is not JSON.")
         if request.rewrite is not None:
             body = request.rewrite().whole(body)
+        if self._fit.finish is not None:
+            body = self._fit.finish(body)
         said = engine.adapter.usage(body)
         self.used, self.fault = settled([said] if said else [], self._bounds(engine.spec))
         if self.fault is Fault.WRONG:

@@ -102,6 +102,7 @@ class Recipes:
 
     def _recipe(self, files: ModelFiles, asked: ModelConfig) -> Recipe:
         settings = self._settings.models.get(files.model, ModelSettings())
+        files = _with_dimensions(files, settings)
         runtime = asked.runtime or settings.runtime
         if settings.server and not files.server and runtime in ("", SERVER_RUNTIME):
             runtime = SERVER_RUNTIME
@@ -176,6 +177,21 @@ def _is_deterministic(
             field="deterministic",
         )
     return bool(wanted)
+
+
+def _with_dimensions(files: ModelFiles, settings: ModelSettings) -> ModelFiles:
+    """Raises ArgumentRefused for a length that its vectors do not have."""
+    if not settings.dimensions:
+        return files
+    whole = files.embedding_length
+    for length in settings.dimensions:
+        if whole and length > whole:
+            raise arguments.ArgumentRefused(
+                f"dimensions has {length}, and its vectors have {whole} numbers"
+            )
+    return replace(
+        files, dimensions=tuple(dict.fromkeys((*files.dimensions, *settings.dimensions)))
+    )
 
 
 def _arguments(

@@ -77,7 +77,7 @@ class Standing:
         adapter, spec = recipe.adapter, recipe.spec
         if replica is not None:
             adapter, spec = replica.adapter, replica.spec
-        offered = adapter.serves(files) or recipe.offered
+        offered = adapter.serves(spec.files) or recipe.offered
         need = adapter.footprint(spec)
         load_s = self._times.load_s(this_load(adapter.name, spec, need))
         return ModelCapability(

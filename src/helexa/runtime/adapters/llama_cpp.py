@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Final
 
 from helexa.protocol.errors import HelexaError
@@ -38,6 +39,7 @@ from helexa.runtime.llama_cpp import (
     memory,
     plans,
     refusal,
+    scores,
     shapes,
     steering,
     templates,
@@ -79,7 +81,8 @@ def _offered(files: ModelFiles) -> Capabilities | None:
     if files.pooling == "rank":
         return Capabilities(classes=(WorkloadClass.RERANK,))
     if files.pooling:
-        return Capabilities(classes=(WorkloadClass.EMBEDDING,))
+        cut = frozenset({Ability.DIMENSIONS} if files.dimensions else ())
+        return Capabilities(classes=(WorkloadClass.EMBEDDING,), abilities=cut)
     seeing = files.projector is not None
     template = files.chat_template
     abilities = set(_ALWAYS)
@@ -130,6 +133,11 @@ class LlamaCpp:
     def embedding(self, body: bytes, spec: ReplicaSpec) -> ChildRequest:
         requests.embedding(body, spec, self._does(spec), runtime=self.name)
         return requests.whole(Endpoint.EMBEDDINGS, body)
+
+    def rerank(self, body: bytes, spec: ReplicaSpec) -> ChildRequest:
+        requests.rerank(body, spec, self._does(spec), runtime=self.name)
+        rewrite = None if spec.files.architecture in scores.SHARES_ALREADY else scores.Shares
+        return replace(requests.whole(Endpoint.RERANK, body), rewrite=rewrite)
 
     def _does(self, spec: ReplicaSpec) -> Capabilities:
         offered = self.serves(spec.files)
