@@ -294,8 +294,8 @@ def test_the_neurons_of_a_model_are_one_offer() -> None:
     assert (offer.slots, offer.free, offer.ready) == (8, 5, True)
     assert (offer.digest, offer.tokens_per_s) == ("sha256:1", 30.0)
     assert (offer.context_tokens, offer.tools) == (2048, False)
-    # Chat is chat whoever waits for it, and a picture is refused by the model itself.
-    assert set(offer.classes) == {CHAT, BULK, WorkloadClass.VISION}
+    # Chat is chat whoever waits for it; a picture is not for every model that talks.
+    assert set(offer.classes) == {CHAT, BULK}
 
 
 def test_a_digest_is_told_only_where_all_copies_have_it() -> None:

@@ -96,6 +96,8 @@ class Offer(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     structured_output: bool = False
     reasoning: bool = False
     price: Price = Price()
+    abilities: tuple[str, ...] = ()
+    """Of all its neurons; left out of records, where every byte goes to everybody."""
 
 
 class Record(

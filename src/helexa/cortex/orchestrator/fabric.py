@@ -33,8 +33,9 @@ from helexa.cortex.orchestrator.neurons import Neurons
 from helexa.cortex.orchestrator.provisioning.demand import Demand
 from helexa.cortex.orchestrator.provisioning.room import Place, Room
 from helexa.cortex.orchestrator.reception import Way
+from helexa.cortex.orchestrator.scheduler import incapable
 from helexa.mesh.trust import Standing
-from helexa.protocol.errors import CapabilityMissing, HelexaError, ModelUnknown, NoCapacity
+from helexa.protocol.errors import HelexaError, ModelUnknown, NoCapacity
 from helexa.protocol.ids import ModelId, NodeId
 from helexa.protocol.openai.models import ModelAbout
 from helexa.protocol.records import Offer
@@ -127,7 +128,7 @@ class Fabric:
     def route(self, workload: WorkloadClass, model: ModelId, hints: RouteHints) -> RoutingDecision:
         """At least one target, or one that `waits`.
 
-        Raises ModelUnknown, CapabilityMissing, or NoCapacity with each candidate's reason.
+        Raises ModelUnknown, what `incapable` makes, or NoCapacity with each candidate's reason.
         """
         return self._hopeful(self._routed(workload, model, hints))
 
@@ -423,7 +424,7 @@ class Fabric:
             except HelexaError as error:
                 return error
         if out and all(one.lacks for one in out):
-            return CapabilityMissing(str(model), f"{workload.value} requests")
+            return incapable(workload, model)
         reasons = "; ".join(one.exclusion.sentence for one in out[:REASONS_MAX])
         more = len(out) - REASONS_MAX
         also = f"; and {more} more" if more > 0 else ""
@@ -500,6 +501,7 @@ def _as_capability(offer: Offer) -> ModelCapability:
         tools=offer.tools,
         structured_output=offer.structured_output,
         reasoning=offer.reasoning,
+        abilities=offer.abilities,
         tokens_per_s=offer.tokens_per_s,
         price=offer.price,
     )

@@ -35,13 +35,13 @@ from helexa.cortex.orchestrator.reception import Reception, Timing, Way
 from helexa.cortex.orchestrator.scheduler import (
     Facts,
     Policy,
+    incapable,
     offers,
     price_of,
     route,
 )
 from helexa.mesh.sessions.session import Session
 from helexa.protocol.errors import (
-    CapabilityMissing,
     ModelUnknown,
     NoCapacity,
     PeerLost,
@@ -272,7 +272,7 @@ class Neurons:
     def route(self, workload: WorkloadClass, model: ModelId, hints: RouteHints) -> RoutingDecision:
         """At least one target, or a model that is `awaited`.
 
-        Raises ModelUnknown, CapabilityMissing, or NoCapacity with each neuron's reason.
+        Raises ModelUnknown, what `incapable` makes, or NoCapacity with each neuron's reason.
         """
         decision = self.decide(workload, model, hints)
         if decision.targets or self.awaited(decision) is not None:
@@ -282,7 +282,7 @@ class Neurons:
         if not self.knows(model):
             raise ModelUnknown(str(model))
         if not self.can_do(workload, model):
-            raise CapabilityMissing(str(model), f"{workload.value} requests")
+            raise incapable(workload, model)
         if not decision.excluded:
             raise NoCapacity(f"No neuron has the model {str(model)!r} now.", 2)
         reasons = "; ".join(

@@ -30,9 +30,10 @@ from helexa.cortex.orchestrator.constraints import is_bound, why_not_there
 from helexa.cortex.orchestrator.fleet import FleetView, Mark, NeuronView, Presence
 from helexa.cortex.orchestrator.recall import NOTHING, Recalls
 from helexa.cortex.settings import ModelEntry
+from helexa.protocol.errors import CapabilityMissing, HelexaError, ModalityUnsupported
 from helexa.protocol.ids import ModelId, NodeId
 from helexa.protocol.routing import Exclusion, RouteHints, RoutingDecision, Target
-from helexa.protocol.work import ModelCapability, ModelState, Price, WorkloadClass
+from helexa.protocol.work import Modality, ModelCapability, ModelState, Price, WorkloadClass
 
 READINESS: Final[Mapping[ModelState, int]] = {
     ModelState.LOADED: 0,
@@ -342,7 +343,22 @@ def offers(
     """Whether the model does this kind of work, and the catalogue lets it."""
     if entry is not None and entry.classes and not _among(entry.classes, workload):
         return False
+    if workload is WorkloadClass.VISION:
+        return _sees(capability)
     return not capability.classes or _among(capability.classes, workload)
+
+
+def _sees(capability: ModelCapability) -> bool:
+    """Nobody is asked to look at a picture who would only refuse it."""
+    said = capability.classes
+    return not said or WorkloadClass.VISION in said or Modality.IMAGE in capability.modalities
+
+
+def incapable(workload: WorkloadClass, model: ModelId) -> HelexaError:
+    """The refusal where everybody who has the model lacks this kind of work."""
+    if workload in _SENSES:
+        return ModalityUnsupported(str(model), _SENSES[workload].value)
+    return CapabilityMissing(str(model), f"{workload.value} requests")
 
 
 def classes_of(capability: ModelCapability, entry: ModelEntry | None) -> tuple[WorkloadClass, ...]:
@@ -358,8 +374,12 @@ def _among(classes: Sequence[WorkloadClass], workload: WorkloadClass) -> bool:
     """Chat is chat whoever waits for it."""
     if workload in classes:
         return True
-    # A text model gets the picture request and refuses it with the right words.
-    return workload in _TEXT and not _CHAT.isdisjoint(classes)
+    # With or without a picture in it.
+    return workload in _TALK and not _CHAT.isdisjoint(classes)
 
 
-_TEXT: Final = _CHAT | {WorkloadClass.VISION}
+_TALK: Final = _CHAT | {WorkloadClass.VISION}
+_SENSES: Final[Mapping[WorkloadClass, Modality]] = {
+    WorkloadClass.VISION: Modality.IMAGE,
+    WorkloadClass.AUDIO: Modality.AUDIO,
+}

@@ -22,6 +22,8 @@ class ModelAbout(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     tools: bool = False
     structured_output: bool = False
     reasoning: bool = False
+    abilities: tuple[str, ...] = ()
+    """These three and others, by the words of docs/runtimes."""
 
 
 class ModelObject(msgspec.Struct, frozen=True, kw_only=True):
@@ -65,5 +67,6 @@ def model_object(
             tools=capability.tools,
             structured_output=capability.structured_output,
             reasoning=capability.reasoning,
+            abilities=capability.abilities,
         ),
     )

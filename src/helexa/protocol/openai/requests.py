@@ -62,6 +62,14 @@ class EmbeddingHead(Head, frozen=True, kw_only=True):
     """As `prompt`."""
 
 
+class RerankHead(Head, frozen=True, kw_only=True):
+    query: str
+    documents: list[msgspec.Raw]
+    """Texts, or objects with a `text`."""
+    top_n: int | None = None
+    return_documents: bool | None = None
+
+
 def is_text_or_list(raw: msgspec.Raw) -> bool:
     """Whether valid JSON is a non-empty string or a non-empty array, without decoding it."""
     start = bytes(memoryview(raw)[:2])

@@ -37,6 +37,8 @@ from helexa.util.logs import every
 OFFERS_BYTES_MAX: Final = RECORD_BYTES_MAX * 3 // 4
 """Of a record; the rest is for certificates, revocations and addresses."""
 UNSERVED: Final = "has no neuron that could serve it now"
+ABILITIES_MAX: Final = 64
+ABILITY_CHARS_MAX: Final = 40
 NUMBER_MAX: Final = 2**53
 """What a float holds exactly: nobody has more slots or tokens, or asks for more credits."""
 
@@ -123,7 +125,7 @@ def public_offers(
 
 
 def is_sound(offer: Offer) -> bool:
-    """Whether what a stranger offers can be reckoned with: a model's name, and sane numbers."""
+    """Whether what a stranger offers can be reckoned with: a name, and sane numbers and words."""
     price = offer.price
     numbers = (
         offer.context_tokens,
@@ -136,7 +138,12 @@ def is_sound(offer: Offer) -> bool:
         price.reasoning,
     )
     # Not a number is not between the two either.
-    return is_model_id(offer.model) and all(0 <= number <= NUMBER_MAX for number in numbers)
+    words = len(offer.abilities) <= ABILITIES_MAX and all(
+        one.isidentifier() and len(one) <= ABILITY_CHARS_MAX for one in offer.abilities
+    )
+    return (
+        is_model_id(offer.model) and words and all(0 <= number <= NUMBER_MAX for number in numbers)
+    )
 
 
 _Copy: TypeAlias = tuple[NeuronView, ModelCapability]
@@ -184,6 +191,9 @@ def _offer(
         tools=all(one.tools for one in all_of),
         structured_output=all(one.structured_output for one in all_of),
         reasoning=all(one.reasoning for one in all_of),
+        abilities=tuple(
+            one for one in first.abilities if all(one in other.abilities for other in all_of)
+        ),
         price=Price(
             prompt_uncached=max(one.prompt_uncached for one in prices),
             prompt_cached=max(one.prompt_cached for one in prices),
@@ -203,12 +213,12 @@ def _free(neuron: NeuronView, capability: ModelCapability, in_flight: InFlight) 
 
 
 def _coarse(offer: Offer) -> Offer:
-    """The free slots to a power of two, the speed to two digits."""
+    """The free slots to a power of two, the speed to two digits, the abilities not at all."""
     free = 1 << (offer.free.bit_length() - 1) if offer.free else 0
     speed = offer.tokens_per_s
     if speed > 0:
         speed = round(speed, 1 - math.floor(math.log10(speed)))
-    return msgspec.structs.replace(offer, free=free, tokens_per_s=speed)
+    return msgspec.structs.replace(offer, free=free, tokens_per_s=speed, abilities=())
 
 
 def _note_cut(there_are: int, told: int) -> None:
