@@ -151,6 +151,12 @@ async def test_a_body_that_is_wrong_is_a_400_that_names_the_field(
         ("/v1/embeddings", {"model": "m"}, "input"),
         ("/v1/embeddings", {"model": "m", "input": None}, "input"),
         ("/v1/embeddings", {"model": "m", "input": ""}, "input"),
+        ("/v1/rerank", {"model": "m", "documents": ["a"]}, "query"),
+        ("/v1/rerank", {"model": "m", "query": "", "documents": ["a"]}, "query"),
+        ("/v1/rerank", {"model": "m", "query": "q"}, "documents"),
+        ("/v1/rerank", {"model": "m", "query": "q", "documents": []}, "documents"),
+        ("/v1/rerank", {"model": "m", "query": "q", "documents": "a"}, "documents"),
+        ("/v1/rerank", {"model": "m", "query": "q", "documents": ["a"], "top_n": 0}, "top_n"),
     ],
 )
 async def test_the_other_endpoints_check_what_they_need(
@@ -183,6 +189,30 @@ async def test_the_other_endpoints_check_what_they_need(
             "/v1/chat/completions",
             {"model": "m", "messages": [{"role": "user", "content": '"type": "image_url"'}]},
             WorkloadClass.CHAT_INTERACTIVE,
+        ),
+        (
+            "/v1/chat/completions",
+            {**CHAT, "tools": [{"type": "function", "function": {"name": "f", "parameters": {
+                "type": "object", "properties": {"image_url": {"type": "string"},
+                "input_audio": {"type": "string"}}}}}]},
+            WorkloadClass.CHAT_INTERACTIVE,
+        ),
+        (
+            "/v1/chat/completions",
+            {"model": "m", "messages": [{"role": "user", "content": "x"}, {"role": "tool",
+                "tool_call_id": "1", "content": [{"type": "text", "text": "t"},
+                {"type": "image_url", "image_url": {"url": "data:"}}]}]},
+            WorkloadClass.VISION,
+        ),
+        (
+            "/v1/chat/completions",
+            {"model": "m", "messages": [{"role": "user", "content": {"image_url": 1}}]},
+            WorkloadClass.CHAT_INTERACTIVE,
+        ),
+        (
+            "/v1/rerank",
+            {"model": "m", "query": "q", "documents": ["a", {"text": "b"}]},
+            WorkloadClass.RERANK,
         ),
         ("/v1/completions", {"model": "m", "prompt": "x"}, WorkloadClass.COMPLETION),
         ("/v1/completions", {"model": "m", "prompt": [1, 2]}, WorkloadClass.COMPLETION),
