@@ -62,9 +62,6 @@ def parameters(wanted: dict[str, Any]) -> Any:
         # one is that of its last piece.
         params.kv_unified = True
         params.pooling_type = xllamacpp.llama_pooling_type(_POOLING[wanted["pooling"]])
-        # Slots with memories of their own are computed in steps of equal length. Of a text that
-        # takes two steps a causal model would pool what was in the second.
-        params.kv_unified = True
         # An input to embed must fit into one physical batch.
         params.n_batch = params.n_ubatch = wanted["context_total"] // wanted["slots"]
     return params
