@@ -191,11 +191,11 @@ class PromptTooLong(HelexaError):
     tokens: int
     tokens_max: int
     field: str = "messages"
-    """`input` or `documents` for a model that writes nothing."""
+    """Where the text stands; the neuron says it, as engines do not."""
 
     @property
     def message(self) -> str:
-        if self.field != "messages":
+        if self.field in ("input", "documents"):
             return (
                 f"A text in `{self.field}` is {self.tokens} tokens; this model reads "
                 f"{self.tokens_max} at once."

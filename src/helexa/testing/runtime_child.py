@@ -119,7 +119,7 @@ class Handler(BaseHTTPRequestHandler):
         if self.server.wanted.echoes is not None:
             self._echo(request)
         elif self.path in ("/v1/embeddings", "/v1/rerank") and self._is_well:
-            self._at_once()
+            self._at_once(request)
         elif self.server.wanted.answers == "html":
             self._raw(200, "text/html", b"<html>It works!</html>")
         elif self.server.wanted.answers == "status-500":
@@ -136,18 +136,23 @@ class Handler(BaseHTTPRequestHandler):
         while held is not None and Path(held).exists():
             time.sleep(_LOOK_EVERY_S)
 
-    def _at_once(self) -> None:
+    def _at_once(self, request: dict[str, Any]) -> None:
         answers = self.server.wanted.answers
         if answers == "half-json":
             self._raw(200, "application/json", b'{"data": [')
             return
-        data = [{"object": "embedding", "index": 0, "embedding": [0.5, -0.5]}]
         count = 1 << 40 if answers == "usage-wrong" else 3
         usage = {"prompt_tokens": count, "total_tokens": count}
         if self.path == "/v1/rerank":
-            results = [{"index": 0, "relevance_score": 0.5}]
+            documents = range(len(request["documents"]))
+            results = [{"index": at, "relevance_score": 0.5} for at in documents]
             self._whole(200, {"model": "fake", "results": results, "usage": usage})
             return
+        texts = request["input"] if isinstance(request["input"], list) else [request["input"]]
+        data = [
+            {"object": "embedding", "index": at, "embedding": [0.5, -0.5]}
+            for at in range(len(texts))
+        ]
         self._whole(200, {"object": "list", "model": "fake", "data": data, "usage": usage})
 
     def _echo(self, request: dict[str, Any]) -> None:

@@ -32,6 +32,7 @@ from helexa.neuron.supervisor.replica import Replica
 from helexa.neuron.supervisor.roster import Roster
 from helexa.protocol.errors import (
     CapabilityMissing,
+    PromptTooLong,
     RuntimeExited,
     RuntimeMalformed,
     RuntimeRefused,
@@ -84,6 +85,13 @@ _SEVERAL: Final = {
     Endpoint.RERANK: "documents",
 }
 """The member that may hold several prompts."""
+_TEXTS: Final = {
+    Endpoint.CHAT: "messages",
+    Endpoint.COMPLETIONS: "prompt",
+    Endpoint.EMBEDDINGS: "input",
+    Endpoint.RERANK: "documents",
+}
+"""The member that is too long where an engine says that something is."""
 _PROMPTS: Final = {Endpoint.CHAT: "messages", Endpoint.COMPLETIONS: "prompt"}
 """The member that engines keep in their caches, as cortexes look at it, too."""
 
@@ -291,6 +299,8 @@ class Work:
         if response.status != 200:
             body = await response.read(REFUSAL_BYTES_MAX)
             refusal = engine.adapter.refusal(response.status, body, engine.spec)
+            if isinstance(refusal, PromptTooLong):
+                refusal.field = _TEXTS[self._endpoint]
             raise told_to_wait(refusal, response.header(b"retry-after"))
         if not request.streamed:
             await self._pass_whole(engine, kind, response, request)

@@ -54,12 +54,9 @@ def meaning(status: int, body: bytes, spec: ReplicaSpec) -> HelexaError:
         return RuntimeRefused(reason=f"The runtime answered {status} without an explanation.")
     model = spec.files.model
     if error.type == "exceed_context_size_error":
-        field = _field(spec)
-        return PromptTooLong(tokens=error.n_prompt_tokens, tokens_max=error.n_ctx, field=field)
+        return PromptTooLong(tokens=error.n_prompt_tokens, tokens_max=error.n_ctx)
     if too_long := _TOO_LONG.search(error.message):
-        return PromptTooLong(
-            tokens=int(too_long[1]), tokens_max=spec.context_tokens, field=_field(spec)
-        )
+        return PromptTooLong(tokens=int(too_long[1]), tokens_max=spec.context_tokens)
     if modality := _MODALITY.search(error.message):
         return ModalityUnsupported(model=model, modality=modality[1])
     if error.type == "not_supported_error":
@@ -70,17 +67,6 @@ def meaning(status: int, body: bytes, spec: ReplicaSpec) -> HelexaError:
     if status == 400 or _CALLER.search(error.message):
         return RequestRejected(reason=text)
     return RuntimeRefused(reason=f"The runtime answered {status}: {text}")
-
-
-def _field(spec: ReplicaSpec) -> str:
-    """Where a text that is too long stands."""
-    match spec.files.pooling:
-        case "":
-            return "messages"
-        case "rank":
-            return "documents"
-        case _:
-            return "input"
 
 
 _PHRASES: Final = (

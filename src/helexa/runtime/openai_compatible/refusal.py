@@ -45,7 +45,7 @@ _TOO_LONG: Final = (
                r"(?P<tokens>\d+)", re.DOTALL),
     re.compile(r"\((?P<tokens>\d+) tokens\).*?(?:context|limit)\D*\((?P<most>\d+) tokens\)",
                re.DOTALL),
-    re.compile(r"The prompt is (?P<tokens>\d+) tokens; this model reads (?P<most>\d+)"),
+    re.compile(r"is (?P<tokens>\d+) tokens; this model reads (?P<most>\d+)"),
 )  # fmt: skip
 _NO_MODEL: Final = re.compile(
     r"model.*(not found|not exist|unknown|no model named|not served|not loaded|not supported)",

@@ -7,13 +7,13 @@ from collections.abc import Awaitable, Callable, Collection, Mapping
 from pathlib import Path
 from typing import Final
 
-from helexa.neuron.settings import ServerSettings
+from helexa.neuron.settings import ModelSettings, ServerSettings
 from helexa.protocol.work import WorkloadClass
 from helexa.runtime.contract import Capabilities
 from helexa.testing.conformance import engines, models, rows
 from helexa.testing.conformance.findings import Findings
 from helexa.testing.conformance.run import conform, look
-from helexa.testing.conformance.stage import CONTEXT_TOKENS, staged, staged_fake
+from helexa.testing.conformance.stage import CONTEXT_TOKENS, SLOTS, staged, staged_fake
 from helexa.testing.fake_runtime import FakeRuntime
 
 PLAIN: Final = Capabilities(
@@ -23,6 +23,7 @@ PLAIN: Final = Capabilities(
         WorkloadClass.EMBEDDING,
     )
 )
+_CUT: Final = ModelSettings(slots=SLOTS, context_tokens=CONTEXT_TOKENS, dimensions=(8,))
 HONEST: Final = FakeRuntime(flags={"m": ("--echoes", str(CONTEXT_TOKENS))}, offered=PLAIN)
 
 
@@ -39,11 +40,12 @@ async def llama_cpp() -> Findings:
     found.add(await look("llama_cpp", "helexa-demo-vision", rows=(rows.VISION.word,)))
     with tempfile.TemporaryDirectory(prefix="hx-") as folder:
         made = models.write(Path(folder))
-        for model, row in (
-            (models.THINKER, rows.REASONING),
-            (models.EMBEDDER, rows.EMBEDDING),
+        for model, wanted in (
+            (models.THINKER, (rows.REASONING.word,)),
+            (models.EMBEDDER, (rows.EMBEDDING.word, rows.DIMENSIONS.word)),
+            (models.RANKER, (rows.RERANK.word,)),
         ):
-            found.add(await look("llama_cpp", model, made, rows=(row.word,)))
+            found.add(await look("llama_cpp", model, made, rows=wanted, served=_CUT))
     return found
 
 
@@ -57,6 +59,7 @@ async def openai_compatible() -> Findings:
         for model, row in (
             (models.THINKER, rows.REASONING),
             (models.EMBEDDER, rows.EMBEDDING),
+            (models.RANKER, rows.RERANK),
         ):
             found.add(await _through(model, made, rows=(row.word,)))
     return found
