@@ -7,7 +7,9 @@ import os
 import re
 import shutil
 import socket
+import threading
 import tomllib
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from importlib.metadata import packages_distributions
 from pathlib import Path
 
@@ -200,3 +202,42 @@ def test_the_packages_that_are_looked_at_are_those_that_are_installed_for_people
     found = packages_distributions()
     for module in NATIVE:
         assert {name.lower() for name in found[module]} & needed, f"{module} is nobody's dependency"
+
+
+class Models(BaseHTTPRequestHandler):
+    """A server with one model."""
+
+    def do_GET(self) -> None:
+        body = b'{"object":"list","data":[{"id":"there"}]}'
+        self.send_response(200)
+        self.send_header("content-length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        """The test's output is the command's."""
+
+
+def test_servers_are_asked_as_the_neuron_will_ask_them(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "helexa.toml"
+    with HTTPServer(("127.0.0.1", 0), Models) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_port}/v1"
+        file.write_text(
+            f'[neuron.servers.up]\nurl = "{url}"\n'
+            f'[neuron.servers.lacks]\nurl = "{url}"\nmodels = {{ a = "b" }}\n'
+            '[neuron.servers.down]\nurl = "http://127.0.0.1:9/v1"\n'
+        )
+        status, found = examined(capsys, "--config", str(file), "--home", str(tmp_path / "home"))
+        server.shutdown()
+    up, lacks, down = found["servers"]
+    assert status == 0
+    assert (up["level"], up["what"]) == ("ok", "up: 1 models")
+    assert (lacks["level"], lacks["what"]) == (
+        "warning",
+        "a: the server lacks has no model 'b'",
+    )
+    assert down["level"] == "warning"
+    assert "down: it cannot be reached (127.0.0.1:9" in down["what"]

@@ -41,6 +41,12 @@ def test_a_cold_model_is_loaded_where_there_is_room() -> None:
     assert decided(neurons=(full, roomy), wants={"a": waits()}) == ["load a on roomy"]
 
 
+def test_the_model_of_a_server_elsewhere_needs_no_room_whatever_its_files_take() -> None:
+    through = neuron("through", on_disk("a", gib=0), loaded("b"), free_gib=0)
+    full = neuron("full", on_disk("a", gib=8), loaded("c"), free_gib=0)
+    assert decided(neurons=(through, full), wants={"a": waits()}) == ["load a on through"]
+
+
 def test_many_who_wait_get_one_load_and_the_next_plan_none() -> None:
     here = neuron("n", on_disk("a"), free_gib=2)
     there = neuron("m", on_disk("a"), free_gib=2)

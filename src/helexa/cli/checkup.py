@@ -21,6 +21,7 @@ from helexa.cli.hardware_checkup import of_hardware
 from helexa.cli.mesh_checkup import of_mesh
 from helexa.cli.model_checkup import of_models
 from helexa.cli.nodes import explain_taken
+from helexa.cli.server_checkup import of_servers
 from helexa.cli.verb import Failed
 from helexa.config import Config, ConfigRefused
 from helexa.util.sockets import Address, AddressTaken, listen_tcp
@@ -95,6 +96,7 @@ def of_machine(config: Config) -> list[Finding]:
         *of_mesh(config),
         *of_hardware(config),
         *of_models(config),
+        *of_servers(config),
         *_of_disk(config),
         *_of_clock(),
         *_of_nodes(config.node.home),

@@ -12,7 +12,10 @@ Row = Mapping[str, Any]
 
 
 def of_cortex(rows: Sequence[Row]) -> str:
-    head = "model", "state", "replicas", "can", "context", "memory", "disk", "file", "on", "note"
+    head = (
+        *("model", "state", "replicas", "can", "context", "memory", "disk", "file", "runtime"),
+        *("on", "note"),
+    )
     return table(
         head,
         [
@@ -25,6 +28,7 @@ def of_cortex(rows: Sequence[Row]) -> str:
                 _size(row.get("memory_bytes")),
                 _size(row.get("disk_bytes")),
                 row.get("quantisation", ""),
+                _runtimes(row),
                 _where(row),
                 _note(row),
             )
@@ -34,7 +38,7 @@ def of_cortex(rows: Sequence[Row]) -> str:
 
 
 def of_neuron(rows: Sequence[Row]) -> str:
-    head = "model", "state", "can", "context", "slots", "memory", "file", "note"
+    head = "model", "state", "can", "context", "slots", "memory", "file", "runtime", "note"
     return table(
         head,
         [
@@ -46,6 +50,7 @@ def of_neuron(rows: Sequence[Row]) -> str:
                 row.get("slots") or "",
                 _size(row.get("memory_bytes")),
                 row.get("quantisation", ""),
+                row.get("runtime", ""),
                 row.get("reason", ""),
             )
             for row in rows
@@ -65,6 +70,13 @@ def _replicas(row: Row) -> str:
     least, most = row.get("replicas_min", 0), row.get("replicas_max")
     wanted = f" ({least}..{most if most is not None else ''})" if least or most else ""
     return f"{row.get('replicas', 0)}{wanted}"
+
+
+def _runtimes(row: Row) -> str:
+    """By which the neurons serve it."""
+    return ", ".join(
+        dict.fromkeys(one["runtime"] for one in row.get("nodes", ()) if one["runtime"])
+    )
 
 
 def _where(row: Row) -> str:

@@ -26,7 +26,9 @@ class Needs:
 
         0 where nobody knows: then the neuron is asked, and refuses with the numbers.
         """
-        if capability is not None and capability.memory_bytes:
+        if capability is not None and (capability.memory_bytes or capability.runtime):
+            # Who names the runtime has reckoned, and none is a count as well: the model of a
+            # server elsewhere takes nothing of the neuron that asks for it.
             return capability.memory_bytes
         found = self._memory.get(model)
         if found is None:
