@@ -420,6 +420,26 @@ async def test_embeddings_of_a_server(tmp_path: Path) -> None:
     assert (refused.status, refused.error["code"]) == (400, "unsupported_capability")
 
 
+async def test_reranking_by_a_server(tmp_path: Path) -> None:
+    def rank(asked: Asked) -> list[bytes]:
+        found = [{"index": 1, "relevance_score": 0.9}, {"index": 0, "relevance_score": 0.1}]
+        answer = {"model": asked.json["model"], "results": found, "usage": {"total_tokens": 6}}
+        return [whole(answer)]
+
+    async with scripted("there", rerank=rank) as other:
+        wanted = server(other, models={"here": "there"}, offers=("rerank",))
+        async with neuron(tmp_path, servers=wanted) as (live, pool):
+            await state(live, "here", "unloaded")
+            body = {"model": "here", "query": "q", "documents": ["a", "b"]}
+            reply = await ask(pool, "POST", "/v1/rerank", body)
+            metrics = await ask(pool, "GET", "/metrics")
+    assert [one["index"] for one in reply.json["results"]] == [1, 0]
+    assert reply.json["model"] == "here"
+    assert b'helexa_neuron_tokens_total{class="prompt_uncached",model="here"} 6.0' in (
+        metrics.content
+    )
+
+
 async def test_a_key_that_others_can_read_is_used_and_complained_of(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

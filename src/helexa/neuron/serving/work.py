@@ -205,6 +205,9 @@ class Work:
 
     async def _successor(self, replica: Replica, dead: Engine) -> Engine:
         """The child that comes after one that died, once it runs."""
+        if not dead.process.pid:
+            # Of a server elsewhere nothing tells when it is back, and another neuron may serve.
+            raise _NeverAsked
         with anyio.move_on_after(DEAD_WITHIN_S) as patience:
             await dead.exited()
         if patience.cancelled_caught:
