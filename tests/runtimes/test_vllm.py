@@ -10,11 +10,14 @@ import signal
 import time
 from array import array
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
-from tests.runtimes.neurons import TEXT, Bench, bench
+from tests.e2e.processes import started
+from tests.runtimes.neurons import PATIENCE_S, TEXT, Bench, bench
 
 from helexa.neuron.settings import ModelSettings, RuntimeSettings
 from helexa.neuron.supervisor.weighing import group_bytes
@@ -385,3 +388,45 @@ def test_pictures_are_seen(neuron: Bench, colours: dict[str, str]) -> None:
         ]
         right += colour in neuron.chat(SEEING, parts).text
     assert right >= len(colours) - 1
+
+
+# --- a neuron that is killed
+
+
+def test_a_killed_neuron_leaves_no_process_of_it(
+    vllm_python: Path, models_dir: Path, tmp_path: Path
+) -> None:
+    """While it loads, which is when it has as many as ever."""
+    config = tmp_path / "neuron.toml"
+    config.write_text(
+        f'[neuron.models.{DEMO}]\nruntime = "vllm"\narguments = ["enforce_eager=true"]\n'
+        f'[neuron.runtimes.vllm]\npython = "{vllm_python}"\n'
+    )
+    with started(
+        "neuron",
+        *("--config", str(config)),
+        *("--home", str(tmp_path / "home")),
+        *("--models-dir", str(models_dir)),
+        *("--control-socket", "127.0.0.1:0"),
+        *("--api-socket", "127.0.0.1:0"),
+        *("--set", "neuron.demo_models=false"),
+        *("--set", f"neuron.preload={DEMO}"),
+        cwd=tmp_path,
+    ) as node:
+        assert node.ready
+        me = psutil.Process(node.process.pid)
+        workers = awaited(lambda: named(me, "VLLM::"), within_s=PATIENCE_S)
+        family = me.children(recursive=True)
+        node.process.kill()
+        assert workers
+        _, alive = psutil.wait_procs(family, timeout=GONE_WITHIN_S)
+        assert not [one for one in alive if one.status() != psutil.STATUS_ZOMBIE]
+
+
+def named(process: psutil.Process, title: str) -> list[psutil.Process]:
+    found = []
+    for one in process.children(recursive=True):
+        with suppress(psutil.Error):
+            if any(title in word for word in one.cmdline()):
+                found.append(one)
+    return found
