@@ -372,6 +372,28 @@ def test_tools_without_a_way_to_read_calls_are_refused_by_the_runtimes_name() ->
         chat(plain, tools=[tool])
 
 
+@pytest.mark.parametrize(
+    ("template", "effort", "is_taken"),
+    [
+        (HERMES, "none", True),
+        (HERMES, "low", False),
+        (THINKING, "none", True),
+        (THINKING, "high", False),
+        (THINKING + "{{ reasoning_effort }}", "high", True),
+        (HERMES + "<think>\n", "none", False),
+    ],
+)
+def test_an_effort_that_the_template_takes_no_notice_of_is_refused(
+    template: str, effort: str, *, is_taken: bool
+) -> None:
+    asked = spec(replace(FILES, chat_template=template))
+    if is_taken:
+        assert chat(asked, reasoning_effort=effort)["reasoning_effort"] == effort
+    else:
+        with pytest.raises(CapabilityMissing):
+            chat(asked, reasoning_effort=effort)
+
+
 def test_thoughts_get_the_name_that_clients_know() -> None:
     body = json.dumps({"model": "m", "messages": USER}).encode()
     request = ADAPTER.chat(body, spec(replace(FILES, chat_template=THINKING)))

@@ -15,7 +15,8 @@ import msgspec
 from helexa.protocol.errors import BodyMalformed, RequestRejected, RuntimeRefused
 from helexa.protocol.openai import body as bodies
 from helexa.runtime.contract import Ability, ReplicaSpec, Rewrite
-from helexa.runtime.openai import structure, tools
+from helexa.runtime.openai import abilities, structure, tools
+from helexa.runtime.vllm import refusal, templates
 
 _BEYOND: Final = (
     "ec_transfer_params",
@@ -53,6 +54,7 @@ def check(body: bytes, raw: bodies.Fields, images_max: int) -> None:
 def changes(raw: bodies.Fields, spec: ReplicaSpec) -> dict[str, Any]:
     """Members to put in place of the client's; `grammar` is taken out of `raw`."""
     found: dict[str, Any] = {}
+    _check_effort(raw, spec)
     if (grammar := bodies.value(raw, "grammar", str)) is not None:
         for other in ("response_format", "structured_outputs"):
             if bodies.value(raw, other, Any) is not None:
@@ -77,8 +79,22 @@ def changes(raw: bodies.Fields, spec: ReplicaSpec) -> dict[str, Any]:
     return found
 
 
-def rewriting(abilities: frozenset[Ability]) -> Callable[[], Rewrite] | None:
-    return _Thoughts if Ability.REASONING in abilities else None
+def _check_effort(raw: bodies.Fields, spec: ReplicaSpec) -> None:
+    """It hands the effort to the template, and does not mind one that takes no notice."""
+    effort = bodies.value(raw, "reasoning_effort", str)
+    template = spec.files.chat_template
+    if effort is None or "reasoning_effort" in template:
+        return
+    if effort != "none":
+        said = "setting how much it thinks, other than `none`"
+        raise abilities.missing(said, "reasoning_effort", spec, refusal.NAME)
+    if templates.reasoning_parser(template) and "enable_thinking" not in template:
+        said = "answers without thoughts"
+        raise abilities.missing(said, "reasoning_effort", spec, refusal.NAME)
+
+
+def rewriting(able: frozenset[Ability]) -> Callable[[], Rewrite] | None:
+    return _Thoughts if Ability.REASONING in able else None
 
 
 class _Thoughts:
