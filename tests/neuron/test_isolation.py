@@ -201,6 +201,15 @@ def test_the_keeper_leaves_with_its_node_and_touches_nobody_else() -> None:
         other.kill()
 
 
+def test_who_is_older_than_a_child_belongs_to_no_child() -> None:
+    with subprocess.Popen(("sleep", "600"), start_new_session=True) as older:
+        since = kept.started(older.pid)
+        assert kept.belonging({older.pid}, "no such mark", since=since) == [older.pid]
+        assert kept.belonging({older.pid}, "no such mark", since=since + 1) == []
+        older.kill()
+    assert kept.started(older.pid) == 0
+
+
 def is_there(pid: int) -> bool:
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"

@@ -18,19 +18,22 @@ _LOOK_EVERY_S = 0.01
 _QUIET_LOOKS = 2
 """Looks on end that found nobody: who forked and died during the first left a child to find."""
 _PROC = "/proc"
+_STARTED_AT = 19
+"""Among the fields that follow a process's name."""
 _TRACKER = b"multiprocessing.resource_tracker"
 _TIDIED_WITHIN_S = 1.0
 
 
-def end_all(sessions: Collection[int], mark: str, within_s: float) -> None:
+def end_all(sessions: Collection[int], mark: str, within_s: float, *, since: int = 0) -> None:
     """Kill what belongs to these until nobody does. Blocks.
 
-    Last and a moment later those who then tidy up behind the others.
+    Last and a moment later those who then tidy up behind the others. `since` is as `started`
+    has it: who is older belongs to nobody who was started then, and is not looked at closely.
     """
     started_s = time.monotonic()
     quiet = 0
     while quiet < _QUIET_LOOKS and time.monotonic() < started_s + within_s:
-        found = belonging(sessions, mark)
+        found = belonging(sessions, mark, since=since)
         is_late = time.monotonic() > started_s + _TIDIED_WITHIN_S
         for pid in found:
             if not is_late and _tidies_up(f"{_PROC}/{pid}"):
@@ -44,7 +47,15 @@ def end_all(sessions: Collection[int], mark: str, within_s: float) -> None:
             time.sleep(_LOOK_EVERY_S)
 
 
-def belonging(sessions: Collection[int], mark: str, proc: str = _PROC) -> Sequence[int]:
+def started(pid: int, proc: str = _PROC) -> int:
+    """When, in the kernel's own count; 0 where the system does not tell."""
+    fields = _fields(f"{proc}/{pid}")
+    return int(fields[_STARTED_AT]) if fields else 0
+
+
+def belonging(
+    sessions: Collection[int], mark: str, *, since: int = 0, proc: str = _PROC
+) -> Sequence[int]:
     """The living of these sessions, or with this mark; never this process."""
     word = f"{MARK}={mark}".encode()
     try:
@@ -54,7 +65,7 @@ def belonging(sessions: Collection[int], mark: str, proc: str = _PROC) -> Sequen
     return [
         pid
         for pid in numbers
-        if pid != os.getpid() and _is_alive_of(f"{proc}/{pid}", sessions, word)
+        if pid != os.getpid() and _is_alive_of(f"{proc}/{pid}", sessions, word, since)
     ]
 
 
@@ -67,19 +78,27 @@ def _tidies_up(folder: str) -> bool:
         return False
 
 
-def _is_alive_of(folder: str, sessions: Collection[int], word: bytes) -> bool:
+def _is_alive_of(folder: str, sessions: Collection[int], word: bytes, since: int) -> bool:
+    fields = _fields(folder)
+    if not fields or fields[0] in (b"Z", b"X") or int(fields[_STARTED_AT]) < since:
+        return False
+    if int(fields[3]) in sessions:
+        return True
+    try:
+        with open(f"{folder}/environ", "rb") as file:  # noqa: PTH123
+            return word in file.read()
+    except OSError:
+        return False  # It is gone, or somebody else's.
+
+
+def _fields(folder: str) -> Sequence[bytes]:
+    """Those of a process from its state on; none where it is gone."""
     try:
         with open(f"{folder}/stat", "rb") as file:  # noqa: PTH123 - pathlib is slow to import
             # A process may be called `) R 1 1`, so its fields begin after the last bracket.
-            fields = file.read().rpartition(b")")[2].split()
-        if fields[0] in (b"Z", b"X"):
-            return False
-        if int(fields[3]) in sessions:
-            return True
-        with open(f"{folder}/environ", "rb") as file:  # noqa: PTH123
-            return word in file.read()
-    except (OSError, IndexError, ValueError):
-        return False  # It is gone, or somebody else's.
+            return file.read().rpartition(b")")[2].split()
+    except OSError:
+        return ()
 
 
 def _keep(mark: str) -> None:
@@ -92,7 +111,7 @@ def _keep(mark: str) -> None:
             sessions.add(number)
         else:
             sessions.discard(number)
-    end_all(sessions, f"{mark}.", LEFT_WITHIN_S)
+    end_all(sessions, f"{mark}.", LEFT_WITHIN_S, since=started(os.getpid()))
 
 
 if __name__ == "__main__":

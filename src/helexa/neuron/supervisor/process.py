@@ -109,6 +109,7 @@ async def child(
         stderr=subprocess.STDOUT,
         start_new_session=True,
     )
+    since = kept.started(process.pid)
     if terms.keeper is not None:
         terms.keeper.keep(process.pid)
     try:
@@ -119,7 +120,7 @@ async def child(
             yield started
     finally:
         with anyio.CancelScope(shield=True):
-            await _end(process, grace_s, mark)
+            await _end(process, grace_s, mark, since)
             if terms.keeper is not None:
                 terms.keeper.release(process.pid)
 
@@ -155,7 +156,7 @@ def inherited(environment: Mapping[str, str]) -> dict[str, str]:
     return {name: environment[name] for name in _INHERITED if name in environment}
 
 
-async def _end(process: Process, grace_s: float, mark: str) -> None:
+async def _end(process: Process, grace_s: float, mark: str, since: int) -> None:
     """SIGTERM to the group, time to act on it, then SIGKILL to whatever is left of it."""
     if process.returncode is None:
         _signal_group(process.pid, signal.SIGTERM)
@@ -164,7 +165,7 @@ async def _end(process: Process, grace_s: float, mark: str) -> None:
     _signal_group(process.pid, signal.SIGKILL)
     await process.wait()
     # Workers that made a session of their own, too; and one that is dying still holds its memory.
-    end_all = partial(kept.end_all, {process.pid}, mark, _ALL_GONE_WITHIN_S)
+    end_all = partial(kept.end_all, {process.pid}, mark, _ALL_GONE_WITHIN_S, since=since)
     await anyio.to_thread.run_sync(end_all)
     await process.aclose()
 
