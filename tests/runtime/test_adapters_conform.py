@@ -29,6 +29,7 @@ SPEC = ReplicaSpec(
     files=ModelFiles(
         model=ModelId("m"),
         weights=Path("/srv/m.gguf"),
+        architecture="llama",
         weights_bytes=1 << 20,
         kv_bytes_per_token=64,
         embedding_length=32,

@@ -41,12 +41,12 @@ class Growing:
         if found:
             self.stopped, self._held = True, ""
             return text[: min(found)]
-        kept = max(_overlap(text, one) for one in self._stop)
+        kept = max(overlap(text, one) for one in self._stop)
         self._held = text[len(text) - kept :]
         return text[: len(text) - kept]
 
 
-def _overlap(text: str, stop: str) -> int:
+def overlap(text: str, stop: str) -> int:
     """The longest end of `text` with which `stop` begins."""
     for length in range(min(len(text), len(stop) - 1), 0, -1):
         if text.endswith(stop[:length]):

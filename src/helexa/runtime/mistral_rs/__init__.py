@@ -1,0 +1,1 @@
+"""mistral.rs: what it knows, takes and means; used by its adapter."""
