@@ -9,6 +9,7 @@ import pytest
 from tests.meta.sources import ROOT
 
 from helexa.config import ConfigRefused, load
+from helexa.runtime import offers
 
 
 def refused(tmp_path: Path, text: str, role: str = "neuron") -> str:
@@ -82,6 +83,7 @@ def test_the_examples_of_the_page_are_taken(tmp_path: Path) -> None:
     for name in ("llama", "vllm", "cloud", "friends"):
         (tmp_path / f"{name}.key").write_text("k")
     file = tmp_path / "helexa.toml"
+    assert not [word for word in offers.WORDS if f"`{word}`" not in page]
     for block in blocks:
         alone = "[neuron.servers.ollama.models]" in block
         file.write_text(

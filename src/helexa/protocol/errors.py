@@ -33,7 +33,7 @@
         NoCapacity             503  the model is known, nobody can serve it now
         Draining               503
       DoesNotFit               507  the model cannot be held by this neuron
-      LoopDetected             508  a request came back, or passed too many cortexes
+      LoopDetected             508  a request came back, or passed too many nodes
       UpstreamFailed           502  a runtime or peer broke its side
         RuntimeExited          502
         RuntimeRefused         502
