@@ -31,6 +31,7 @@ from helexa.runtime.contract import (
     PackagedAdapter,
     ReplicaSpec,
     Requirement,
+    Rerank,
     RuntimeAdapter,
     Text,
 )
@@ -46,6 +47,7 @@ METHODS: dict[WorkloadClass, type[Any]] = {
     WorkloadClass.VISION: Chat,
     WorkloadClass.COMPLETION: Text,
     WorkloadClass.EMBEDDING: Embedding,
+    WorkloadClass.RERANK: Rerank,
 }
 CANARY = "canary-8f1c"
 WHERE = Installation(
@@ -100,8 +102,8 @@ def test_what_is_not_offered_is_refused_by_name_and_what_is_offered_is_not(
     endpoint, body = row.asks
     data = json.dumps({"model": "imagined", **body}).encode()
     for files, offered in served(adapter):
-        needs = METHODS.get(row.for_class or WorkloadClass.CHAT_INTERACTIVE)
-        if needs is None or not isinstance(adapter, needs) or row.for_class not in offered.classes:
+        needs = METHODS[row.for_class or WorkloadClass.CHAT_INTERACTIVE]
+        if not isinstance(adapter, needs) or row.for_class not in offered.classes:
             continue
         refused: HelexaError | None = None
         try:

@@ -14,14 +14,17 @@ from tests.runtimes.conftest import FOUND
 
 from helexa.neuron.settings import RuntimeSettings
 from helexa.testing.conformance import Findings, Verdict, engines, look, page
-from helexa.testing.conformance.rows import EMBEDDING, RERANK, ROWS, VISION, Row
+from helexa.testing.conformance.rows import DIMENSIONS, EMBEDDING, RERANK, ROWS, VISION, Row
+from helexa.testing.conformance.stage import usually
 
 FOLDER = Path(__file__).parents[2] / "docs" / "runtimes"
 RUNTIMES = ("vllm", "transformers")
+ARGUMENTS = {"vllm": ("enforce_eager=true",)}
+"""Compiling takes minutes, and shows nothing of what is looked at here."""
 OTHERS = (
-    ("helexa-demo-vision", VISION),
-    ("all-minilm-l6-v2", EMBEDDING),
-    ("tiny-rerank", RERANK),
+    ("helexa-demo-vision", (VISION.word,)),
+    ("all-minilm-l6-v2", (EMBEDDING.word, DIMENSIONS.word)),
+    ("tiny-rerank", (RERANK.word,)),
 )
 """What one model cannot show; each is loaded for that alone."""
 PATIENCE_S = 900.0
@@ -53,11 +56,18 @@ class Looks:
     async def _look(self, runtime: str) -> Findings:
         python: Path = self.request.getfixturevalue(f"{runtime}_python")
         own = {"runtimes": {runtime: RuntimeSettings(python=python)}, "demo_models": False}
+        served = usually(ARGUMENTS.get(runtime, ()), dimensions=(8,))
         found = Findings(runtime=runtime, engine=engines.version(runtime, python))
-        for model, rows in (("helexa-demo", ()), *((one, (row.word,)) for one, row in OTHERS)):
+        for model, rows in (("helexa-demo", ()), *OTHERS):
             found.add(
                 await look(
-                    runtime, model, self.models_dir, rows=rows, more=own, patience_s=PATIENCE_S
+                    runtime,
+                    model,
+                    self.models_dir,
+                    rows=rows,
+                    served=served,
+                    more=own,
+                    patience_s=PATIENCE_S,
                 )
             )
         return found

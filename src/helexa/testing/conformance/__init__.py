@@ -6,12 +6,19 @@ One adapter, its real engine, one model, and cases that are clients of the neuro
         --models /srv/models --model helexa-demo
 
 prints a table and, for what failed, why; it exits with 1 where anything failed. Further
-options: `--set KEY=VALUE` for any setting of a neuron (`--set
-runtimes.vllm.python=/opt/vllm/bin/python`, `--set slots=4`, a TOML value), `--only WORD` for
-the cases whose row or name has that word,
-`--patience S` for slow engines, `--cannot ROW=REASON` for what this machine cannot show. The
-shipped demo models need no `--models`; of `helexa-demo` and of folders whose name begins so,
-the answers are known word by word.
+options:
+
+    --set KEY=VALUE     any setting of a neuron, such as runtimes.vllm.python=/opt/vllm/bin/python
+    --argument A=B      for the runtime, as in `arguments` of a model
+    --only WORD         the cases whose row or name has that word
+    --cannot ROW=WHY    what this machine cannot show
+    --knows KIND        how right answers are told: demo, demo-vision, echo, any
+    --patience S        for one answer of a slow engine, which may have to load for it
+    --results FILE      keep what was found, as JSON; --write docs/runtimes: in the matrix
+    --usual [NAME ...]  instead of --runtime: what this repository can try by itself
+
+The shipped demo models need no `--models`; of `helexa-demo`, and of models whose names begin
+so, the answers are known word by word.
 
 From pytest:
 

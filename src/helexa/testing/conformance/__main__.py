@@ -16,7 +16,7 @@ from helexa.testing.conformance import engines, page
 from helexa.testing.conformance.findings import Findings
 from helexa.testing.conformance.knowledge import KINDS
 from helexa.testing.conformance.run import conform
-from helexa.testing.conformance.stage import staged
+from helexa.testing.conformance.stage import staged, usually
 from helexa.testing.conformance.usual import LOOKS
 
 
@@ -32,6 +32,9 @@ def main() -> int:
     parser.add_argument("--model", action="append", help="repeatable; helexa-demo without any")
     parser.add_argument(
         "--set", action="append", default=[], metavar="KEY=VALUE", help="a setting of the neuron"
+    )
+    parser.add_argument(
+        "--argument", action="append", default=[], metavar="NAME=VALUE", help="for the runtime"
     )
     parser.add_argument("--knows", choices=KINDS, help="what the model says; by its name without")
     parser.add_argument("--cannot", action="append", default=[], metavar="ROW=REASON")
@@ -81,6 +84,7 @@ async def _look(asked: argparse.Namespace) -> Findings:
             model,
             runtime=asked.runtime,
             models_dir=models_dir,
+            served=usually(tuple(asked.argument)),
             more=settings,
             knowledge=KINDS[asked.knows] if asked.knows else None,
             cannot=cannot,

@@ -108,7 +108,7 @@ async def _refused(subject: Subject, row: Row) -> Outcome:
     else:
         replica = await subject.replica()
         if imagined.offers(replica.adapter, replica.spec.files, row):
-            verdict, why = Verdict.UNTESTABLE, f"{subject.model} is no model for it"
+            verdict, why = Verdict.UNTESTABLE, "no model that was tried is one for it"
     return Outcome(row=row, case="refusal", verdict=verdict, why=why)
 
 

@@ -70,6 +70,13 @@ async def staged_fake(fake: FakeRuntime, model: str = "m") -> AsyncIterator[Subj
             yield Subject(model=model, roster=roster, client=client, knowledge=ECHO)
 
 
+def usually(arguments: tuple[str, ...] = (), *, dimensions: tuple[int, ...] = ()) -> ModelSettings:
+    """How a model is served that is looked at; `arguments` are for its runtime."""
+    return ModelSettings(
+        slots=SLOTS, context_tokens=CONTEXT_TOKENS, arguments=arguments, dimensions=dimensions
+    )
+
+
 def knowledge_of(model: str) -> Knowledge:
     """By the beginning of its name: the demo models in whatever form they were made into."""
     for name in sorted(_KNOWN, key=len, reverse=True):
@@ -91,9 +98,7 @@ async def staged(
     patience_s: float = PATIENCE_S,
 ) -> AsyncIterator[Subject]:
     """The model by this runtime in a neuron of its own; `more` are further neuron settings."""
-    how = msgspec.structs.replace(
-        served or ModelSettings(slots=SLOTS, context_tokens=CONTEXT_TOKENS), runtime=runtime
-    )
+    how = msgspec.structs.replace(served or usually(), runtime=runtime)
     with tempfile.TemporaryDirectory(prefix="hx-") as folder:
         home = Path(folder)
         settings = NeuronSettings(
