@@ -12,9 +12,11 @@ from __future__ import annotations
 import json
 import signal
 import sys
+import time
 from typing import Any, Final
 
 _POOLING: Final = {"none": 0, "mean": 1, "cls": 2, "last": 3, "rank": 4}
+_LAST_WORDS_S: Final = 0.3
 _SAME_NAME: Final = ("n_batch", "n_ubatch", "n_gpu_layers", "rope_freq_base", "rope_freq_scale")
 _FLASH: Final = {"auto": "AUTO", "on": "ENABLED", "off": "DISABLED"}
 _LOAD_MODES: Final = {
@@ -92,6 +94,8 @@ def main() -> None:
     try:
         server = xllamacpp.Server(params)
     except RuntimeError as error:
+        # The engine's last words are written by a thread of its own, and nothing waits for it.
+        time.sleep(_LAST_WORDS_S)
         sys.exit(f"llama.cpp did not start: {error}")
     del params
     while server is not None:
