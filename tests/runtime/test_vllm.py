@@ -218,6 +218,12 @@ def test_a_share_of_the_device_takes_the_place_of_that_room() -> None:
     assert after(argv, "--gpu-memory-utilization") == "0.5"
 
 
+def test_no_more_of_a_device_is_taken_than_was_lent() -> None:
+    lent = replace(GRANT, devices=(0, 1), device_shares=(0.3, 0.25))
+    argv = words(spec(arguments={"gpu_memory_utilization": 0.9}), lent)
+    assert after(argv, "--gpu-memory-utilization") == "0.25"
+
+
 def test_it_asks_nobody_and_tells_nobody() -> None:
     env = ADAPTER.plan(spec(), GRANT).env
     assert env["HF_HUB_OFFLINE"] == env["VLLM_NO_USAGE_STATS"] == env["DO_NOT_TRACK"] == "1"

@@ -60,7 +60,9 @@ def _served(spec: ReplicaSpec, grant: Grant) -> Iterator[str]:
     yield from ("--max-model-len", str(spec.context_tokens))
     yield from ("--max-num-seqs", str(spec.slots))
     if "gpu_memory_utilization" in spec.arguments:
-        yield from ("--gpu-memory-utilization", str(spec.arguments["gpu_memory_utilization"]))
+        # Of a device that others use, too, no more than was lent, whatever was written.
+        share = min(float(spec.arguments["gpu_memory_utilization"]), *grant.device_shares, 1.0)
+        yield from ("--gpu-memory-utilization", f"{share:g}")
     else:
         # Each worker takes as much; the keys and values of a token are divided among them.
         # Told no number, vLLM takes nine tenths of the device, also for a model that keeps none.
