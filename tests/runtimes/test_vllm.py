@@ -6,6 +6,7 @@ import base64
 import json
 import math
 import os
+import re
 import signal
 import time
 from array import array
@@ -32,7 +33,6 @@ ANSWER = (
 )
 REFERENCES = Path(__file__).parents[2] / "scripts" / "runtime_models" / "references"
 COSINE_LEAST = 0.999
-SHARED_MEMORY = Path("/dev/shm")
 GONE_WITHIN_S = 20.0
 
 
@@ -85,8 +85,10 @@ def members(group: int) -> list[int]:
     return found
 
 
-def of_engines() -> set[str]:
-    return {one.name for one in SHARED_MEMORY.glob("psm_*")}
+def shared_by(group: int) -> set[Path]:
+    """Files of shared memory that its processes have in use."""
+    maps = "".join(Path(f"/proc/{pid}/maps").read_text() for pid in members(group))
+    return {Path(one) for one in re.findall(r"/dev/shm/psm_\w+", maps)}
 
 
 # --- words
@@ -316,23 +318,26 @@ def test_killed_it_leaves_nothing_and_comes_back(neuron: Bench) -> None:
     assert engine is not None
     group = engine.process.pid
     assert len(members(group)) >= 4
+    shared = shared_by(group)
+    assert shared
     os.kill(group, signal.SIGKILL)
     awaited(lambda: not members(group))
-    assert not of_engines()
     assert neuron.chat(DEMO, "What is helexa?").text == ANSWER
     again = neuron.engine(DEMO)
     assert again is not None
     assert again.process.pid != group
+    assert not [one for one in shared if one.exists()]
 
 
 def test_unloaded_it_leaves_neither_processes_nor_shared_memory(neuron: Bench) -> None:
     neuron.chat(DEMO, "Hello", max_tokens=1)
     engine = neuron.engine(DEMO)
     assert engine is not None
-    assert of_engines()
+    shared = shared_by(engine.process.pid)
+    assert shared
     neuron.unload(DEMO)
     assert not members(engine.process.pid)
-    assert not of_engines()
+    assert not [one for one in shared if one.exists()]
 
 
 # --- vectors and scores, held against what transformers computes
