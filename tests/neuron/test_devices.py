@@ -7,7 +7,8 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given
+from hypothesis import settings as tried
 from hypothesis import strategies as st
 from tests.neuron.bench import Journal, bench
 
@@ -76,6 +77,11 @@ WANTS = st.lists(
 FLEETS = st.lists(st.tuples(st.integers(10, 100), st.integers(0, 100)), min_size=3, max_size=5)
 
 
+PATIENTLY = tried(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+"""How long something takes on a busy machine is no claim of these tests."""
+
+
+@PATIENTLY
 @given(WANTS, FLEETS, st.lists(st.booleans(), min_size=8, max_size=8))
 def test_no_device_is_lent_twice_unless_it_is_shared_and_none_beyond_its_bytes(
     wants: list[Want], sizes: list[tuple[int, int]], leave: list[bool]
@@ -224,6 +230,7 @@ REPLICAS = st.lists(
 )
 
 
+@PATIENTLY
 @given(REPLICAS, st.booleans())
 def test_all_of_it_or_nothing_is_granted_and_all_comes_back(
     replicas: list[Any], pins: bool
