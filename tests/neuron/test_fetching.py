@@ -24,6 +24,8 @@ from helexa.neuron.serving.pictures.fetching import (
     FetchRules,
     NotFetched,
     Room,
+    looked_up,
+    own_addresses,
 )
 from helexa.neuron.serving.pictures.urls import UrlRefused, parsed
 from helexa.protocol.errors import Busy
@@ -358,6 +360,24 @@ async def test_an_answer_that_is_no_picture(said: bytes, told: str) -> None:
     assert told in str(error)
 
 
+async def test_the_systems_own_names_are_inside() -> None:
+    """By the real resolver, whatever it reads."""
+    error = await refusal(Fetcher(FetchRules(timeout_s=PATIENCE_S)), "http://localhost/")
+    assert str(error) == NOT_TOLD
+    assert "which is not public" in error.why
+    found = await looked_up("localhost", 80)
+    assert found
+    assert all(one.is_loopback for one in found)
+    assert all(not is_public(one) for one in own_addresses() if one.is_loopback)
+
+
+async def test_a_redirect_that_is_no_url_is_refused() -> None:
+    leads = answer(b"", b"location: http://[::1", status=b"302 Found")
+    async with far_side(saying(leads)) as side:
+        error = await refusal(fetcher(side.port), f"http://a.test:{side.port}/")
+    assert "no URL" in error.why
+
+
 async def test_a_body_without_end_is_left_at_the_limit() -> None:
     sent = 0
 
@@ -484,8 +504,9 @@ async def test_a_certificate_has_to_name_the_host(tmp_path: Path) -> None:
     theirs, ours = certificate(tmp_path, "pictures.test")
 
     async def attend(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await reader.readuntil(b"\r\n\r\n")
-        writer.write(PNG)
+        request = await reader.readuntil(b"\r\n\r\n")
+        down = b"location: http://pictures.test/"
+        writer.write(answer(b"", down, status=b"302 Found") if b"/down" in request else PNG)
         await writer.drain()
         writer.close()
 
@@ -495,9 +516,11 @@ async def test_a_certificate_has_to_name_the_host(tmp_path: Path) -> None:
         one = fetcher(port, tls=ours)
         assert await fetched(one, f"https://pictures.test:{port}/") == png()
         error = await refusal(one, f"https://other.test:{port}/")
+        down = await refusal(one, f"https://pictures.test:{port}/down")
         stranger = await refusal(fetcher(port), f"https://pictures.test:{port}/")
     assert "certificate is not trusted" in str(error)
     assert "certificate is not trusted" in str(stranger)
+    assert (str(down), down.why) == (NOT_TOLD, "a redirect from https to http")
 
 
 def certificate(folder: Path, name: str) -> tuple[ssl.SSLContext, ssl.SSLContext]:

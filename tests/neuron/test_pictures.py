@@ -122,6 +122,15 @@ def test_any_bytes_are_a_picture_or_refused(start: bytes, rest: bytes) -> None:
         *(b"", b"BM" + bytes(60), b"<svg xmlns='http://www.w3.org/2000/svg'/>", b"%PDF-1.7"),
         *(b"II*\0" + bytes(60), b"\0\0\0\x20ftypavif" + bytes(60), png(0, 5)),
         b"\xff\xd8" + b"\xff\xe0\0\x02" * 5000,
+        b"\xff\xd8\xff\xe0\0\x01" + bytes(60),
+        b"\xff\xd8\xff\xe0\0\x02\x00\x00" + bytes(60),
+        b"\xff\xd8\xff\xff\xd0\xff\xda" + bytes(60),
+        b"\x89PNG\r\n\x1a\n\0\0\0\x0dIDAT" + bytes(60),
+        b"GIF89a" + bytes(7) + b";" + bytes(60),
+        b"GIF89a" + bytes(7) + b"!\xfe\0" * 5000,
+        b"RIFF\0\0\0\0WEBPVP8L" + bytes(60),
+        b"RIFF\0\0\0\0WEBPVP8 " + bytes(60),
+        b"RIFF\0\0\0\0WEBPICCP" + bytes(60),
     ],
 )
 def test_other_bytes_are_none(content: bytes) -> None:
