@@ -32,10 +32,13 @@ def test_every_column_has_every_row() -> None:
         assert of["engine"], f"{name} has no engine at its head"
 
 
-def test_every_runtime_of_this_build_is_on_the_page() -> None:
+def test_every_runtime_of_this_build_has_a_page_a_line_and_a_column() -> None:
     listed = (FOLDER / page.PAGE_NAME).read_text()
     for name in adapters.names():
         assert f"| `{name}` |" in listed
+        assert f"({name}.md)" in listed
+        assert (FOLDER / f"{name}.md").exists(), f"docs/runtimes/{name}.md says how it is run"
+        assert name in RESULTS, f"nobody has run the conformance suite on {name} yet"
 
 
 # --- "add a runtime", followed literally

@@ -55,7 +55,8 @@ def models() -> Iterator[ModelFiles]:
         yield ModelFiles(
             model=ModelId("imagined"),
             weights=place / "imagined.gguf" if form == "gguf" else place,
-            projector=place / "imagined.mmproj.gguf" if sees else None,
+            projector=place / "imagined.mmproj.gguf" if sees and form == "gguf" else None,
+            sees=sees,
             format=form,
             architecture=architecture,
             quantisation="F32",

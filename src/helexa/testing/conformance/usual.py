@@ -49,6 +49,12 @@ async def llama_cpp() -> Findings:
     return found
 
 
+async def mistral_rs() -> Findings:
+    found = await look("mistral_rs", "helexa-demo")
+    found.engine = engines.version("mistral_rs")
+    return found
+
+
 async def openai_compatible() -> Findings:
     """Another neuron, which has llama.cpp, as anybody's server."""
     found = await _through("helexa-demo")
@@ -79,5 +85,6 @@ async def _through(
 LOOKS: Final[Mapping[str, Callable[[], Awaitable[Findings]]]] = {
     "fake": fake,
     "llama_cpp": llama_cpp,
+    "mistral_rs": mistral_rs,
     "openai_compatible": openai_compatible,
 }
