@@ -14,7 +14,7 @@ from typing import Final
 from helexa.runtime.contract import Footprint, ReplicaSpec
 from helexa.runtime.footprint import kv_bytes
 
-PROCESS_BYTES: Final = 72 << 20
+PROCESS_BYTES: Final = 64 << 20
 """Python, the engine's code, its threads and what it keeps for its own use."""
 TOKEN_BYTES: Final = 1_350
 """Of a word in the tokenizer's tables."""
