@@ -15,18 +15,19 @@ from tests.runtimes.conftest import FOUND
 from helexa.neuron.settings import RuntimeSettings
 from helexa.testing.conformance import Findings, Verdict, engines, look, page
 from helexa.testing.conformance.rows import DIMENSIONS, EMBEDDING, RERANK, ROWS, VISION, Row
-from helexa.testing.conformance.stage import usually
+from helexa.testing.conformance.stage import CONTEXT_TOKENS, usually
 
 FOLDER = Path(__file__).parents[2] / "docs" / "runtimes"
 RUNTIMES = ("vllm", "transformers")
 ARGUMENTS = {"vllm": ("enforce_eager=true",)}
 """Compiling takes minutes, and shows nothing of what is looked at here."""
-OTHERS = (
-    ("helexa-demo-vision", (VISION.word,)),
-    ("all-minilm-l6-v2", (EMBEDDING.word, DIMENSIONS.word)),
-    ("tiny-rerank", (RERANK.word,)),
+MODELS = (
+    ("helexa-demo", (), CONTEXT_TOKENS),
+    ("helexa-demo-vision", (VISION.word,), CONTEXT_TOKENS),
+    ("all-minilm-l6-v2", (EMBEDDING.word, DIMENSIONS.word), 256),
+    ("tiny-rerank", (RERANK.word,), 256),
 )
-"""What one model cannot show; each is loaded for that alone."""
+"""With the rows that each is loaded for, and what it can read. The first is for all rows."""
 PATIENCE_S = 900.0
 """A killed engine loads again while a request waits for it."""
 
@@ -56,9 +57,10 @@ class Looks:
     async def _look(self, runtime: str) -> Findings:
         python: Path = self.request.getfixturevalue(f"{runtime}_python")
         own = {"runtimes": {runtime: RuntimeSettings(python=python)}, "demo_models": False}
-        served = usually(ARGUMENTS.get(runtime, ()), dimensions=(8,))
+        arguments = ARGUMENTS.get(runtime, ())
         found = Findings(runtime=runtime, engine=engines.version(runtime, python))
-        for model, rows in (("helexa-demo", ()), *OTHERS):
+        for model, rows, context_tokens in MODELS:
+            served = usually(arguments, dimensions=(8,), context_tokens=context_tokens)
             found.add(
                 await look(
                     runtime,

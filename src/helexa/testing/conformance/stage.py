@@ -70,11 +70,10 @@ async def staged_fake(fake: FakeRuntime, model: str = "m") -> AsyncIterator[Subj
             yield Subject(model=model, roster=roster, client=client, knowledge=ECHO)
 
 
-def usually(arguments: tuple[str, ...] = (), *, dimensions: tuple[int, ...] = ()) -> ModelSettings:
+def usually(arguments: tuple[str, ...] = (), **more: Any) -> ModelSettings:
     """How a model is served that is looked at; `arguments` are for its runtime."""
-    return ModelSettings(
-        slots=SLOTS, context_tokens=CONTEXT_TOKENS, arguments=arguments, dimensions=dimensions
-    )
+    usual = ModelSettings(slots=SLOTS, context_tokens=CONTEXT_TOKENS, arguments=arguments)
+    return msgspec.structs.replace(usual, **more)
 
 
 def knowledge_of(model: str) -> Knowledge:

@@ -52,6 +52,9 @@ async def llama_cpp() -> Findings:
 async def mistral_rs() -> Findings:
     found = await look("mistral_rs", "helexa-demo")
     found.engine = engines.version("mistral_rs")
+    with tempfile.TemporaryDirectory(prefix="hx-") as folder:
+        made = models.write(Path(folder))
+        found.add(await look("mistral_rs", models.THINKER, made, rows=(rows.REASONING.word,)))
     return found
 
 

@@ -9,8 +9,11 @@ from helexa.testing.conformance import rows
 from helexa.testing.conformance.case import case
 from helexa.testing.conformance.subject import Body, Reply, Subject
 
-_FORCED: Final = 'root ::= "<think>" [a-z]{3} "</think>" [a-z]{3}'
-"""For a model that has the template of a thinking one, and no thoughts."""
+_FORCED: Final = (
+    'root ::= "<think>" [a-z]{3} "</think>" [a-z]{3}',
+    'start: "<think>" /[a-z]{3}/ "</think>" /[a-z]{3}/',
+)
+"""For a model that has the template of a thinking one, and no thoughts; GBNF, and Lark."""
 
 
 @case(rows.REASONING)
@@ -31,5 +34,8 @@ async def _thinking(subject: Subject, body: Body) -> Reply:
     if reply.message.get("reasoning_content"):
         return reply
     if Ability.GRAMMAR in (await subject.offered()).abilities:
-        reply = await subject.answer({**body, "grammar": _FORCED})
+        for grammar in _FORCED:
+            forced = await subject.ask({**body, "grammar": grammar})
+            if forced.status == 200:
+                return forced
     return reply
