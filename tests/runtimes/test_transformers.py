@@ -163,6 +163,55 @@ async def test_one_call_alone_is_made_where_several_are_not_wanted(
     assert len(one) == 1
 
 
+WILD = {"temperature": 2, "max_tokens": 200}
+SCHEMA = {
+    "type": "object",
+    "properties": {"name": {"enum": ["a", "b"]}, "count": {"type": "integer", "maximum": 99}},
+    "required": ["name", "count"],
+    "additionalProperties": False,
+}
+
+
+async def test_a_form_holds_however_wildly_tokens_are_chosen(
+    models_dir: Path, transformers_python: Path
+) -> None:
+    form = {"type": "json_schema", "json_schema": {"name": "x", "schema": SCHEMA}}
+    forced = {"tools": TOOLS, "tool_choice": "required", "parallel_tool_calls": False}
+    async with served("helexa-demo", models_dir, transformers_python) as subject:
+        for seed in range(8):
+            asked = subject.chat("Hello", **WILD, response_format=form, seed=seed)
+            reply = await subject.answer(asked)
+            said = json.loads(reply.text)
+            assert said["name"] in ("a", "b")
+            assert said["count"] <= 99
+            asked = subject.chat("Hello", **WILD, **forced, seed=seed)
+            reply = await subject.answer(asked)
+            if reply.finish_reason != "length":
+                (call,) = reply.message["tool_calls"]
+                assert call["function"]["name"] == "get_weather"
+                json.loads(call["function"]["arguments"])
+                assert not reply.text
+
+
+async def test_a_form_that_cannot_be_followed_is_the_clients_mistake(
+    models_dir: Path, transformers_python: Path
+) -> None:
+    async with served("helexa-demo", models_dir, transformers_python) as subject:
+        for wrong in (
+            {"type": "nonsense"},
+            {"$ref": "#/$defs/none"},
+            {"type": "string", "pattern": "("},
+        ):
+            form = {"type": "json_schema", "json_schema": {"name": "x", "schema": wrong}}
+            reply = await subject.ask(subject.chat("Hello", response_format=form))
+            assert reply.status == 400, wrong
+        for grammar in ('start: "a', "root ::= (", "start: other"):
+            assert (await subject.ask(subject.chat("Hello", grammar=grammar))).status == 400
+        both = {"grammar": 'start: "a"', "tools": TOOLS, "tool_choice": "required"}
+        assert (await subject.ask(subject.chat("Hello", **both))).status == 400
+        assert (await subject.answer(subject.chat("Hello"))).text
+
+
 async def test_settings_of_a_request_are_acted_upon(
     models_dir: Path, transformers_python: Path
 ) -> None:

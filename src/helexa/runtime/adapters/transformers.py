@@ -1,8 +1,8 @@
 """Hugging Face's transformers in a child of our own, described rather than run.
 
 Facts which shape this file: the library runs nearly every model there is, and one step of
-one request at a time; it has no grammars, so a form of answers cannot be promised; weights
-stay in the type that their file has.
+one request at a time; it has no grammars, which `llguidance` adds; weights stay in the type
+that their file has.
 """
 
 from __future__ import annotations
@@ -60,6 +60,9 @@ _TYPES: Final = frozenset({"F32", "F16", "BF16"})
 _CHAT: Final = (WorkloadClass.CHAT_INTERACTIVE, WorkloadClass.CHAT_BULK)
 _POOLINGS: Final = frozenset({"mean", "cls", "last"})
 _ALWAYS: Final = (
+    Ability.JSON_OBJECT,
+    Ability.JSON_SCHEMA,
+    Ability.GRAMMAR,
     Ability.LOGPROBS,
     Ability.CHOICES,
     Ability.SEED,
@@ -92,7 +95,7 @@ def _generates(files: ModelFiles) -> Capabilities:
         return Capabilities(classes=(WorkloadClass.COMPLETION,), abilities=frozenset(_ALWAYS))
     abilities = {*_ALWAYS, Ability.CONTINUE_TEXT}
     if "tools" in template and "<tool_call>" in template and "<function=" not in template:
-        abilities |= {Ability.TOOLS, Ability.PARALLEL_TOOLS}
+        abilities |= {Ability.TOOLS, Ability.TOOL_CHOICE, Ability.PARALLEL_TOOLS}
     if "<think>" in template:
         abilities.add(Ability.REASONING)
     classes = (*_CHAT, WorkloadClass.COMPLETION)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 _SAMPLING = (
     "temperature", "top_p", "top_k", "min_p", "seed", "n", "frequency_penalty",
     "presence_penalty", "repetition_penalty", "repeat_penalty", "logit_bias", "ignore_eos",
-    "logprobs",
+    "logprobs", "response_format", "grammar",
 )  # fmt: skip
 _CHAT = (
     *_SAMPLING, "top_logprobs", "tools", "tool_choice", "parallel_tool_calls", "reasoning_effort",

@@ -39,7 +39,7 @@ def meaning(status: int, body: bytes, spec: ReplicaSpec) -> HelexaError:
 
 
 _MISSING: Final = re.compile(
-    r"No module named '?(?:transformers|torch|PIL|accelerate)|"
+    r"No module named '?(?:transformers|torch|PIL|accelerate|llguidance)|"
     r"requires the (?:PIL|PyTorch|torchvision|accelerate)|requires `accelerate`"
 )
 _PHRASES: Final = (

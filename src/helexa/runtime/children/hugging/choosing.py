@@ -14,6 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .forms import Form
+
 _BANNED = -100.0
 """As a bias it means never."""
 
@@ -63,15 +65,32 @@ class Chosen:
 class Chooser:
     """A processor of scores for one choice. `chosen` is the last token and what was asked of it."""
 
-    def __init__(self, taste: Taste, chance: torch.Generator | None, prompt_tokens: int) -> None:
+    def __init__(
+        self,
+        taste: Taste,
+        chance: torch.Generator | None,
+        prompt_tokens: int,
+        form: Form | None = None,
+    ) -> None:
         self.chosen: Chosen | None = None
+        self._form = form
         self._taste = taste
         self._chance = chance
         self._prompt_tokens = prompt_tokens
 
+    @property
+    def tells(self) -> bool:
+        """How likely each token was."""
+        return self._taste.logprobs is not None
+
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
         raw = scores[0].float()
-        token = int(self._pick(self._weighed(raw.clone(), input_ids[0])))
+        weighed = self._weighed(raw.clone(), input_ids[0])
+        if self._form is not None:
+            weighed = self._form.only(weighed)
+        token = int(self._pick(weighed))
+        if self._form is not None:
+            self._form.came(token)
         self.chosen = self._told(token, raw)
         only = torch.full_like(scores, -torch.inf)
         only[0, token] = 0

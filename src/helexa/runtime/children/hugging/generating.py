@@ -14,6 +14,7 @@ from ..server.engine import Counts, Generation, Piece, Refused, TooLong
 from . import prompts
 from .choosing import Chooser, Chosen, Taste
 from .decoding import Decoding
+from .forms import Forms
 from .loading import Loaded
 from .marks import CALL, CALLED, THINK, THOUGHT, Marks
 from .turns import Turns
@@ -53,6 +54,8 @@ class Generating:
         usual = loaded.model.generation_config
         self._ends = _ends(usual, loaded.tokenizer)
         self._usual = _usual(usual)
+        words = loaded.model.get_input_embeddings().weight.shape[0]
+        self._forms = Forms(loaded.tokenizer, words, sorted(self._ends))
         self._pad = loaded.tokenizer.pad_token_id
         if self._pad is None:
             self._pad = min(self._ends, default=0)
@@ -70,19 +73,21 @@ class Generating:
         if room < 1:
             raise TooLong(prompt.tokens, self._context)
         limit = min(request.max_tokens or room, room)
+        grammar = self._forms.wanted(request.fields)
         taste = Taste.of(request.fields, self._usual, self._ends)
         chance = self._chance(request.fields.get("seed"))
         tally = _Tally(prompt.tokens)
         for choice in range(request.n):
-            yield from self._choice(request, prompt, limit, taste, chance, tally, choice)
+            form = self._forms.made(grammar) if grammar else None
+            chooser = Chooser(taste, chance, prompt.tokens, form)
+            yield from self._choice(request, prompt, limit, chooser, tally, choice)
 
     def _choice(
         self,
         request: Generation,
         prompt: _Prompt,
         limit: int,
-        taste: Taste,
-        chance: torch.Generator | None,
+        chooser: Chooser,
         tally: _Tally,
         choice: int,
     ) -> Iterator[Piece]:
@@ -93,7 +98,6 @@ class Generating:
             is_thinking=prompt.is_thinking,
         )
         alone = request.fields.get("parallel_tool_calls") is False
-        chooser = Chooser(taste, chance, prompt.tokens)
         config = GenerationConfig(
             max_new_tokens=limit,
             do_sample=False,
@@ -115,7 +119,7 @@ class Generating:
                     choice=choice,
                     thought=found.thought,
                     calls=found.calls[:1] if alone else found.calls,
-                    logprobs=self._logprobs(chosen, taste),
+                    logprobs=self._logprobs(chosen) if chooser.tells else (),
                     counts=tally.counts(),
                 )
                 if alone and marks.called:
@@ -194,9 +198,7 @@ class Generating:
             )
         )
 
-    def _logprobs(self, chosen: Chosen, taste: Taste) -> list[dict[str, Any]]:
-        if taste.logprobs is None:
-            return []
+    def _logprobs(self, chosen: Chosen) -> list[dict[str, Any]]:
         told = self._told(chosen.token, chosen.logprob)
         return [{**told, "top_logprobs": [self._told(*one) for one in chosen.others]}]
 

@@ -28,6 +28,7 @@ class Loaded:
 def loaded(wanted: Mapping[str, Any]) -> Loaded:
     """Raises Unloadable, or whatever the library raises."""
     try:
+        import llguidance  # noqa: F401 - told at once and not at the first request that needs it
         import torch
         import transformers
         from transformers.utils import logging

@@ -53,7 +53,10 @@ class Marks:
         held, self._held = self._held, ""
         if self._in_call:
             self._in_call = False
-            self._put(found, "call", held)
+            if _call(held) is None:
+                self._put(found, "text", CALL + held)
+            else:
+                self._put(found, "call", held)
         elif self.is_thinking:
             found.thought = held
         else:
