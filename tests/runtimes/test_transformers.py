@@ -269,7 +269,7 @@ async def test_it_takes_the_memory_that_was_foretold(
         if model == "helexa-demo":
             await subject.answer(subject.chat("Tell me a story.", max_tokens=200))
         else:
-            body = {"input": ["hello world " * 100] * 8}
+            body = {"input": ["hello world " * 40] * 8}
             await subject.answer(body, Endpoint.EMBEDDINGS)
         replica, engine = await subject.replica(), await subject.engine()
         measured = group_bytes(engine.process.pid)
