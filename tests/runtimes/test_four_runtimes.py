@@ -98,7 +98,9 @@ def fabric(
                 )
             )
         url = str(cortex.ready["gateway_url"])
-        client = openai.OpenAI(base_url=f"{url}/v1", api_key=key, timeout=WITHIN_S, max_retries=0)
+        client = stack.enter_context(
+            openai.OpenAI(base_url=f"{url}/v1", api_key=key, timeout=WITHIN_S, max_retries=0)
+        )
         until(
             lambda: {one.id for one in client.models.list()},
             lambda found: {model_of(one) for one in RUNTIMES} <= found,
