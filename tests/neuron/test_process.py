@@ -127,3 +127,21 @@ async def test_a_signalled_child_reports_the_signal(tmp_path: Path) -> None:
     with anyio.fail_after(20):
         async with child(argv, {}, folder=str(tmp_path), grace_s=1) as started:
             assert await started.exited() == -signal.SIGKILL
+
+
+@pytest.mark.anyio
+async def test_shared_memory_of_a_child_is_taken_away_behind_it(tmp_path: Path) -> None:
+    """By a process of the child's own, which has to outlive it for that."""
+    program = (
+        "import time; from multiprocessing.shared_memory import SharedMemory\n"
+        "made = SharedMemory(create=True, size=4096); print(made.name, flush=True)\n"
+        "time.sleep(60)"
+    )
+    argv = (sys.executable, "-c", program)
+    async with child(argv, {}, folder=str(tmp_path), grace_s=5.0) as started:
+        with anyio.fail_after(20):
+            while "\n" not in started.tail:  # noqa: ASYNC110 - its output is no event here
+                await anyio.sleep(0.01)
+        made = Path("/dev/shm") / started.tail.strip()
+        assert made.exists()
+    assert not made.exists()

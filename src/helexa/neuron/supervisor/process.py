@@ -162,11 +162,13 @@ async def _end(process: Process, grace_s: float, mark: str, since: int) -> None:
         _signal_group(process.pid, signal.SIGTERM)
         with anyio.move_on_after(grace_s):
             await process.wait()
-    _signal_group(process.pid, signal.SIGKILL)
-    await process.wait()
     # Workers that made a session of their own, too; and one that is dying still holds its memory.
+    # Before the group is killed as one: whoever takes away shared memory behind the others is
+    # given a moment for it.
     end_all = partial(kept.end_all, {process.pid}, mark, _ALL_GONE_WITHIN_S, since=since)
     await anyio.to_thread.run_sync(end_all)
+    _signal_group(process.pid, signal.SIGKILL)
+    await process.wait()
     await process.aclose()
 
 
