@@ -16,12 +16,11 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Final, TypeAlias
+from typing import Any, Final
 
 import anyio
 import anyio.to_thread
 import msgspec
-import psutil
 from anyio.abc import TaskGroup
 
 import helexa
@@ -30,11 +29,9 @@ from helexa.mesh.discovery.lan import Lan
 from helexa.mesh.identity import NodeKey
 from helexa.mesh.node import MeshNode
 from helexa.mesh.operators.credentials import Credentials, load_credentials
-from helexa.mesh.sessions.handshake import CloseCode
-from helexa.mesh.sessions.session import Inbound, Session
 from helexa.mesh.sticky import note_shared_port, sticky_port
 from helexa.mesh.ticket import Ticket
-from helexa.mesh.transport import OpenTransport, Stream, TransportSettings
+from helexa.mesh.transport import OpenTransport, TransportSettings
 from helexa.mesh.transports import load_all, worth_opening
 from helexa.neuron import budget, hardware
 from helexa.neuron.allegiance import Allegiance
@@ -43,6 +40,7 @@ from helexa.neuron.control import NeuronControl, SupplyControl
 from helexa.neuron.exchange.exchange import PieceExchange
 from helexa.neuron.exchange.figures import Measured
 from helexa.neuron.hardware import cpu
+from helexa.neuron.host import Host
 from helexa.neuron.models.digests import Digests
 from helexa.neuron.models.library import Library
 from helexa.neuron.models.served import Served
@@ -67,16 +65,17 @@ from helexa.neuron.supervisor.process import Terms
 from helexa.neuron.supervisor.roster import Roster, World
 from helexa.neuron.supervisor.run_folder import run_folder
 from helexa.neuron.supervisor.sandbox import Sandbox
-from helexa.protocol.errors import HelexaError, NotAllowed, http_refusal
+from helexa.neuron.telling import Emit, StateEvents, descriptor_of, load_of, status_of
+from helexa.protocol.errors import HelexaError, http_refusal
 from helexa.protocol.ids import NodeId
-from helexa.protocol.messages import ExecuteRequest, Hello, Role, Wire
+from helexa.protocol.messages import Hello, Role
 from helexa.protocol.version import VERSION, VERSION_MIN
 from helexa.protocol.via import VIA_HEADER, new_mark
-from helexa.protocol.work import Fingerprint, Load, NeuronDescriptor
+from helexa.protocol.work import Fingerprint, Load
 from helexa.runtime import adapters
 from helexa.util.background import background
 from helexa.util.home import HomeUnusable, announced, claimed, secret_token
-from helexa.util.http_server import App, HttpServer, ServerLimits, serving
+from helexa.util.http_server import App, ServerLimits, serving
 from helexa.util.keeper import Keeper, keeping
 from helexa.util.sockets import Address, listen_tcp, listen_unix
 
@@ -87,8 +86,6 @@ DIGESTS_FILE: Final = "digests.json"
 LOAD_TIMES_FILE: Final = "loads.json"
 ENGINES_FOLDER: Final = "engines"
 """The home of all children: engines keep there what they compiled for this machine."""
-
-Emit: TypeAlias = Callable[[Mapping[str, Any]], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -177,7 +174,7 @@ async def running(  # noqa: PLR0915 - the one composition, read from top to bott
         roster = Roster(library, settings, world)
         await stack.enter_async_context(roster.running())
         if events is not None:
-            roster.observe(_StateEvents(roster, events).look)
+            roster.observe(StateEvents(roster, events).look)
 
         metrics = NeuronMetrics(roster)
         executor = Executor(
@@ -191,10 +188,10 @@ async def running(  # noqa: PLR0915 - the one composition, read from top to bott
         work_path, work_door = run / NAME, WorkDoor()
 
         def load(sequence: int) -> Load:
-            found = _load(roster, pulls, memory(), sequence, time.monotonic() - started_s)
+            found = load_of(roster, pulls, memory(), sequence, time.monotonic() - started_s)
             return msgspec.structs.replace(found, replicas=executor.prompts.beside(found.replicas))
 
-        descriptor = _descriptor(key, settings, credentials, machine)
+        descriptor = descriptor_of(key, settings, credentials, machine)
         told = Told(descriptor=descriptor, load=load, ticket=lambda: str(mesh.ticket()))
         announcer = Announcer(roster, told, WorkPaths(work_path, work_door))
         of_tickets = frozenset(ticket.node for ticket in tickets)
@@ -218,7 +215,7 @@ async def running(  # noqa: PLR0915 - the one composition, read from top to bott
             supply=SupplyControl(roster, pulls, exchange.give),
         )
         metrics.metrics.registry.register(Measured(exchange.figures))
-        host = _Host(announcer, control, allegiance, exchange)
+        host = Host(announcer, control, allegiance, exchange)
         mesh = await stack.enter_async_context(
             _mesh(key, settings, credentials, host, open_transports)
         )
@@ -238,7 +235,13 @@ async def running(  # noqa: PLR0915 - the one composition, read from top to bott
         )
 
         def status() -> Mapping[str, Any]:
-            return {**_status(neuron, descriptor, load(0)), "last_faults": metrics.last_faults}
+            return {
+                **_run_facts(neuron),
+                **status_of(descriptor, load(0), mesh, announcer),
+                "models": roster.capabilities(),
+                "exchange": exchange.standing(),
+                "last_faults": metrics.last_faults,
+            }
 
         routes = Routes(roster, executor, metrics.metrics, status, SupplyRoutes(roster, pulls))
         api = routes.behind(ApiDoor(settings.api_socket, token), management=True)
@@ -262,75 +265,6 @@ async def running(  # noqa: PLR0915 - the one composition, read from top to bott
             tasks.start_soon(_preload, roster, model, events, name="preload")
         stack.enter_context(announced(settings.home, _run_facts(neuron)))
         yield neuron
-
-
-class _Host:
-    """What happens on the links of this neuron: `helexa.mesh.node.Host`.
-
-    The link has proven the peer's key. A peer that this neuron does not work for gets the
-    pieces that a cortex admitted it to; where that is nothing, it learns that it is not
-    welcome, and nothing else.
-    """
-
-    def __init__(
-        self,
-        announcer: Announcer,
-        control: NeuronControl,
-        allegiance: Allegiance,
-        exchange: PieceExchange,
-    ) -> None:
-        self.opened = anyio.Event()
-        self.streams: HttpServer | None = None
-        self.pieces: HttpServer | None = None
-        self._exchange = exchange
-        self._announcer = announcer
-        self._control = control
-        self._allegiance = allegiance
-
-    async def on_session(self, session: Session) -> None:
-        # A cortex may dial in while the sockets are still being opened.
-        await self.opened.wait()
-        if self._allegiance.obeys(session):
-            await self._announcer.attend(session)
-        elif self._exchange.wants(session.peer):
-            await self._exchange.attend(session)
-        else:
-            await session.close(
-                CloseCode.DENIED, "this neuron serves only cortexes whose ticket it was given"
-            )
-
-    async def on_message(self, inbound: Inbound) -> Wire | None:
-        if not self._allegiance.obeys(inbound.session):
-            raise NotAllowed
-        await self.opened.wait()
-        return await self._control.answer(inbound.message)
-
-    async def on_stream(self, session: Session, request: ExecuteRequest, stream: Stream) -> None:
-        del request  # What is wanted stands in the HTTP request behind it.
-        if self._allegiance.obeys(session):
-            if self.streams is not None:
-                await self.streams.serve_stream(stream)
-        elif self.pieces is not None and self._exchange.admits(session.peer):
-            await self.pieces.serve_stream(stream, session.peer)
-
-
-class _StateEvents:
-    """Tells each change of a model's state once."""
-
-    def __init__(self, roster: Roster, emit: Emit) -> None:
-        self._roster = roster
-        self._emit = emit
-        self._told: dict[str, tuple[str, str]] = {}
-
-    def look(self) -> None:
-        for capability in self._roster.capabilities():
-            now = capability.state.value, capability.reason
-            if self._told.get(capability.model) != now:
-                self._told[capability.model] = now
-                state, reason = now
-                self._emit(
-                    {"event": "model", "model": capability.model, "state": state, "reason": reason}
-                )
 
 
 async def _preload(roster: Roster, model: str, events: Emit | None) -> None:
@@ -402,7 +336,7 @@ def _mesh(
     key: NodeKey,
     settings: NeuronSettings,
     credentials: Credentials,
-    host: _Host,
+    host: Host,
     open_transports: Mapping[str, OpenTransport],
 ) -> Any:
     hello = Hello(
@@ -433,31 +367,6 @@ def _looking_around(
     return Lan.running(None, on_found, realm=settings.realm)
 
 
-def _descriptor(
-    key: NodeKey, settings: NeuronSettings, credentials: Credentials, machine: Fingerprint
-) -> NeuronDescriptor:
-    return NeuronDescriptor(
-        node=key.node_id,
-        operator=credentials.operator,
-        version=helexa.__version__,
-        hardware=machine,
-        name=settings.name or platform.node(),
-        region=_region(settings, credentials),
-        runtimes=tuple(
-            name
-            for name in adapters.in_order(settings.runtime_order)
-            if adapters.is_installed(adapters.load(name), settings.runtimes)
-        ),
-        labels=settings.labels,
-    )
-
-
-def _region(settings: NeuronSettings, credentials: Credentials) -> str:
-    """The operator's word where it gave one: a node cannot sign itself into a region."""
-    certificate = credentials.certificate
-    return (certificate.region if certificate else "") or settings.region
-
-
 def _serving(
     settings: NeuronSettings, app: App, sockets: list[socket.socket], grace_s: float | None = None
 ) -> Any:
@@ -468,49 +377,6 @@ def _serving(
         error_body=http_refusal,
         shutdown_grace_s=settings.shutdown_grace_s if grace_s is None else grace_s,
     )
-
-
-def _load(
-    roster: Roster, pulls: Pulls, memory: budget.Memory, sequence: int, uptime_s: float
-) -> Load:
-    return Load(
-        sequence=sequence,
-        uptime_s=round(uptime_s, 3),
-        cpu_share=psutil.cpu_percent() / 100,
-        memory_used_bytes=max(0, memory.total - memory.available),
-        memory_free_bytes=roster.free_bytes(),
-        replicas=roster.loads(),
-        progress=(*roster.progress(), *pulls.progress()),
-        disk_free_bytes=pulls.disk_free_bytes,
-        devices=roster.device_loads(),
-        draining=roster.draining,
-    )
-
-
-def _status(neuron: Neuron, descriptor: NeuronDescriptor, load: Load) -> Mapping[str, Any]:
-    dials = neuron.mesh.dials
-    return {
-        "node_id": neuron.node_id,
-        "name": descriptor.name,
-        "version": descriptor.version,
-        "ticket": neuron.ticket,
-        "api_url": neuron.api_url,
-        "control_addr": neuron.control_addr,
-        "hardware": descriptor.hardware,
-        "load": load,
-        "cortexes": [
-            {
-                "node": dial.ticket.node,
-                "connected": dial.session is not None,
-                "attempts": dial.attempts,
-                "last_error": dial.last_error,
-            }
-            for dial in dials
-        ],
-        "registered_with": sorted(neuron.announcer.cortexes),
-        "models": neuron.roster.capabilities(),
-        "exchange": neuron.exchange.standing(),
-    }
 
 
 def _run_facts(neuron: Neuron) -> Mapping[str, Any]:
