@@ -11,31 +11,25 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import AsyncGenerator
-from contextlib import AsyncExitStack, suppress
-from typing import Any, Final, TypeAlias
+from contextlib import AsyncExitStack
+from typing import Final
 
 import anyio
 import msgspec
 
 from helexa.neuron.serving.answer import Answer
-from helexa.neuron.serving.assemble import assembled
-from helexa.neuron.serving.counting import Bounds, Fault, settled
+from helexa.neuron.serving.counting import Bounds, Fault
 from helexa.neuron.serving.fitting import Fit, fitted
-from helexa.neuron.serving.half_openai import as_stream, told_to_wait
+from helexa.neuron.serving.passing import Passing
 from helexa.neuron.serving.pictures.judging import Pictures
 from helexa.neuron.serving.prompts import Prompts
-from helexa.neuron.serving.relay import Relay, as_openai, payload_of
 from helexa.neuron.serving.replies import JSON, Headers
 from helexa.neuron.supervisor.engine import Engine
 from helexa.neuron.supervisor.replica import Replica
 from helexa.neuron.supervisor.roster import Roster
 from helexa.protocol.errors import (
     CapabilityMissing,
-    PromptTooLong,
     RuntimeExited,
-    RuntimeMalformed,
-    RuntimeRefused,
     UpstreamTimeout,
 )
 from helexa.protocol.openai import body as bodies
@@ -50,7 +44,6 @@ from helexa.runtime.contract import (
 from helexa.runtime.shaping import shaped
 from helexa.util.background import background
 from helexa.util.upstream import (
-    Response,
     UpstreamBroken,
     UpstreamError,
     UpstreamTimedOut,
@@ -60,15 +53,12 @@ from helexa.util.upstream import (
 FIRST_BYTE_TIMEOUT_S: Final = 3600.0
 """A long prompt on a slow processor; the client's patience ends it sooner."""
 SILENCE_TIMEOUT_S: Final = 600.0
-ANSWER_BYTES_MAX: Final = 64 * 1024 * 1024
-REFUSAL_BYTES_MAX: Final = 1024 * 1024
 MEASURED_TOKENS_MIN: Final = 16
 CONTEXT_UNKNOWN: Final = 1 << 24
 """More tokens than any server reads; counts above that are no counts."""
 DEAD_WITHIN_S: Final = 1.0
 """From a refused connection to the exit of the child that should have taken it."""
 DYING_S: Final = 0.25
-_END_WITHIN_S: Final = 0.5
 _GENERATIONS: Final = (Endpoint.CHAT, Endpoint.COMPLETIONS)
 
 _NEEDS: Final = {
@@ -85,18 +75,8 @@ _SEVERAL: Final = {
     Endpoint.RERANK: "documents",
 }
 """The member that may hold several prompts."""
-_TEXTS: Final = {
-    Endpoint.CHAT: "messages",
-    Endpoint.COMPLETIONS: "prompt",
-    Endpoint.EMBEDDINGS: "input",
-    Endpoint.RERANK: "documents",
-}
-"""The member that is too long where an engine says that something is."""
 _PROMPTS: Final = {Endpoint.CHAT: "messages", Endpoint.COMPLETIONS: "prompt"}
 """The member that engines keep in their caches, as cortexes look at it, too."""
-
-Passed: TypeAlias = AsyncGenerator[bytes, None]
-"""Whole events, as they may go to the client."""
 
 log = logging.getLogger(__name__)
 
@@ -122,10 +102,12 @@ class _Head(msgspec.Struct):
     max_tokens: int | None = None
     max_completion_tokens: int | None = None
 
+    @property
+    def wants_usage(self) -> bool:
+        return bool(self.stream_options and self.stream_options.include_usage)
+
 
 _head: Final = msgspec.json.Decoder(_Head)
-_chunk: Final = msgspec.json.Decoder(dict[str, Any])
-_raw: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
 class Work:
@@ -165,8 +147,7 @@ class Work:
         self._body = body
         self._fit = Fit(body)
         self._head: _Head
-        self._is_heard = False
-        self._asked_at = self._first_at = self._last_at = 0.0
+        self._asked_at = 0.0
 
     async def run(self) -> None:
         head = self._head = bodies.typed(_head, self._body)
@@ -257,6 +238,14 @@ class Work:
     async def _asked(self, request: ChildRequest, engine: Engine) -> None:
         """Ask and answer. Raises _NeverAsked when the child does not listen any more."""
         asked_at = time.monotonic()
+        passing = Passing(
+            self._endpoint,
+            self._answer,
+            streaming=self._is_streaming,
+            wants_usage=self._answer.wants_usage or self._head.wants_usage,
+            finish=self._fit.finish,
+            keepalive_s=self._keepalive_s,
+        )
         try:
             with await engine.pool.send(
                 request.method,
@@ -269,13 +258,17 @@ class Work:
                 # to keep it. A request that met that moment did not run, and costs none if it did.
                 resend_safe=True,
             ) as response:
-                await self._answered(engine, request, response)
+                try:
+                    await passing.pass_on(engine, request, response, self._bounds(engine.spec))
+                finally:
+                    self.fault = passing.fault
+                    self._measure(engine, passing)
         except UpstreamUnreachable as error:
             raise _NeverAsked from error
         except UpstreamBroken as error:
             # A dying process still takes connections for a moment. Later than that it may
             # have died of this very request, which must not be given to the next one, too.
-            if not self._is_heard and time.monotonic() - asked_at < DYING_S:
+            if not passing.is_heard and time.monotonic() - asked_at < DYING_S:
                 raise _NeverAsked from error
             raise self._broken_off(error) from error
         except UpstreamTimedOut as error:
@@ -294,42 +287,6 @@ class Work:
             reason="The model's runtime broke off while it worked on this request."
         )
 
-    async def _answered(self, engine: Engine, request: ChildRequest, response: Response) -> None:
-        while not await response.head(self._keepalive_s):
-            await self._still_there()
-        self._is_heard = True
-        kind = (response.header(b"content-type") or b"").partition(b";")[0].strip().lower()
-        if response.status != 200:
-            body = await response.read(REFUSAL_BYTES_MAX)
-            refusal = engine.adapter.refusal(response.status, body, engine.spec)
-            if isinstance(refusal, PromptTooLong):
-                refusal.field = _TEXTS[self._endpoint]
-            raise told_to_wait(refusal, response.header(b"retry-after"))
-        if not request.streamed:
-            await self._pass_whole(engine, kind, response, request)
-            return
-        if kind not in (b"text/event-stream", JSON[1]):
-            raise RuntimeMalformed(reason="The runtime answered something that is no event stream.")
-        relay = Relay(
-            wants_usage=not self._is_streaming or self._wants_usage,
-            bounds=self._bounds(engine.spec),
-            usage=engine.adapter.usage,
-            refusal=lambda payload: engine.adapter.refusal(500, payload, engine.spec),
-            rewrite=request.rewrite() if request.rewrite is not None else None,
-        )
-        try:
-            is_whole = kind == JSON[1]
-            events = self._of_whole(relay, response) if is_whole else self._events(relay, response)
-            if self._is_streaming:
-                await self._pass_stream(events, response)
-            else:
-                await self._assemble(events, relay, response)
-        finally:
-            used = relay.total()
-            if relay.done:
-                self.fault = relay.fault
-            self._measure(engine, used)
-
     def _bounds(self, spec: ReplicaSpec) -> Bounds:
         head = self._head
         allowed = [one for one in (head.max_tokens, head.max_completion_tokens) if one is not None]
@@ -341,99 +298,18 @@ class Work:
             output_tokens=max(allowed) if allowed else None,
         )
 
-    @property
-    def _wants_usage(self) -> bool:
-        options = self._head.stream_options
-        return self._answer.wants_usage or bool(options and options.include_usage)
-
-    async def _still_there(self) -> None:
-        if self._is_streaming:
-            await self._answer.keep_alive()
-
-    async def _pass_whole(
-        self, engine: Engine, kind: bytes, response: Response, request: ChildRequest
-    ) -> None:
-        body = await response.read(ANSWER_BYTES_MAX)
-        if kind != JSON[1] or not _is_object(body):
-            raise RuntimeMalformed(reason="The runtime answered something that is not JSON.")
-        if request.rewrite is not None:
-            body = request.rewrite().whole(body)
-        if self._fit.finish is not None:
-            body = self._fit.finish(body)
-        said = engine.adapter.usage(body)
-        self.used, self.fault = settled([said] if said else [], self._bounds(engine.spec))
-        if self.fault is Fault.WRONG:
-            counts = {**as_openai(self.used), "fault": self.fault.value}
-            body = bodies.with_changes(bodies.fields(body), {"usage": counts})
-        await self._answer.whole(body)
-
-    async def _pass_stream(self, events: Passed, response: Response) -> None:
-        async for passed in events:
-            await self._answer.stream(passed)
-        # The client has its [DONE]; whoever asks after our end must find all of it accounted.
-        await _let_finish(response)
-        await self._answer.end()
-
-    async def _assemble(self, events: Passed, relay: Relay, response: Response) -> None:
-        chunks: list[dict[str, Any]] = []
-        room = ANSWER_BYTES_MAX
-        async for passed in events:
-            room -= len(passed)
-            if room < 0:
-                raise RuntimeRefused(reason="The runtime's answer is too long to be sent whole.")
-            chunks.extend(_chunks(passed))
-        if not chunks:
-            raise RuntimeMalformed(reason="The runtime's answer is empty.")
-        whole = assembled(self._endpoint, chunks, as_openai(relay.total()) or None)
-        await _let_finish(response)
-        await self._answer.whole(msgspec.json.encode(whole))
-
-    async def _events(self, relay: Relay, response: Response) -> Passed:
-        """What may be passed on, until the runtime said that it is done."""
-        while not relay.done:
-            if not await response.ready(self._keepalive_s):
-                await self._still_there()
-                continue
-            data = await response.chunk()
-            if passed := self._passed(relay, relay.feed(data) if data else relay.ended()):
-                yield passed
-            if relay.failure is not None:
-                raise relay.failure
-            if not data and not relay.done:
-                raise RuntimeExited(
-                    reason="The model's runtime broke off while it worked on this request."
-                )
-
-    async def _of_whole(self, relay: Relay, response: Response) -> Passed:
-        """The same for an answer in one piece, although a stream was asked for."""
-        while not await response.ready(self._keepalive_s):
-            await self._still_there()
-        body = await response.read(ANSWER_BYTES_MAX)
-        if passed := self._passed(relay, relay.feed(as_stream(body))):
-            yield passed
-        if relay.failure is not None:
-            raise relay.failure
-
-    def _passed(self, relay: Relay, data: bytes) -> bytes:
-        # While nothing was sent, a failure is better told by a status: others can be tried.
-        if not data or (relay.failure is not None and not self._answer.started):
-            return b""
-        self._last_at = time.monotonic()
-        self._first_at = self._first_at or self._last_at
-        return data
-
-    def _measure(self, engine: Engine, used: Usage | None) -> None:
-        self.used = used
+    def _measure(self, engine: Engine, passing: Passing) -> None:
+        used = self.used = passing.used
         if self.replica is None or used is None:
             return
-        tokens, seconds = used.completion + used.reasoning, self._last_at - self._first_at
+        tokens, seconds = used.completion + used.reasoning, passing.last_at - passing.first_at
         is_measured = tokens >= MEASURED_TOKENS_MIN and seconds > 0
         # Of one that waited it would say how full this neuron was, which is told by itself.
-        first_s = self._first_at - self._asked_at if self._asked_at and self._first_at else 0.0
+        is_known = self._asked_at and passing.first_at
         self._roster.measured(
             self.replica.spec.files.model,
             tokens_per_s=(tokens - 1) / seconds if is_measured else 0.0,
-            first_token_s=first_s,
+            first_token_s=passing.first_at - self._asked_at if is_known else 0.0,
         )
         if (member := _PROMPTS.get(self._endpoint)) is not None:
             heads = bodies.prompt_heads(self._body, member)
@@ -445,31 +321,3 @@ def _context_tokens(spec: ReplicaSpec) -> int:
     if not spec.files.server:
         return spec.context_tokens
     return max(spec.context_tokens, spec.files.context_tokens_trained or CONTEXT_UNKNOWN)
-
-
-async def _let_finish(response: Response) -> None:
-    """Read the end behind the last event, so that the connection can be used again."""
-    if await response.ready(_END_WITHIN_S):
-        with suppress(UpstreamError):
-            await response.chunk()
-
-
-def _chunks(events: bytes) -> list[dict[str, Any]]:
-    found = []
-    for event in events.split(b"\n\n"):
-        payload = payload_of(event)
-        if not payload or payload == b"[DONE]":
-            continue
-        try:
-            found.append(_chunk.decode(payload))
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-            raise RuntimeMalformed(reason="The runtime sent an event that is not JSON.") from error
-    return found
-
-
-def _is_object(body: bytes) -> bool:
-    try:
-        _raw.decode(body)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        return False
-    return True
