@@ -14,13 +14,17 @@ class States:
 
     def __init__(self, roster: Roster, model: str) -> None:
         self.seen: list[ModelState] = []
+        self.reasons: list[tuple[str, str]] = []
+        """In one word and in a sentence."""
         self._roster = roster
         self._model = model
         self._changed = anyio.Event()
         roster.observe(self._look)
 
     def _look(self) -> None:
-        state = self._roster.capability(self._model).state
+        said = self._roster.capability(self._model)
+        state = said.state
+        self.reasons.append((said.reason_code, said.reason))
         if not self.seen or self.seen[-1] is not state:
             self.seen.append(state)
         self._changed.set()

@@ -12,6 +12,7 @@ import pytest
 from tests.neuron.bench import PATIENCE_S, Journal, bench, is_alive
 from tests.neuron.states import States
 
+from helexa.neuron.supervisor import appetite
 from helexa.protocol.errors import DoesNotFit, Draining, HelexaError, ModelUnknown, RuntimeExited
 from helexa.protocol.messages import ModelConfig
 from helexa.protocol.work import ModelState
@@ -126,6 +127,26 @@ async def test_a_child_that_hangs_is_replaced_and_named(journal: Journal, tmp_pa
         await states.until(ModelState.LOADED)
         assert (await journal.heard("started"))["pid"] != first
         assert live.roster.capability(MODEL).reason_code == ""
+
+
+async def test_a_child_that_takes_far_too_much_is_ended_named_and_started_again(
+    journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(appetite, "limit_bytes", lambda granted, factor: 200 << 20)
+    monkeypatch.setattr(appetite, "LOOK_EVERY_S", 0.02)
+    grows = runtime(journal, "--grows-bytes", str(400 << 20), "--holds-after", "1")
+    async with bench(grows, {MODEL: 1 << 20}) as live:
+        states = States(live.roster, MODEL)
+        await live.roster.load(MODEL)
+        first = (await journal.heard("started"))["pid"]
+        ask = {"model": MODEL, "messages": [{"role": "user", "content": "hi"}], "stream": True}
+        reply = await live.post("/v1/chat/completions", ask)
+        assert reply.events[-1]["error"]["code"] == "runtime_exited"
+        await states.until(ModelState.LOADED)
+        assert (await journal.heard("started"))["pid"] != first
+        assert ("overgrown", True) in {
+            (code, "1.0 MiB were granted" in reason) for code, reason in states.reasons
+        }
 
 
 async def test_a_killed_child_is_back_by_itself(journal: Journal) -> None:

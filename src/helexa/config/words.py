@@ -369,6 +369,10 @@ WORDS: Final[Mapping[str, Words]] = {
     "neuron.child_nice": Words(
         "How far the runtimes stand back when other programs want the processor, 0 to 19."
     ),
+    "neuron.child_memory_factor": Words(
+        "A runtime that takes more than so many times the memory granted to it, and a GiB, is "
+        "ended and started again; 0 sets no limit."
+    ),
     "neuron.child_file_bytes_max": Words(
         "The largest file that a runtime may write; 0 sets no limit."
     ),

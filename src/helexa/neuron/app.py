@@ -328,6 +328,7 @@ def _terms(settings: NeuronSettings, keeper: Keeper) -> Terms:
         home=home,
         nice=settings.child_nice,
         file_bytes_max=settings.child_file_bytes_max,
+        memory_factor=settings.child_memory_factor,
         keeper=keeper,
     )
 

@@ -128,6 +128,8 @@ class NeuronSettings(msgspec.Struct, frozen=True, kw_only=True):
     """What they may read besides the system, their model and their engine."""
     child_nice: Annotated[int, Meta(ge=0, le=19)] = 0
     """How far children stand back from other programs of the machine."""
+    child_memory_factor: Annotated[float, Meta(ge=0, le=100)] = 2.0
+    """A child that takes more than so many times what it was granted, and a GiB, is ended."""
     child_file_bytes_max: int = 0
     """Of one file that a child writes; 0 sets no limit."""
     queue_max: Annotated[int, Meta(ge=0, le=65_536)] = 256

@@ -336,6 +336,8 @@ class ExitReason(enum.Enum):
     STOPPED = "stopped"
     """Asked to."""
     NEVER_READY = "never_ready"
+    OVERGROWN = "overgrown"
+    """It took far more memory than it was granted."""
     HANGS = "hangs"
     """It served, and does not answer any more."""
     UNREACHABLE = "unreachable"
@@ -349,6 +351,7 @@ class ExitReason(enum.Enum):
             ExitReason.KILLED,
             ExitReason.UNKNOWN,
             ExitReason.SOCKET_TAKEN,
+            ExitReason.OVERGROWN,
             ExitReason.HANGS,
             ExitReason.UNREACHABLE,
         )

@@ -42,6 +42,7 @@ def arguments(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--say", action="append", default=[], help="a line for stderr at start")
     parser.add_argument("--logs-bytes", type=int, default=0, help="write so much to stderr first")
     parser.add_argument("--hangs-with", metavar="FILE", help="answer nothing while FILE exists")
+    parser.add_argument("--grows-bytes", type=int, default=0, help="take so much with each event")
     parser.add_argument("--ignores-sigterm", action="store_true")
     parser.add_argument("--forks-worker", action="store_true", help="a child that outlives it")
     parser.add_argument("--tokens", type=int, default=3, help="events in each answer")
@@ -205,6 +206,8 @@ class Handler(BaseHTTPRequestHandler):
         try:
             for index in range(wanted.tokens):
                 self._event(self._delta(request, f"t{index} "))
+                # Written to, since memory that is only asked for is not taken.
+                self.taken = b"x" * wanted.grows_bytes
                 if wanted.holds_after == index + 1:
                     self._hold()
                 if wanted.dies_after == index + 1:

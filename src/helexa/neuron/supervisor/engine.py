@@ -20,7 +20,7 @@ from typing import Final, Protocol
 import anyio
 import anyio.to_thread
 
-from helexa.neuron.supervisor import sandbox
+from helexa.neuron.supervisor import appetite, sandbox
 from helexa.neuron.supervisor.process import Terms, child
 from helexa.neuron.supervisor.sandbox import Sandbox
 from helexa.protocol.work import Device
@@ -91,12 +91,17 @@ class Engine:
         plan: LaunchPlan,
         process: Process,
         box: Sandbox | None = None,
+        *,
+        memory_bytes: int = 0,
+        memory_factor: float = 0.0,
     ) -> None:
+        """`memory_bytes` were granted to it; more than `memory_factor` times that ends it."""
         self.adapter = adapter
         self.spec = spec
         self.plan = plan
         self.process = process
         self._box = box
+        self._memory = memory_bytes, memory_factor
         self.load = EngineLoad()
         """As it was said last."""
         self.pool: Pool
@@ -119,6 +124,10 @@ class Engine:
                 f"{self._last_status()}{self._last_words()}",
             )
         return None
+
+    async def overgrown(self) -> Exit:
+        """Return once it takes far more memory than it was granted."""
+        return await appetite.overgrown(self.process.pid, *self._memory)
 
     async def hung(self) -> Exit:
         """Ask now and then whether it lives and how busy it is; return once it seems dead."""
@@ -272,7 +281,15 @@ async def launched(
             plan = await anyio.to_thread.run_sync(boxed)
             terms = replace(terms, new_privileges=sandbox.gives_up_privileges(box))
         async with _process(plan, folder, lent, terms) as process:
-            engine = Engine(adapter, spec, plan, process, box)
+            engine = Engine(
+                adapter,
+                spec,
+                plan,
+                process,
+                box,
+                memory_bytes=lent.memory_bytes,
+                memory_factor=terms.memory_factor,
+            )
             reach = plan.reach or Unix(str(socket))
             async with Pool(reach, connections_max=4096).running() as engine.pool:
                 yield engine

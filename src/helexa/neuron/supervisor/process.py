@@ -53,6 +53,8 @@ class Terms:
     them up before the engine starts.
     """
     keeper: Keeper | None = None
+    memory_factor: float = 0.0
+    """Of the memory granted to one; beyond it, and some slack, it is ended. 0 sets no limit."""
 
 
 _USUAL: Final = Terms()

@@ -228,6 +228,7 @@ class Replica:
         try:
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(until, engine.exited, name="until exit")
+                tasks.start_soon(until, engine.overgrown, name="until it is overgrown")
                 stuck = await engine.ready()
                 if stuck is not None:
                     ended = stuck
