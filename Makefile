@@ -1,6 +1,6 @@
 # Short names for commands that work without it; `make help` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help up test test-runtimes check fmt bench bench-runtimes bench-quick sim sim-figures docs lock demo-models clean run-setup dev-setup
+.PHONY: help up test test-runtimes test-llama-server check fmt bench bench-runtimes bench-quick sim sim-figures docs lock demo-models clean run-setup dev-setup
 bin := .venv/bin
 
 help:  ## list the targets
@@ -14,6 +14,9 @@ test:  ## lint, types, layers and the whole test suite with branch coverage
 
 test-runtimes:  ## conformance against real vLLM, transformers, ...; installs 5 GB, takes half an hour
 	@scripts/test-runtimes $(ARGS)
+
+test-llama-server:  ## llama.cpp by a llama-server of one's own; builds one first (cmake, a C++ compiler)
+	@scripts/test-llama-server $(ARGS)
 
 check: dev-setup  ## lint, format, types, layers, dependencies
 	$(bin)/ruff check .

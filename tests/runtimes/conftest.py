@@ -5,12 +5,13 @@ from __future__ import annotations
 import base64
 import io
 import os
+import sys
 from pathlib import Path
 
 import pytest
 from PIL import Image, ImageDraw
 
-from helexa.testing.conformance import Findings
+from helexa.testing.conformance import Findings, page
 
 FOUND = pytest.StashKey[dict[str, Findings]]()
 """By runtime, what the conformance suite found in this run."""
@@ -23,8 +24,20 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_terminal_summary(
     terminalreporter: pytest.TerminalReporter, config: pytest.Config
 ) -> None:
-    for found in config.stash.get(FOUND, {}).values():
-        terminalreporter.write_line(f"\n{found.table()}")
+    """The matrix as this run found it, and apart from it what failed."""
+    looked = dict(config.stash.get(FOUND, {}))
+    light = sys.modules.get("tests.runtime.test_conformance")
+    if light is not None:
+        looked.update({name: light.found(name) for name in light.LOOKS})
+    results = {}
+    for name, found in looked.items():
+        if found.failures or not found.outcomes:
+            terminalreporter.write_line(f"\n{found.table()}")
+            continue
+        cells = page.written(found)
+        results[name] = {"engine": found.engine, "models": found.models, "cells": cells}
+    if results:
+        terminalreporter.write_line(f"\n{page.table(results)}")
 
 
 def named(variable: str) -> Path:

@@ -74,9 +74,8 @@ def _replicas(row: Row) -> str:
 
 def _runtimes(row: Row) -> str:
     """By which the neurons serve it."""
-    return ", ".join(
-        dict.fromkeys(one["runtime"] for one in row.get("nodes", ()) if one["runtime"])
-    )
+    found = dict.fromkeys(one.get("runtime", "") for one in row.get("nodes", ()))
+    return ", ".join(filter(None, found))
 
 
 def _where(row: Row) -> str:
