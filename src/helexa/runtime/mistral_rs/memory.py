@@ -15,7 +15,7 @@ from helexa.runtime.contract import Footprint, ReplicaSpec
 from helexa.runtime.footprint import kv_bytes
 
 PROCESS_BYTES: Final = 54 << 20
-"""Python, the engine's code and its threads; how much of the code is resident differs by a fifth."""
+"""Python, the engine's code and its threads; how much of the code is resident differs."""
 TOKEN_BYTES: Final = 1_350
 """Of a word in the tokenizer's tables."""
 PREFIXES: Final = 4
