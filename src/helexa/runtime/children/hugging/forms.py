@@ -33,7 +33,12 @@ class Form:
 
     def only(self, scores: Tensor) -> Tensor:
         """The scores of what may come next; all others have no chance."""
-        packed = torch.frombuffer(bytearray(self._matcher.compute_bitmask()), dtype=torch.uint8)
+        mask = self._matcher.compute_bitmask()
+        if self._matcher.is_error():
+            # It would let the answer end there, and half a form would look like a whole one.
+            words = " ".join(self._matcher.get_error().partition("<state>")[0].split())
+            raise Refused(f"The form that was asked for cannot be kept: {words}"[:300])
+        packed = torch.frombuffer(bytearray(mask), dtype=torch.uint8)
         bits = (packed[:, None] >> torch.arange(8, dtype=torch.uint8)) & 1
         allowed = torch.zeros(len(scores), dtype=torch.bool)
         known = bits.flatten()[: len(scores)]
