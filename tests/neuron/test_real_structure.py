@@ -158,6 +158,42 @@ async def test_a_form_that_cannot_be_kept_is_refused_and_the_engine_goes_on(
         assert (await ask(pool, "POST", CHAT, chat("demo", "x"))).status == 200
 
 
+NONE_LONG_ENOUGH = {"type": "string", "minLength": 5, "maxLength": 2}
+
+
+@pytest.mark.parametrize("endpoint", [CHAT, TEXTS])
+async def test_a_form_that_the_engine_would_unfold_without_end_never_reaches_it(
+    tmp_path: Path, models: Path, endpoint: str
+) -> None:
+    schema = "response_format.json_schema.schema"
+    tool = {"name": "f", "parameters": {"properties": {"a": NONE_LONG_ENOUGH}}}
+    cases: list[tuple[dict[str, Any], str]] = [
+        ({"response_format": form(NONE_LONG_ENOUGH)}, f"{schema}.minLength"),
+        ({"response_format": form({"items": NONE_LONG_ENOUGH})}, f"{schema}.items.minLength"),
+        ({"response_format": form({"pattern": "^a{5,2}$"})}, f"{schema}.pattern"),
+        (
+            {"response_format": {"type": "json_object", "schema": {"minItems": 5, "maxItems": 2}}},
+            "response_format.schema.minItems",
+        ),
+        ({"json_schema": NONE_LONG_ENOUGH}, "json_schema.minLength"),
+        ({"grammar": 'root ::= "a"{5,2}'}, "grammar"),
+        (
+            {"tools": [{"type": "function", "function": tool}]},
+            "tools[0].function.parameters.properties.a.minLength",
+        ),
+        (
+            {"response_format": form({"type": "integer", "minimum": 5, "maximum": 2})},
+            f"{schema}.minimum",
+        ),
+    ]
+    async with neuron(tmp_path, models) as (_, pool):
+        for more, param in cases:
+            asked = {**chat("tiny", "x"), "prompt": "x", **more}
+            reply = await ask(pool, "POST", endpoint, asked)
+            assert (reply.status, reply.error["param"]) == (400, param)
+        assert (await ask(pool, "POST", CHAT, chat("tiny", "x"))).status == 200
+
+
 async def test_each_way_of_sampling_does_something(tmp_path: Path, models: Path) -> None:
     question = chat("demo", "What is helexa?", max_tokens=24)
 

@@ -16,7 +16,7 @@ import msgspec
 from helexa.protocol.errors import CapabilityMissing, RequestRejected
 from helexa.protocol.openai import body as bodies
 from helexa.runtime.contract import Ability, Capabilities, ReplicaSpec
-from helexa.runtime.openai import structure, tools
+from helexa.runtime.openai import bounds, structure, tools
 
 _Asks = Callable[[Any], bool]
 
@@ -53,6 +53,7 @@ def check(
                 reason=f"`{name}` is an older form that is not taken here; send `{instead}`.",
                 field=name,
             )
+    bounds.check_fields(raw)
     _check_format(raw, spec, offered, runtime)
     _check_tools(raw, spec, offered, runtime)
 

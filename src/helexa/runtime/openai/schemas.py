@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, Final, TypeAlias
 
 from helexa.protocol.errors import RequestRejected
+from helexa.runtime.openai import bounds
 
 Json: TypeAlias = dict[str, Any]
 Enforced: TypeAlias = Callable[[Json, str], bool]
@@ -41,6 +42,7 @@ def check(schema: Any, where: str) -> None:
                 raise _refused(f"{path}.{name}", "a list" if kind is list else "a text")
         if node.get("enum") == []:
             raise _refused(f"{path}.enum", "a list with something in it")
+    bounds.check(schema, where)
 
 
 def check_strict(schema: Json, where: str, enforced: Enforced, *, runtime: str) -> None:
