@@ -376,10 +376,6 @@ JSON = st.recursive(
     ),
     max_leaves=8,
 )
-CHANGED = {
-    "stream", "stream_options", "max_tokens", "max_completion_tokens", "n_predict", "tool_choice",
-    "messages", "model",
-}  # fmt: skip
 
 
 @given(st.dictionaries(st.text(max_size=8).map("x-{}".format), JSON))
@@ -388,16 +384,6 @@ def test_fields_that_are_not_known_here_arrive_as_they_were_sent(extra: dict[str
     arrived = shaped(sent)
     assert {key: arrived[key] for key in sent} == sent
     assert list(arrived)[: len(sent)] == list(sent)
-
-
-@pytest.mark.parametrize("limit", ["max_tokens", "max_completion_tokens", "n_predict"])
-def test_a_limit_that_the_client_set_stays_alone(limit: str) -> None:
-    arrived = shaped(chat(**{limit: 5}))
-    assert {key for key in arrived if key in CHANGED - {"messages", "model"}} == {
-        limit,
-        "stream",
-        "stream_options",
-    }
 
 
 def test_a_null_limit_is_none() -> None:

@@ -51,11 +51,14 @@ def settled(counts: Sequence[Usage], bounds: Bounds) -> tuple[Usage | None, Faul
         return None, Fault.MISSING
     expected = bounds.choices * bounds.prompts
     said = counts[-expected:]
-    # The choices of one prompt share it: it was read once.
-    shared = min(bounds.choices, len(said))
+    read = [
+        # The choices of one prompt share it: it was read once, by the first that came to it.
+        max(said[at : at + bounds.choices], key=lambda one: one.prompt_uncached)
+        for at in range(0, len(said), bounds.choices)
+    ]
     used = Usage(
-        prompt_uncached=sum(one.prompt_uncached for one in said) // shared,
-        prompt_cached=sum(one.prompt_cached for one in said) // shared,
+        prompt_uncached=sum(one.prompt_uncached for one in read),
+        prompt_cached=sum(one.prompt_cached for one in read),
         completion=sum(one.completion for one in said),
         reasoning=sum(one.reasoning for one in said),
     )

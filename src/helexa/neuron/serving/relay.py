@@ -13,7 +13,7 @@ asked.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final, TypeAlias
 
 import msgspec
@@ -31,9 +31,19 @@ _STOP: Final = b"}\n\n"
 _DONE: Final = b"data: [DONE]\n\n"
 _SEPARATOR: Final = re.compile(rb"\r?\n\r?\n")
 
+_OWN: Final = ("usage", "timings")
+"""Of an engine's counts. The second is llama.cpp's, about its own clocks and caches."""
 _FINISH: Final = re.compile(rb'"finish_reason"\s*:\s*"')
 """A quotation mark inside a text is escaped, so this is a member that says a reason."""
 
+_NOTHING: Final = Usage()
+
+
+class _Choice(msgspec.Struct):
+    index: int = 0
+
+
+_choices: Final = msgspec.json.Decoder(list[_Choice] | None)
 _fields: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _encode: Final = msgspec.json.Encoder().encode
 
@@ -62,7 +72,8 @@ class Relay:
         self.fault: counting.Fault | None = None
         """Of its counts, known once it is done."""
         self._final: list[Usage] = []
-        self._running: list[Usage] = []
+        self._running: dict[int, Usage] = {}
+        """What was last said of each choice, by its index."""
         self._wants_usage = wants_usage
         self._bounds = bounds
         self._usage = usage
@@ -75,9 +86,14 @@ class Relay:
     def total(self) -> Usage | None:
         """What the whole request used; None where the engine said nothing."""
         # What comes with a piece of the answer is how it stood there, if more is said at the end.
-        counts = self._final or self._running[-self._bounds.choices :]
+        counts = self._final or self._of_choices()
         used, self.fault = counting.settled(counts, self._bounds)
         return used
+
+    def _of_choices(self) -> list[Usage]:
+        if not self._running:
+            return []
+        return [self._running.get(index, _NOTHING) for index in range(max(self._running) + 1)]
 
     def feed(self, data: bytes) -> bytes:
         """What may go to the client now."""
@@ -143,19 +159,20 @@ class Relay:
         counted = self._usage(payload)
         if counted is None:
             # `"usage": null`, as servers write it that were asked for usage.
-            kept = fields if self._wants_usage else _without_usage(fields)
+            kept = fields if self._wants_usage else _without(fields, _OWN[:1])
             return b"data: " + _encode(kept) + b"\n\n"
         self._last_usage = fields
         if bytes(fields.get("choices", b"[]")).strip() == b"[]":
             self._final.append(counted)
             return b""
-        self._running.append(counted)
-        return b"data: " + _encode(_without_usage(fields)) + b"\n\n"
+        last = self._bounds.choices * self._bounds.prompts - 1
+        self._running[max(0, min(_index(fields["choices"]), last))] = counted
+        return b"data: " + _encode(_without(fields, _OWN)) + b"\n\n"
 
     def _usage_event(self) -> bytes:
         if not self._wants_usage or self._last_usage is None:
             return b""
-        event: dict[str, Any] = {**self._last_usage, "choices": []}
+        event: dict[str, Any] = {**_without(self._last_usage, _OWN[1:]), "choices": []}
         used = self.total()
         if len(self._final) != 1 or self.fault is not None:
             event["usage"] = as_openai(used)
@@ -212,5 +229,14 @@ def _decoded(payload: bytes) -> dict[str, msgspec.Raw]:
         raise RuntimeMalformed(reason="The runtime sent an event that is not JSON.") from error
 
 
-def _without_usage(fields: dict[str, msgspec.Raw]) -> dict[str, msgspec.Raw]:
-    return {name: value for name, value in fields.items() if name != "usage"}
+def _without(fields: dict[str, msgspec.Raw], names: Sequence[str]) -> dict[str, msgspec.Raw]:
+    return {name: value for name, value in fields.items() if name not in names}
+
+
+def _index(choices: msgspec.Raw) -> int:
+    """Of the choice that a piece is of."""
+    try:
+        found = _choices.decode(choices)
+    except msgspec.MsgspecError as error:
+        raise RuntimeMalformed(reason="The runtime sent an event without choices.") from error
+    return found[0].index if found else 0

@@ -41,6 +41,7 @@ from helexa.runtime.contract import (
     Endpoint,
     ReplicaSpec,
 )
+from helexa.runtime.openai import limits
 from helexa.runtime.shaping import shaped
 from helexa.util.background import background
 from helexa.util.upstream import (
@@ -99,8 +100,6 @@ class _Head(msgspec.Struct):
     stream: bool | None = None
     stream_options: _Options | None = None
     n: int | None = None
-    max_tokens: int | None = None
-    max_completion_tokens: int | None = None
 
     @property
     def wants_usage(self) -> bool:
@@ -289,13 +288,12 @@ class Work:
 
     def _bounds(self, spec: ReplicaSpec) -> Bounds:
         head = self._head
-        allowed = [one for one in (head.max_tokens, head.max_completion_tokens) if one is not None]
+        generates = self._endpoint in _GENERATIONS
         return Bounds(
             choices=max(1, head.n or 1),
             prompts=bodies.prompts_in(self._body, _SEVERAL[self._endpoint]),
             context_tokens=_context_tokens(spec),
-            # Engines disagree on which of the two counts.
-            output_tokens=max(allowed) if allowed else None,
+            output_tokens=limits.output_tokens(bodies.fields(self._body)) if generates else None,
         )
 
     def _measure(self, engine: Engine, passing: Passing) -> None:

@@ -30,7 +30,7 @@ from helexa.runtime.contract import (
     ReplicaSpec,
     RuntimeAdapter,
 )
-from helexa.runtime.openai import requests
+from helexa.runtime.openai import limits, requests
 from helexa.runtime.openai_compatible import address, answers, command, counts, refusal
 from helexa.util.dialling import Tcp
 
@@ -44,6 +44,8 @@ _PROCESS_BYTES: Final = 1 << 30
 """Of a server with its libraries, before any weights: a Python with torch, mostly."""
 _DEVICES_MOST: Final = 16
 _NOTHING: Final = Footprint(weights=0, kv_cache=0, overhead=0)
+_LIMIT_MAX: Final = (1 << 31) - 1
+"""Of some servers a larger number becomes a small one."""
 _HOME: Final = "/v1"
 """Before the paths of a server that a command starts."""
 
@@ -119,9 +121,19 @@ class OpenAiCompatible:
         self, endpoint: Endpoint, raw: bodies.Fields, spec: ReplicaSpec, offered: Capabilities
     ) -> ChildRequest:
         options = bodies.value(raw, "stream_options", dict[str, Any]) or {}
-        # No cap on the output: servers count it against the context together with the prompt,
+        # Newer models of some take this name alone, and older servers the other one.
+        name = "max_tokens"
+        if bodies.value(raw, "max_completion_tokens", int) is not None:
+            name = "max_completion_tokens"
+        limit = limits.taken_out(raw)
+        changes: dict[str, Any] = {
+            "stream": True,
+            "stream_options": {**options, "include_usage": True},
+        }
+        # No limit of ours: servers count it against the context together with the prompt,
         # and some of them refuse a request that is not sure to fit.
-        changes = {"stream": True, "stream_options": {**options, "include_usage": True}}
+        if limit is not None:
+            changes[name] = min(limit, _LIMIT_MAX)
         return ChildRequest(
             path=_path(endpoint, spec),
             body=bodies.with_changes(raw, {**changes, "model": _called(spec)}),

@@ -22,9 +22,7 @@ from helexa.runtime.contract import (
     ReplicaSpec,
     Rewrite,
 )
-from helexa.runtime.openai import abilities, tools
-
-OUTPUT_LIMITS: Final = ("max_tokens", "max_completion_tokens", "n_predict")
+from helexa.runtime.openai import abilities, limits, tools
 
 
 class _Url(msgspec.Struct):
@@ -124,15 +122,15 @@ def rerank(body: bytes, spec: ReplicaSpec, offered: Capabilities, *, runtime: st
 
 
 def generation(raw: bodies.Fields, spec: ReplicaSpec) -> dict[str, Any]:
-    """What is changed in every request for text."""
+    """What is changed in every request for text; taken out of `raw` is what engines read apart."""
+    limit = limits.taken_out(raw)
     options = bodies.value(raw, "stream_options", dict[str, msgspec.Raw]) or {}
     changes: dict[str, Any] = {
         # A request that is not streamed goes on decoding for nobody when its client leaves.
         "stream": True,
         "stream_options": {**options, "include_usage": True},
+        "max_tokens": min(limit or spec.context_tokens, spec.context_tokens),
     }
-    if all(bodies.value(raw, name, int) is None for name in OUTPUT_LIMITS):
-        changes["max_tokens"] = spec.context_tokens
     return {**changes, **_allowed_tools(raw)}
 
 

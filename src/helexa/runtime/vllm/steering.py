@@ -73,9 +73,6 @@ def changes(raw: bodies.Fields, spec: ReplicaSpec) -> dict[str, Any]:
     if form is not None and form.kind == "json_schema" and form.where == "response_format.schema":
         named = {"name": "answer", "schema": form.schema}
         found["response_format"] = {"type": "json_schema", "json_schema": named}
-    predict = bodies.value(raw, "n_predict", int)
-    if predict is not None and predict >= 0 and "max_tokens" not in raw:
-        found["max_tokens"] = min(predict, spec.context_tokens)
     return found
 
 
