@@ -7,6 +7,7 @@ import io
 import ipaddress
 import json
 import struct
+import zlib
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -439,3 +440,61 @@ async def test_a_picture_from_an_own_store_is_fetched_by_the_neuron(tmp_path: Pa
 def test_every_refusal_of_a_picture_is_a_400() -> None:
     error: HelexaError = PictureRefused(reason="x", field="y")
     assert (error.status, error.kind) == (400, "invalid_request_error")
+
+
+# --- what decoding them takes
+
+
+async def test_the_pixels_of_a_request_are_bounded_in_sum() -> None:
+    rules = PictureRules(pixels_max=100 * 100, pixels_sum_max=3 * 96 * 96)
+    body = json.dumps(look_at(*[drawn("red")] * 3)).encode()
+    assert await Pictures(rules).settled(body, "m", SEEING) is body
+    error = await refusal(look_at(*[drawn("red")] * 4), rules)
+    assert (error.code, error.param) == (
+        "invalid_image",
+        "messages[0].content[4].image_url.url",
+    )
+    assert "27648 that are accepted here in one request" in error.message
+
+
+async def test_the_same_url_twice_counts_twice() -> None:
+    async with far_side(saying(PNG)) as side:
+        away = f"http://a.test:{side.port}/p"
+        body = json.dumps(look_at(away, away)).encode()
+        with anyio.fail_after(PATIENCE_S):
+            await fetching(side.port, pixels_sum_max=8).settled(body, "m", SEEING)
+            with pytest.raises(PictureRefused, match="in one request"):
+                await fetching(side.port, pixels_sum_max=7).settled(body, "m", SEEING)
+
+
+async def test_no_request_takes_more_than_what_is_kept_free_for_it(tmp_path: Path) -> None:
+    """The pictures that take most: four channels of 16 bits, up to the bound in sum."""
+    large = _blank(2000, 1500)
+    bounds: dict[str, Any] = {"image_pixels_max": 3_000_000, "images_pixels_max": 9_000_000}
+    async with neuron(tmp_path, **bounds) as (live, pool):
+        assert (await ask(pool, "POST", CHAT, look_at(drawn("red")))).status == 200
+        replica = await live.roster.replica(VISION)
+        assert replica.engine is not None
+        before = _most_bytes(replica.engine.process.pid)
+        assert (await ask(pool, "POST", CHAT, look_at(*[large] * 3))).status == 200
+        taken = _most_bytes(replica.engine.process.pid) - before
+        assert taken > 9_000_000 * 3
+        assert taken < replica.adapter.footprint(replica.spec).reserve / replica.spec.slots
+
+
+def _blank(width: int, height: int) -> bytes:
+    def chunk(name: bytes, data: bytes) -> bytes:
+        return (
+            struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+        )
+
+    header = struct.pack(">IIBBBBB", width, height, 16, 6, 0, 0, 0)
+    rows = zlib.compress(bytes((width * 8 + 1) * height))
+    start = b"\x89PNG\r\n\x1a\n"
+    return start + chunk(b"IHDR", header) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
+
+
+def _most_bytes(pid: int) -> int:
+    """That it ever held at once."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    return int(next(one for one in status.splitlines() if one.startswith("VmHWM")).split()[1]) << 10

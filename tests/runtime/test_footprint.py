@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from helexa.protocol.ids import ModelId
 from helexa.runtime.contract import ModelFiles, ReplicaSpec
-from helexa.runtime.footprint import safetensors
+from helexa.runtime.footprint import pictures_bytes, safetensors
 
 MIB = 1 << 20
 
@@ -47,3 +50,19 @@ def test_more_context_slots_or_width_never_need_less(context: int, slots: int, r
     assert need(context + 1, slots, row) >= least
     assert need(context, slots + 1, row) >= least
     assert need(context, slots, row + 1) >= least
+
+
+def test_pictures_of_all_slots_are_held_and_one_in_each_is_decoded() -> None:
+    seeing = replace(spec(slots=3), request_pixels_max=10, picture_pixels_max=4)
+    assert pictures_bytes(seeing, pixel_bytes=3, decoding_bytes=13) == 3 * (10 * 3 + 4 * 13)
+
+
+@pytest.mark.parametrize("runtime", ["transformers", "vllm"])
+def test_only_models_that_see_have_room_for_pictures_beside_their_devices(runtime: str) -> None:
+    adapter = import_module(f"helexa.runtime.adapters.{runtime}").adapter
+    blind, seeing = (
+        adapter.footprint(replace(spec(sees=sees), request_pixels_max=MIB, picture_pixels_max=MIB))
+        for sees in (False, True)
+    )
+    assert seeing.reserve - blind.reserve == 2 * (4 + 12) * MIB
+    assert seeing.on_devices == blind.on_devices

@@ -383,6 +383,10 @@ WORDS: Final[Mapping[str, Words]] = {
     "neuron.image_pixels_max": Words(
         "A picture that would be larger once decoded is refused with 400, by its header."
     ),
+    "neuron.images_pixels_max": Words(
+        "Pictures of a request with more pixels together are refused with 400. Memory to "
+        "decode this many in each slot is kept free for a model that sees."
+    ),
     "neuron.image_urls": Words(
         "Fetch pictures from the http(s) URLs that clients name; off: only `data:` URLs. The "
         "neuron connects by itself, without a proxy, and to public addresses alone."

@@ -139,8 +139,10 @@ class NeuronSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Pictures in one request."""
     image_bytes_max: Annotated[int, Meta(ge=1024)] = 16 * 1024 * 1024
     """Of one picture, as it is sent."""
-    image_pixels_max: Annotated[int, Meta(ge=1, le=1 << 32)] = 36_000_000
+    image_pixels_max: Annotated[int, Meta(ge=1, le=1 << 32)] = 16_000_000
     """Of one picture, as its header says: a small file can unfold to gigabytes."""
+    images_pixels_max: Annotated[int, Meta(ge=1, le=1 << 32)] = 32_000_000
+    """Of all pictures of a request: engines hold them decoded at the same time."""
     image_urls: bool = False
     """Whether pictures are fetched from the URLs that clients name."""
     image_url_hosts: tuple[str, ...] = ()

@@ -193,6 +193,10 @@ class ReplicaSpec:
     deterministic: bool = False
     threads: int = 0
     """0 leaves it to the runtime."""
+    picture_pixels_max: int = 0
+    """Of one picture that can reach it, once decoded."""
+    request_pixels_max: int = 0
+    """Of all pictures of one request together."""
     arguments: Mapping[str, ArgumentValue] = field(default_factory=dict)
     """Checked by `arguments.read` against what the adapter takes."""
     placement: Placement = field(default_factory=Placement)

@@ -10,6 +10,10 @@ from typing import Final
 
 from helexa.runtime.contract import Footprint, ModelFiles, ReplicaSpec
 
+PIL_BYTES: Final = 4
+"""Of a pixel as Pillow keeps it, whatever the picture had."""
+PIL_DECODING_BYTES: Final = 12
+"""Beside that: the picture before it was made RGB, and as numbers before it is made smaller."""
 _ACTIVATION_TOKENS: Final = 512
 _ACTIVATION_ROWS: Final = 12
 _F32: Final = 4
@@ -24,6 +28,14 @@ def kv_bytes(
     far = files.kv_bytes_per_token * cells
     near = files.window_kv_bytes_per_token * window_cells
     return slots * (round((far + near) * share_of_f16) + files.state_bytes)
+
+
+def pictures_bytes(spec: ReplicaSpec, *, pixel_bytes: int, decoding_bytes: int) -> int:
+    """Of the pictures of all slots at once: those of a request are held decoded together, and one
+    of them at a time is being decoded, which takes `decoding_bytes` a pixel besides.
+    """
+    kept = spec.request_pixels_max * pixel_bytes
+    return spec.slots * (kept + spec.picture_pixels_max * decoding_bytes)
 
 
 def safetensors(spec: ReplicaSpec, *, process_bytes: int) -> Footprint:

@@ -126,6 +126,10 @@ class Recipes:
             installation=self._installation(adapter.name, name),
             deterministic=deterministic,
             threads=self._threads,
+            picture_pixels_max=min(
+                self._settings.image_pixels_max, self._settings.images_pixels_max
+            ),
+            request_pixels_max=self._settings.images_pixels_max,
             placement=placement(settings, self._settings, self._machine),
             arguments=_arguments(adapter, settings, asked),
         )

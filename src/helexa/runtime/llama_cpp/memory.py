@@ -12,12 +12,18 @@ from __future__ import annotations
 from typing import Final
 
 from helexa.runtime.contract import Footprint, ReplicaSpec
-from helexa.runtime.footprint import kv_bytes
+from helexa.runtime.footprint import kv_bytes, pictures_bytes
 
 PROCESS_BYTES: Final = 33 * 1024 * 1024
 """Of a child with a model of one megabyte: Python, the engine's code, its own tables."""
 PROJECTOR_BYTES: Final = 7 * 1024 * 1024
 """What a projector takes besides its weights, however small it is."""
+PIXEL_BYTES: Final = 3
+"""Of a picture that waits, decoded, until all of its request are."""
+DECODING_BYTES: Final = 13
+"""Of each pixel besides, while it is decoded: measured with a png of four 16-bit channels, the
+most that a picture takes; one of 8 bits takes 3.
+"""
 PROMPT_CACHE_BYTES_MAX: Final = 1 << 30
 CHECKPOINTS_MAX: Final = 8
 BATCH_TOKENS: Final = 512
@@ -53,7 +59,13 @@ def footprint(spec: ReplicaSpec) -> Footprint:
         + files.vocabulary * (_TOKEN_BYTES + spec.slots * _CANDIDATE_BYTES)
         + _batch_bytes(spec)
         + (PROJECTOR_BYTES + files.projector_work_bytes if files.projector else 0),
-        reserve=prompt_cache_bytes(spec) + spec.slots * checkpoints(spec) * _kept_bytes(spec),
+        reserve=prompt_cache_bytes(spec)
+        + spec.slots * checkpoints(spec) * _kept_bytes(spec)
+        + (
+            pictures_bytes(spec, pixel_bytes=PIXEL_BYTES, decoding_bytes=DECODING_BYTES)
+            if files.projector
+            else 0
+        ),
         on_devices=_on_devices(spec),
         cpu_only=repacked,
     )

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Final
 
 from helexa.runtime.contract import Footprint, ReplicaSpec
-from helexa.runtime.footprint import kv_bytes
+from helexa.runtime.footprint import PIL_BYTES, PIL_DECODING_BYTES, kv_bytes, pictures_bytes
 
 PROCESS_BYTES: Final = 350 * 1024 * 1024
 """torch and transformers once a model is loaded, measured with the builds for processors."""
@@ -32,9 +32,16 @@ def footprint(spec: ReplicaSpec) -> Footprint:
         weights=weights,
         kv_cache=0,
         overhead=PROCESS_BYTES + scores,
-        reserve=later,
+        reserve=later + _seeing(spec),
         on_devices=weights + scores + later,
     )
+
+
+def _seeing(spec: ReplicaSpec) -> int:
+    """In main memory, wherever the model computes."""
+    if not spec.files.sees:
+        return 0
+    return pictures_bytes(spec, pixel_bytes=PIL_BYTES, decoding_bytes=PIL_DECODING_BYTES)
 
 
 def _kept(spec: ReplicaSpec, share_of_f16: float) -> int:

@@ -36,6 +36,11 @@ def footprint(spec: ReplicaSpec) -> Footprint:
         weights=estimated.weights,
         kv_cache=kept,
         overhead=SERVER_BYTES + workers * WORKER_BYTES + work,
+        reserve=shared.pictures_bytes(
+            spec, pixel_bytes=shared.PIL_BYTES, decoding_bytes=shared.PIL_DECODING_BYTES
+        )
+        if spec.files.sees
+        else 0,
         on_devices=estimated.weights + kept + work,
     )
 

@@ -25,6 +25,7 @@ def pictures_of(settings: NeuronSettings) -> Pictures:
         number_max=settings.images_max,
         bytes_max=settings.image_bytes_max,
         pixels_max=settings.image_pixels_max,
+        pixels_sum_max=settings.images_pixels_max,
         body_bytes_max=settings.body_bytes_max,
     )
     return Pictures(rules, fetcher)

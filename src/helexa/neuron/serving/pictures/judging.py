@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Final, TypeVar
@@ -13,7 +13,7 @@ import anyio.to_thread
 
 from helexa.neuron.serving.pictures import data_urls
 from helexa.neuron.serving.pictures.fetching import Fetcher, NotFetched, Room
-from helexa.neuron.serving.pictures.headers import TYPES, NotAPicture, looked_at
+from helexa.neuron.serving.pictures.headers import TYPES, Look, NotAPicture, looked_at
 from helexa.neuron.serving.pictures.places import Place, exchanged, may_hold, places
 from helexa.neuron.serving.pictures.urls import PictureUrl, UrlRefused
 from helexa.protocol.errors import BodyTooLarge, HelexaError, ModalityUnsupported, PictureRefused
@@ -24,6 +24,8 @@ INLINE_BYTES_MAX: Final = 256 * 1024
 """A larger body is looked at by another thread, since all other streams wait meanwhile."""
 AT_ONCE_MAX: Final = 4
 """Fetched at the same time for one request."""
+JUDGED_AT_ONCE_MAX: Final = 2
+"""Larger bodies, of all requests: each is in memory once more while its pictures are looked at."""
 
 T = TypeVar("T")
 
@@ -36,10 +38,28 @@ class PictureRules:
     """In one request."""
     bytes_max: int = 16 * 1024 * 1024
     """Of one, as it is sent."""
-    pixels_max: int = 36_000_000
+    pixels_max: int = 16_000_000
     """Of one, as its header says."""
+    pixels_sum_max: int = 32_000_000
+    """Of all in one request, each counted as often as it is there."""
     body_bytes_max: int = 32 * 1024 * 1024
     """Of a request, once its pictures are in it."""
+
+
+class _Pixels:
+    """That the pictures of one request may still have together."""
+
+    def __init__(self, most: int) -> None:
+        self._most = self._left = most
+
+    def take(self, look: Look) -> None:
+        """Raises NotAPicture for the first picture too many."""
+        self._left -= look.width * look.height
+        if self._left < 0:
+            raise NotAPicture(
+                f"has {look.width} x {look.height} pixels, which together with those before it are "
+                f"more than the {self._most} that are accepted here in one request"
+            )
 
 
 class Pictures:
@@ -48,6 +68,7 @@ class Pictures:
     def __init__(self, rules: PictureRules, fetcher: Fetcher | None = None) -> None:
         self._rules = rules
         self._fetcher = fetcher
+        self._threads = anyio.CapacityLimiter(JUDGED_AT_ONCE_MAX)
 
     async def settled(
         self, body: bytes, model: str, offered: Capabilities, types: Collection[str] = TYPES
@@ -59,10 +80,25 @@ class Pictures:
         """
         if not may_hold(body):
             return body
-        found = places(body)
-        if not found:
+        pixels = _Pixels(self._rules.pixels_sum_max)
+        look = partial(self._sorted, body, model, offered, types, pixels)
+        remote = await self._beside(look, len(body))
+        if not remote:
             return body
-        if Modality.IMAGE not in offered.modalities:
+        urls = await self._fetched(remote, len(body), types, pixels)
+        return await self._beside(partial(exchanged, body, urls), len(body))
+
+    def _sorted(
+        self,
+        body: bytes,
+        model: str,
+        offered: Capabilities,
+        types: Collection[str],
+        pixels: _Pixels,
+    ) -> Mapping[Place, PictureUrl]:
+        """Those that are to be fetched; all others are sound. Raises as `settled`."""
+        found = places(body)
+        if found and Modality.IMAGE not in offered.modalities:
             raise ModalityUnsupported(model=model, modality=Modality.IMAGE.value)
         if len(found) > self._rules.number_max:
             raise PictureRefused(
@@ -70,15 +106,6 @@ class Pictures:
                 "are accepted here.",
                 field="messages",
             )
-        look = partial(self._sorted, found, types)
-        remote = await _beside(look, len(body))
-        if not remote:
-            return body
-        urls = await self._fetched(remote, len(body), types)
-        return exchanged(body, urls)
-
-    def _sorted(self, found: Sequence[Place], types: Collection[str]) -> Mapping[Place, PictureUrl]:
-        """Those that are to be fetched; all others are sound. Raises PictureRefused."""
         remote = {}
         for place in found:
             if place.url[: len(data_urls.SCHEME)].lower() != data_urls.SCHEME:
@@ -86,7 +113,7 @@ class Pictures:
                 continue
             try:
                 content = data_urls.content_of(place.url, bytes_max=self._rules.bytes_max)
-                self._check(content, types)
+                pixels.take(self._check(content, types))
             except NotAPicture as error:
                 raise refused(place, error) from error
         return remote
@@ -102,8 +129,8 @@ class Pictures:
         except UrlRefused as error:
             raise refused(place, error) from error
 
-    def _check(self, content: bytes, types: Collection[str]) -> str:
-        """Its type. Raises NotAPicture."""
+    def _check(self, content: bytes, types: Collection[str]) -> Look:
+        """Raises NotAPicture."""
         look = looked_at(content)
         if look.type not in types:
             raise NotAPicture(
@@ -114,12 +141,16 @@ class Pictures:
                 f"has {look.width} x {look.height} pixels, more than the "
                 f"{self._rules.pixels_max} that are accepted here"
             )
-        return look.type
+        return look
 
     # --- from elsewhere
 
     async def _fetched(
-        self, remote: Mapping[Place, PictureUrl], body_bytes: int, types: Collection[str]
+        self,
+        remote: Mapping[Place, PictureUrl],
+        body_bytes: int,
+        types: Collection[str],
+        pixels: _Pixels,
     ) -> Mapping[Place, str]:
         # Base64 takes four bytes for three.
         room = Room((self._rules.body_bytes_max - body_bytes) * 3 // 4)
@@ -133,7 +164,7 @@ class Pictures:
         async def one(url: PictureUrl, at: Sequence[Place]) -> None:
             async with turn:
                 try:
-                    inline = await self._inline(url, at, room, types)
+                    inline = await self._inline(url, at, room, types, pixels)
                 except HelexaError as error:
                     failed[at[0]] = error
                     tasks.cancel_scope.cancel()
@@ -150,25 +181,31 @@ class Pictures:
         return found
 
     async def _inline(
-        self, url: PictureUrl, at: Sequence[Place], room: Room, types: Collection[str]
+        self,
+        url: PictureUrl,
+        at: Sequence[Place],
+        room: Room,
+        types: Collection[str],
+        pixels: _Pixels,
     ) -> str:
         """As a `data:` URL."""
         assert self._fetcher is not None
         try:
             content = await self._fetcher.fetch(url, room)
-            kind = self._check(content, types)
+            look = await self._beside(partial(self._check, content, types), len(content))
+            for _ in at:
+                pixels.take(look)
         except (NotFetched, NotAPicture) as error:
             why = error.why if isinstance(error, NotFetched) else str(error)
             log.info("picture not fetched", extra={"host": url.host, "why": why})
             raise refused(at[0], error) from error
-        return await _beside(partial(data_urls.url_of, content, kind), len(content))
+        return await self._beside(partial(data_urls.url_of, content, look.type), len(content))
+
+    async def _beside(self, work: Callable[[], T], size: int) -> T:
+        if size <= INLINE_BYTES_MAX:
+            return work()
+        return await anyio.to_thread.run_sync(work, limiter=self._threads)
 
 
 def refused(place: Place, why: Exception) -> PictureRefused:
     return PictureRefused(reason=f"The picture in `{place.field}` {why}.", field=place.field)
-
-
-async def _beside(work: partial[T], size: int) -> T:
-    if size <= INLINE_BYTES_MAX:
-        return work()
-    return await anyio.to_thread.run_sync(work)
