@@ -129,7 +129,7 @@ def test_arguments_of_a_runtime_are_checked_where_they_are_written(tmp_path: Pat
     with pytest.raises(ConfigRefused) as refused:
         load({}, {}, file=file_with(tmp_path, bad))
     told = str(refused.value)
-    for words in ("known are", "from 16 to 8192, not '1'", "takes no 'log'; it takes n_batch"):
+    for words in ("known are", "from 16 to 8192, not '1'", "no runtime takes 'log'"):
         assert words in told
 
 

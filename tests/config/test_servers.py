@@ -90,3 +90,20 @@ def test_the_examples_of_the_page_are_taken(tmp_path: Path) -> None:
             f'[neuron.servers.ollama]\nurl = "http://h/v1"\n{block}' if alone else block
         )
         assert load({}, {}, file=file, roles=("neuron",)).neuron.servers
+
+
+@pytest.mark.parametrize(
+    ("argument", "said"),
+    [
+        ("n_batch", "'n_batch' is not NAME=VALUE"),
+        ("n_ubatch=x", "llama_cpp: n_ubatch is a whole number from 16 to 8192, not 'x'"),
+        ("n_ubtch=1", "no runtime takes 'n_ubtch'; did you mean n_ubatch?"),
+    ],
+)
+def test_an_argument_is_refused_in_the_words_of_those_that_take_it(
+    tmp_path: Path, argument: str, said: str
+) -> None:
+    text = refused(tmp_path, f'[neuron.models.m]\narguments = ["{argument}"]')
+    assert text.endswith(
+        f"helexa.toml:2: neuron.models.m.arguments: {said}; accepted: a list, each NAME=VALUE"
+    )

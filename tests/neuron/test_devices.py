@@ -160,14 +160,20 @@ def test_a_model_may_name_its_devices_or_their_count_or_none() -> None:
 
 
 def test_a_device_that_is_not_there_is_named_with_those_that_are() -> None:
-    with pytest.raises(NoCapacity) as caught:
+    with pytest.raises(DoesNotFit) as caught:
         lend(want(5, devices=("7",)), [gpu(0)], {})
     assert "'7', which is not on this neuron; there are: 0 (GPU-0)" in caught.value.message
+    with pytest.raises(DoesNotFit) as caught:
+        lend(want(5, devices=("0",)), [], {})
+    assert caught.value.message == (
+        "'m' cannot run on this neuron: it is set to the device '0', and this neuron has no device."
+    )
+    assert caught.value.retry_after_s is None
 
 
 def test_the_number_of_a_divided_device_is_none_of_its_parts() -> None:
     parts = [gpu(0, uuid="MIG-a"), gpu(0, uuid="MIG-b")]
-    with pytest.raises(NoCapacity, match="is 2 parts"):
+    with pytest.raises(DoesNotFit, match="is 2 parts"):
         lend(want(5, devices=("0",)), parts, {})
     assert lend(want(5, devices=("MIG-b",)), parts, {}).devices == ("MIG-b",)
 
@@ -176,8 +182,10 @@ def test_the_processor_stands_in_only_where_it_may() -> None:
     taken = {ModelId("a"): lend(want(5), [gpu(0)], {})}
     assert lend(want(5, or_cpu=True), [gpu(0)], taken) == NONE
     assert lend(want(5), [gpu(0, vendor="amd")], {}) == NONE
-    with pytest.raises(NoCapacity, match="needs a device of nvidia"):
+    with pytest.raises(DoesNotFit, match="needs a device of nvidia, and this neuron has none"):
         lend(want(5, wish=DeviceWish(needed=True)), [], {})
+    with pytest.raises(DoesNotFit, match="its devices are set to none"):
+        lend(want(5, wish=DeviceWish(needed=True), devices=()), [gpu(0)], {})
 
 
 def test_memory_that_is_unified_is_nobodys_and_is_seen_by_all() -> None:

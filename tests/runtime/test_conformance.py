@@ -6,6 +6,7 @@ failed stands in the report by its name.
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -13,8 +14,10 @@ from pathlib import Path
 import anyio
 import pytest
 
+from helexa.runtime import adapters
 from helexa.runtime.contract import Ability
 from helexa.testing.conformance import Findings, Verdict, conform, page
+from helexa.testing.conformance import __main__ as command
 from helexa.testing.conformance.rows import ROWS, Row
 from helexa.testing.conformance.stage import staged_fake
 from helexa.testing.conformance.usual import HONEST, LOOKS, PLAIN
@@ -80,3 +83,21 @@ def test_an_engine_that_does_not_keep_its_word_is_found_out(
 ) -> None:
     findings = anyio.run(of_fake, replace(HONEST, flags={"m": flags}), row)
     assert findings.failures
+
+
+@pytest.mark.parametrize(
+    ("runtime", "words"),
+    [
+        ("nosuch", "no runtime named 'nosuch'; this build knows"),
+        ("vllm", "vllm is not installed; install it with: pip install vllm; or name its place"),
+    ],
+)
+def test_a_runtime_that_is_not_here_is_refused_in_clear_words(
+    runtime: str, words: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(adapters, "_is_here", lambda _module: False)
+    monkeypatch.setattr(sys, "argv", ["conformance", "--runtime", runtime])
+    with pytest.raises(SystemExit) as ended:
+        command.main()
+    assert ended.value.code == 2
+    assert words in capsys.readouterr().err

@@ -6,6 +6,7 @@ when the first such value is read, because most commands never see one.
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Sequence
 from typing import Final
 
@@ -40,15 +41,29 @@ def _argument(text: str) -> str:
     """Which runtime serves a model is known once its file is: one of them has to take it."""
     from helexa.runtime import adapters, arguments  # see above
 
-    refusals = []
-    for name in adapters.names():
+    name, equals, _ = text.partition("=")
+    if not equals:
+        raise ValueError(f"{text[:80]!r} is not NAME=VALUE")
+    known = {
+        runtime: {one.name for one in arguments.taken_by(adapters.load(runtime))}
+        for runtime in adapters.names()
+    }
+    takers = [runtime for runtime, names in known.items() if name.strip() in names]
+    if not takers:
+        every = {one for names in known.values() for one in names}
+        near = difflib.get_close_matches(name.strip(), every, 1)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        raise ValueError(f"no runtime takes {name.strip()[:80]!r}{hint}")
+    refusals: dict[str, list[str]] = {}
+    for runtime in takers:
         try:
-            arguments.read(adapters.load(name), (text,))
+            arguments.read(adapters.load(runtime), (text,))
         except arguments.ArgumentRefused as error:
-            refusals.append(str(error))
+            refusals.setdefault(str(error), []).append(runtime)
         else:
             return text
-    raise ValueError("; ".join(refusals))
+    said = (f"{', '.join(runtimes)}: {why}" for why, runtimes in refusals.items())
+    raise ValueError("; ".join(said))
 
 
 RUNTIME: Final = Word("the name of a runtime, such as llama_cpp", _runtime)

@@ -16,14 +16,11 @@ from typing import Final
 
 import msgspec
 
-from helexa.protocol.errors import DoesNotFit, NoCapacity
+from helexa.protocol.errors import DoesNotFit
 from helexa.protocol.ids import ModelId
 from helexa.protocol.work import OWN_MEMORY, Device
 from helexa.runtime.contract import DeviceWish, Placement
 from helexa.util.units import format_bytes
-
-_NOT_SOON_S: Final = 60
-"""Until somebody has changed the settings or the machine."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,6 +60,7 @@ class Want:
     bytes: int
     wish: DeviceWish | None
     placement: Placement
+    runtime: str = ""
 
 
 def key(device: Device) -> str:
@@ -100,17 +98,15 @@ def returned(devices: Iterable[Device], gone: Iterable[Lease]) -> tuple[Device, 
 
 
 def lend(want: Want, devices: Iterable[Device], leases: Mapping[ModelId, Lease]) -> Lease:
-    """What it gets. Raises DoesNotFit, or NoCapacity where its settings name what is not here."""
+    """What it gets. Raises DoesNotFit."""
     wish, placement = want.wish, want.placement
     there = lendable(devices)
-    if placement.devices is not None:
-        there = _named(want.model, placement.devices, there)
-    usable = () if wish is None else [one for one in there if one.vendor in wish.vendors]
-    if wish is None or not usable or placement.devices == ():
-        return _without(want)
+    usable = choose(want, there)
+    if wish is None or not usable:
+        return NONE
     least, most = wish.least, wish.most
     if placement.count or placement.devices:
-        least = most = placement.count or len(there)
+        least = most = placement.count or len(_named(want.model, placement.devices or (), there))
     room = {key(one): free(one, leases.values(), shared=placement.shared) for one in usable}
     for count in range(least, min(most, len(usable)) + 1):
         each = -(-want.bytes // count) + wish.bytes_each
@@ -129,6 +125,23 @@ def lend(want: Want, devices: Iterable[Device], leases: Mapping[ModelId, Lease])
         free_bytes=sum(sorted(room.values(), reverse=True)[:most]),
         detail=_held(usable, leases, least, most),
     )
+
+
+def choose(want: Want, there: Sequence[Device]) -> Sequence[Device]:
+    """Those that it may be lent, however full they are; none for the processor alone.
+
+    Raises DoesNotFit where it can run neither on these nor without any, however long it waits.
+    """
+    wish, names = want.wish, want.placement.devices
+    if names is not None:
+        there = _named(want.model, names, there)
+    usable = () if wish is None else [one for one in there if one.vendor in wish.vendors]
+    if wish is not None and wish.needed and not usable:
+        makers = " or ".join(wish.vendors)
+        lacks = "its devices are set to none" if names == () else "this neuron has none"
+        reason = f"the runtime {want.runtime} needs a device of {makers}, and {lacks}"
+        raise _never(want.model, reason)
+    return usable
 
 
 def holders(device: Device, leases: Mapping[ModelId, Lease]) -> tuple[ModelId, ...]:
@@ -150,15 +163,8 @@ def _lease(devices: Sequence[Device], each: int, *, shared: bool) -> Lease:
     return Lease(shares=tuple(shares), shared=shared)
 
 
-def _without(want: Want) -> Lease:
-    if want.wish is not None and want.wish.needed:
-        makers = " or ".join(want.wish.vendors)
-        raise NoCapacity(
-            reason=f"{want.model!r} is set to a runtime that needs a device of {makers}, and "
-            "there is none for it on this neuron.",
-            wait_s=_NOT_SOON_S,
-        )
-    return NONE
+def _never(model: ModelId, reason: str) -> DoesNotFit:
+    return DoesNotFit(model=model, needed_bytes=0, free_bytes=0, reason=reason)
 
 
 def _named(model: ModelId, names: Collection[str], devices: Sequence[Device]) -> tuple[Device, ...]:
@@ -167,11 +173,14 @@ def _named(model: ModelId, names: Collection[str], devices: Sequence[Device]) ->
         # A divided device has one number for all its parts.
         hits = [one for one in devices if name in (one.uuid, str(one.index))]
         if len(hits) != 1:
-            here = ", ".join(f"{one.index} ({one.uuid or one.name})" for one in devices) or "none"
+            if not devices:
+                raise _never(
+                    model, f"it is set to the device {name!r}, and this neuron has no device"
+                )
+            here = ", ".join(f"{one.index} ({one.uuid or one.name})" for one in devices)
             what = f"is {len(hits)} parts" if hits else "is not on this neuron"
-            raise NoCapacity(
-                reason=f"{model!r} is set to the device {name!r}, which {what}; there are: {here}.",
-                wait_s=_NOT_SOON_S,
+            raise _never(
+                model, f"it is set to the device {name!r}, which {what}; there are: {here}"
             )
         found.append(hits[0])
     return tuple(dict.fromkeys(found))

@@ -432,9 +432,13 @@ class DoesNotFit(HelexaError):
     needed_bytes: int
     free_bytes: int
     detail: str = ""
+    reason: str = ""
+    """Where it is not for want of memory: what this neuron lacks for good."""
 
     @property
     def message(self) -> str:
+        if self.reason:
+            return f"{self.model!r} cannot run on this neuron: {self.reason}."
         needed, free = self.needed_bytes / 2**20, self.free_bytes / 2**20
         return (
             f"{self.model!r} needs {needed:,.0f} MiB and {free:,.0f} MiB is free on this neuron"

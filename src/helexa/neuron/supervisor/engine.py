@@ -24,7 +24,7 @@ from helexa.neuron.supervisor import appetite, sandbox
 from helexa.neuron.supervisor.process import Terms, child
 from helexa.neuron.supervisor.sandbox import Sandbox
 from helexa.protocol.work import Device
-from helexa.runtime import adapters, exits, visibility
+from helexa.runtime import installed, visibility
 from helexa.runtime.contract import (
     LIVE_MISSES_MAX,
     ChildRequest,
@@ -35,7 +35,6 @@ from helexa.runtime.contract import (
     ExitReason,
     Grant,
     LaunchPlan,
-    PackagedAdapter,
     ReplicaSpec,
     ReportingAdapter,
     RuntimeAdapter,
@@ -333,12 +332,9 @@ async def _process(
 
 
 def _check_installed(adapter: RuntimeAdapter, spec: ReplicaSpec) -> None:
-    where = spec.installation
-    is_elsewhere = where.python is not None or where.program is not None
-    if isinstance(adapter, PackagedAdapter) and not (
-        is_elsewhere or adapters.is_installed(adapter)
-    ):
-        raise NotStarted(exits.not_installed(adapter.requirement))
+    missing = installed.missing(adapter, spec.installation)
+    if missing is not None:
+        raise NotStarted(missing)
 
 
 def _free_port() -> int:

@@ -29,6 +29,7 @@ from helexa.runtime.contract import (
 )
 
 _NO_CPU_LEFT_S: Final = 30
+_NOTHING: Final = Footprint(weights=0, kv_cache=0, overhead=0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -154,6 +155,14 @@ class Grants:
             for one in devices.lendable(self._devices)
         )
 
+    def never(self, adapter: RuntimeAdapter, spec: ReplicaSpec) -> str:
+        """Why no device here will ever do for it; empty where room alone decides."""
+        try:
+            devices.choose(self._want(adapter, spec, _NOTHING), devices.lendable(self._devices))
+        except DoesNotFit as error:
+            return error.reason
+        return ""
+
     def would_lend(self, adapter: RuntimeAdapter, spec: ReplicaSpec) -> bool:
         """Whether this one runs on devices of this machine, if there is room."""
         wish = self._wish(adapter, spec)
@@ -206,6 +215,7 @@ class Grants:
             bytes=need.on_devices,
             wish=self._wish(adapter, spec),
             placement=spec.placement,
+            runtime=adapter.name,
         )
 
     def _wish(self, adapter: RuntimeAdapter, spec: ReplicaSpec) -> DeviceWish | None:

@@ -40,7 +40,7 @@ from helexa.protocol.errors import Busy, Draining
 from helexa.protocol.ids import ModelId
 from helexa.protocol.messages import ModelConfig
 from helexa.protocol.work import DeviceLoad, ModelCapability, ModelProgress, ReplicaLoad
-from helexa.runtime import adapters
+from helexa.runtime import adapters, installed
 from helexa.runtime.contract import ModelFiles, ReplicaSpec
 from helexa.util.background import background
 
@@ -337,6 +337,9 @@ class Roster:
     # --- memory
 
     async def _grant(self, replica: Replica, *, displacing: bool) -> None:
+        if installed.missing(replica.adapter, replica.spec.installation) is not None:
+            # Its start says so: nobody has to leave for it, and no device would help.
+            return
         if displacing and self._settings.make_room:
             await self._evictions.grant(replica)
         elif not self._grants.has(replica.spec.files.model):

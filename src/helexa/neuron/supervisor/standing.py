@@ -13,13 +13,14 @@ from helexa.neuron.supervisor.grants import Grants
 from helexa.neuron.supervisor.load_times import LoadTimes
 from helexa.neuron.supervisor.loading import this_load
 from helexa.neuron.supervisor.pace import Pace
-from helexa.neuron.supervisor.recipe import Recipes
+from helexa.neuron.supervisor.recipe import Recipe, Recipes
 from helexa.neuron.supervisor.replica import Replica
 from helexa.neuron.supervisor.step import Phase
 from helexa.neuron.supervisor.weighing import Scales
-from helexa.protocol.errors import CapabilityMissing, NoCapacity
+from helexa.protocol.errors import CapabilityMissing, DoesNotFit, NoCapacity
 from helexa.protocol.ids import ModelId, is_model_id
 from helexa.protocol.work import ModelCapability, ModelState, ReplicaLoad
+from helexa.runtime import installed
 from helexa.runtime.contract import ModelFiles
 
 STATES: Final = {
@@ -79,10 +80,15 @@ class Standing:
             adapter, spec = replica.adapter, replica.spec
         offered = adapter.serves(spec.files) or recipe.offered
         need = adapter.footprint(spec)
+        state = self._state(files.model)
+        reason = replica.state.reason if replica is not None else ""
+        code = replica.state.reason_code if replica is not None else ""
+        if state in (ModelState.UNLOADED, ModelState.FAILED) and (never := self._never(recipe)):
+            state, (reason, code) = ModelState.FAILED, never
         load_s = self._times.load_s(this_load(adapter.name, spec, need))
         return ModelCapability(
             model=files.model,
-            state=self._state(files.model),
+            state=state,
             digest=self._store.digest(files.model),
             runtime=adapter.name,
             architecture=files.architecture,
@@ -98,11 +104,20 @@ class Standing:
             memory_bytes=self._grants.holds(files.model) or self._grants.would_hold(adapter, spec),
             tokens_per_s=round(self.tokens_per_s.of(files.model), 1),
             first_token_s=round(self.first_token_s.of(files.model), 4),
-            reason=replica.state.reason if replica is not None else "",
-            reason_code=replica.state.reason_code if replica is not None else "",
+            reason=reason,
+            reason_code=code,
             abilities=tuple(sorted(one.value for one in offered.abilities)),
             load_s=round(load_s, 2),
         )
+
+    def _never(self, recipe: Recipe) -> tuple[str, str] | None:
+        """Why it could not be loaded, however often somebody tried, with the word for it."""
+        lack = installed.missing(recipe.adapter, recipe.spec.installation)
+        if lack is not None:
+            return lack.detail, lack.reason.value
+        if said := self._grants.never(recipe.adapter, recipe.spec):
+            return said, DoesNotFit.code
+        return None
 
     def uses_devices(self) -> bool:
         """Whether any model of this neuron would go to a device."""

@@ -12,6 +12,8 @@ import anyio
 import msgspec
 
 from helexa.neuron.settings import NeuronSettings
+from helexa.runtime import adapters, installed
+from helexa.runtime.contract import Installation
 from helexa.testing.conformance import engines, page
 from helexa.testing.conformance.findings import Findings
 from helexa.testing.conformance.knowledge import KINDS
@@ -46,6 +48,8 @@ def main() -> int:
     parser.add_argument("--results", type=Path, metavar="FILE", help="keep what was found, as JSON")
     parser.add_argument("--write", type=Path, metavar="FOLDER", help="into the page of the matrix")
     asked = parser.parse_args()
+    if asked.runtime and (lack := _lack(asked)):
+        parser.error(lack)
     found = anyio.run(_all, asked, backend_options={"use_uvloop": True})
     for each in found:
         sys.stdout.write(each.table() + "\n\n")
@@ -53,6 +57,20 @@ def main() -> int:
     if not failed:
         _keep(found, asked)
     return 1 if failed else 0
+
+
+def _lack(asked: argparse.Namespace) -> str:
+    """Why there is nothing to try; empty where there is."""
+    try:
+        adapter = adapters.load(asked.runtime)
+    except adapters.AdapterUnknown as error:
+        return str(error)
+    own = _settings(asked.set).get("runtimes", {}).get(asked.runtime)
+    where = Installation(python=own.python, program=own.program) if own else Installation()
+    lack = installed.missing(adapter, where)
+    if lack is None:
+        return ""
+    return f"{lack.detail}; or name its place: --set runtimes.{asked.runtime}.python=PATH"
 
 
 def _keep(found: list[Findings], asked: argparse.Namespace) -> None:
