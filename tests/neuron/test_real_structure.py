@@ -115,11 +115,30 @@ async def test_a_grammar_holds_in_a_chat(tmp_path: Path, models: Path) -> None:
 @pytest.mark.parametrize(
     ("more", "param", "words"),
     [
-        ({"grammar": "root ::= ((("}, None, "failed to parse grammar"),
-        ({"grammar": 'root ::= root "a"'}, None, "failed to parse grammar"),
+        ({"grammar": "root ::= ((("}, "grammar", "cannot follow the grammar"),
+        ({"grammar": 'root ::= root "a"'}, "grammar", "cannot follow the grammar"),
         ({"grammar": 5}, "grammar", "Expected `str`"),
-        ({"response_format": form({"$ref": "#/none"})}, None, "cannot resolve $ref #/none"),
-        ({"response_format": form({"$ref": "http://x/"})}, None, "references into the same"),
+        (
+            {"response_format": form({"$ref": "#/none"})},
+            "response_format.json_schema.schema.$ref",
+            "leads to nothing",
+        ),
+        (
+            {"response_format": form({"$ref": "http://x/"})},
+            "response_format.json_schema.schema.$ref",
+            "leads out of the schema",
+        ),
+        (
+            {"response_format": form({"$ref": "#"})},
+            "response_format.json_schema.schema",
+            "leads back to itself",
+        ),
+        (
+            {"grammar": 'root ::= "a"', "response_format": form({"type": "object"})},
+            "grammar",
+            "exclude one another",
+        ),
+        ({"reasoning_format": "bogus"}, "reasoning_format", "is one of none"),
         (
             {"response_format": form({"type": "text"})},
             "response_format.json_schema.schema.type",

@@ -12,6 +12,15 @@ from helexa.runtime.openai import bounds, schemas, structure, tools
 
 LONG = {"type": "string", "minLength": 5, "maxLength": 2}
 
+DOUBLED: dict[str, Any] = {
+    "$ref": "#/$defs/0",
+    "$defs": {
+        str(at): {"anyOf": [{"$ref": f"#/$defs/{at + 1}"}, {"$ref": f"#/$defs/{at + 1}"}]}
+        for at in range(30)
+    }
+    | {"30": {"type": "null"}},
+}
+
 
 def fields(**body: Any) -> dict[str, msgspec.Raw]:
     return {name: msgspec.Raw(msgspec.json.encode(value)) for name, value in body.items()}
@@ -34,6 +43,20 @@ def fields(**body: Any) -> dict[str, msgspec.Raw]:
         ({"type": "string", "pattern": "^a{ 5, +2}$"}, "s.pattern"),
         ({"type": "string", "pattern": "^a{1,1000000000}$"}, "s.pattern"),
         ({"type": "string", "pattern": "^a{1000000000}$"}, "s.pattern"),
+        ({"type": "string", "maxLength": 10**12}, "s.maxLength"),
+        ({"type": "integer", "maximum": 10**30}, "s.maximum"),
+        ({"properties": {str(at): {} for at in range(1001)}}, "s.properties"),
+        ({"$ref": "#"}, "s"),
+        ({"anyOf": [{"$ref": "#"}, {"type": "null"}]}, "s"),
+        ({"$ref": "#/$defs/a", "$defs": {"a": {"$ref": "#/$defs/a"}}}, "s"),
+        (
+            {"$ref": "#/x", "x": {"items": {"$ref": "#/y"}}, "y": {"$ref": "#/y"}},
+            "s.$ref.items",
+        ),
+        ({"$ref": "#/none"}, "s.$ref"),
+        ({"items": {"$ref": "http://x/"}}, "s.items.$ref"),
+        ({"$ref": "#/type", "type": "object"}, "s.$ref"),
+        (DOUBLED, "s"),
         ({"properties": {"a": LONG}}, "s.properties.a.minLength"),
         ({"$defs": {"a": LONG}, "$ref": "#/$defs/a"}, "s.$defs.a.minLength"),
         ({"$ref": "#/hidden/0", "hidden": [LONG]}, "s.hidden[0].minLength"),
@@ -59,6 +82,11 @@ def test_a_range_with_nothing_in_it_is_named(schema: Any, where: str) -> None:
         {"type": "number", "minimum": 1, "maximum": 2, "exclusiveMinimum": True},
         {"type": "string", "pattern": r"^\{5,2\}[a-z]{2,5}x{3}y{0,}z{,4}$"},
         {"properties": {"minLength": {"type": "integer"}, "maxLength": {"type": "integer"}}},
+        {
+            "$ref": "#/$defs/tree",
+            "$defs": {"tree": {"items": {"anyOf": [{"$ref": "#/$defs/tree"}, {"$ref": "#"}]}}},
+        },
+        {"$ref": "#/a~1b", "a/b": {"type": "null"}},
         {"properties": {"pattern": {"type": "string"}, "minimum": True, "maximum": False}},
     ],
 )

@@ -441,6 +441,14 @@ def test_pictures_need_eyes() -> None:
         shaped(chat([{"type": "input_audio", "input_audio": {}}]), seeing)
 
 
+@pytest.mark.parametrize("more", [{}, {"image_url": None}])
+def test_a_picture_that_is_not_there_is_named(more: Any) -> None:
+    body = chat([{"type": "text", "text": "?"}, {"type": "image_url", **more}])
+    with pytest.raises(RequestRejected) as caught:
+        shaped(body, spec(projector=Path("/srv/p.gguf")))
+    assert caught.value.param == "messages[0].content[1].image_url"
+
+
 @pytest.mark.parametrize("url", ["http://10.0.0.1/x.png", "https://x.example/", "file:///etc/x"])
 def test_the_engine_is_not_sent_to_fetch_urls(url: str) -> None:
     body = chat([{"type": "text", "text": "?"}, {"type": "image_url", "image_url": {"url": url}}])
@@ -651,6 +659,8 @@ def test_a_prompt_over_the_context_is_refused_with_the_numbers() -> None:
         (400, "Cannot use custom grammar constraints with tools.", "x", RequestRejected),
         (500, "Failed to parse messages: Missing 'role'", "server_error", RequestRejected),
         (500, "While executing\n---\nJinja Exception: no", "server_error", RequestRejected),
+        (500, "Invalid base64 value", "server_error", RequestRejected),
+        (400, "std::bad_alloc", "invalid_request_error", RuntimeRefused),
         (500, "the device was lost", "server_error", RuntimeRefused),
     ],
 )
@@ -658,6 +668,44 @@ def test_a_refusal_is_the_callers_or_the_engines_by_its_words(
     status: int, message: str, kind: str, expected: type[HelexaError]
 ) -> None:
     assert type(error(status, message, kind)) is expected
+
+
+@pytest.mark.parametrize(
+    ("message", "param", "words"),
+    [
+        (
+            "No template. Automatic parser generation failed: JSON schema error at #/a: none",
+            "response_format",
+            "cannot follow the JSON schema: none",
+        ),
+        ("Failed to initialize samplers: failed to parse grammar", "grammar", "cannot follow"),
+        ("Cannot use custom grammar constraints with tools.", "grammar", "exclude one another"),
+    ],
+)
+def test_a_form_that_the_engine_cannot_follow_is_told_plainly(
+    message: str, param: str, words: str
+) -> None:
+    for status in (400, 500):
+        told = error(status, message)
+        assert (told.status, told.param) == (400, param)
+        assert words in told.message
+        assert "sampler" not in told.message
+        assert "template" not in told.message
+
+
+@pytest.mark.parametrize(
+    ("body", "param"),
+    [
+        (chat(grammar='root ::= "a"', response_format={"type": "json_object"}), "grammar"),
+        (chat(grammar='root ::= "a"', json_schema={}), "grammar"),
+        (chat(reasoning_format="bogus"), "reasoning_format"),
+        (chat(reasoning_format=5), "reasoning_format"),
+    ],
+)
+def test_what_the_engine_would_call_its_own_fault_is_the_clients(body: Any, param: str) -> None:
+    with pytest.raises(HelexaError) as caught:
+        shaped(body)
+    assert (caught.value.status, caught.value.param) == (400, param)
 
 
 def test_a_refusal_does_not_show_where_the_weights_lie() -> None:

@@ -43,6 +43,7 @@ from helexa.runtime.llama_cpp import (
     shapes,
     steering,
     templates,
+    thoughts,
     tuning,
 )
 from helexa.runtime.openai import requests
@@ -126,6 +127,7 @@ class LlamaCpp:
 
     def text(self, body: bytes, spec: ReplicaSpec) -> ChildRequest:
         raw = requests.text(body, spec, self._does(spec), runtime=self.name)
+        thoughts.check_format(raw)
         changes = {**requests.generation(raw, spec), **shapes.changes(raw)}
         rewrite = TextLogprobs if bodies.value(raw, "logprobs", int) else None
         return requests.streamed(Endpoint.COMPLETIONS, raw, changes, rewrite=rewrite)

@@ -124,6 +124,8 @@ class MistralRs:
 
     def _prompt(self, request: Generation) -> str:
         if not request.is_chat:
+            if not request.prompt:
+                raise Refused("`prompt` is empty.", param="prompt")
             return str(request.prompt)
         said = request.fields
         tools = said.get("tools") if said.get("tool_choice") != "none" else None
@@ -157,7 +159,7 @@ class MistralRs:
                     )
                 first = next(stream)
             except ValueError as error:
-                raise _meaning(error) from error
+                raise _meaning(error, request.fields) from error
         yield first
         del first
         yield from stream
@@ -192,10 +194,13 @@ class MistralRs:
         return known
 
 
-def _meaning(error: ValueError) -> Exception:
-    said = _first_line(error)
-    if "grammar" in said.lower() or "Parser Error" in said:
-        return Refused(said, param="grammar", code="bad_request")
+def _meaning(error: ValueError, said: Mapping[str, Any]) -> Exception:
+    words = _first_line(error)
+    if "grammar" in words.lower() or "Parser Error" in words:
+        # It is a grammar to the engine whatever a client called it; and ends with marks of its own.
+        field = next((name for name in ("grammar", "response_format") if said.get(name)), "tools")
+        shown = " ".join(re.sub(r"NoExtensionBias|</?grammar>", " ", words).split())
+        return Refused(f"`{field}` cannot be followed: {shown}"[:400], param=field)
     return error
 
 

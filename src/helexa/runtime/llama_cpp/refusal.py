@@ -40,9 +40,16 @@ class _Body(msgspec.Struct):
 _body: Final = msgspec.json.Decoder(_Body)
 _TOO_LONG: Final = re.compile(r"input \((\d+) tokens\) is (?:too large|larger)")
 _MODALITY: Final = re.compile(r"(image|audio) input is not supported")
+_NO_MEMORY: Final = re.compile(r"bad_alloc|length_error|failed to allocate", re.IGNORECASE)
+_SCHEMA: Final = re.compile(
+    r"\A(?:.*JSON schema (?:error|conversion failed)(?: at [^:]*)?|"
+    r".*Automatic parser generation failed):\s*(.*)",
+    re.DOTALL,
+)
 _CALLER: Final = re.compile(
     r"Failed to parse messages|Failed to load image|failed to decode image|Invalid url|"
-    r"unsupported content|Jinja Exception|json\.exception|Failed to tokenize",
+    r"unsupported content|Invalid base64|Unknown reasoning format|"
+    r"Jinja Exception|json\.exception|Failed to tokenize",
     re.IGNORECASE,
 )
 
@@ -63,10 +70,32 @@ def meaning(status: int, body: bytes, spec: ReplicaSpec) -> HelexaError:
         return CapabilityMissing(model=model, capability="this endpoint")
     if status == 503:
         return ModelLoading(reason=f"{model!r} is starting; try again shortly.")
+    if _NO_MEMORY.search(error.message):
+        return RuntimeRefused(reason="The runtime ran out of memory on this request.")
+    if (form := _of_form(error.message)) is not None:
+        return form
     text = fit_to_show(error.message, spec)
     if status == 400 or _CALLER.search(error.message):
         return RequestRejected(reason=text)
     return RuntimeRefused(reason=f"The runtime answered {status}: {text}")
+
+
+def _of_form(message: str) -> RequestRejected | None:
+    """What it says of a schema or a grammar. It does not say whose: a tool's have one, too."""
+    if found := _SCHEMA.search(message):
+        return RequestRejected(
+            reason=f"The runtime llama_cpp cannot follow the JSON schema: {found[1][:300]}",
+            field="response_format",
+        )
+    if "custom grammar constraints with tools" in message:
+        return RequestRejected(reason="`grammar` and `tools` exclude one another.", field="grammar")
+    if "failed to parse grammar" in message:
+        return RequestRejected(
+            reason="The runtime llama_cpp cannot follow the grammar: it cannot be read, leads back "
+            "to itself on the left, or repeats too much.",
+            field="grammar",
+        )
+    return None
 
 
 _PHRASES: Final = (

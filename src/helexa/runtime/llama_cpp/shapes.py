@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from helexa.protocol.errors import BodyMalformed
 from helexa.protocol.openai import body as bodies
 from helexa.runtime.openai import schemas, structure
 
@@ -25,15 +26,25 @@ _BOUNDS: Final = ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum")
 
 
 def changes(raw: bodies.Fields) -> dict[str, Any]:
-    """Raises RequestRejected."""
+    """Raises BodyMalformed, RequestRejected."""
     form = structure.read(raw)
-    if form is None or "json_schema" in raw:
+    if bodies.value(raw, "grammar", str):
+        for other in ("response_format", "json_schema"):
+            if form is not None if other == "response_format" else _is_said(raw, other):
+                raise BodyMalformed(
+                    reason=f"`grammar` and `{other}` exclude one another.", field="grammar"
+                )
+    if form is None or _is_said(raw, "json_schema"):
         return {}
     if form.schema is None:
         return {"json_schema": {"type": "object"}}
     if form.is_strict:
         check_strict(form.schema, form.where)
     return {"json_schema": form.schema}
+
+
+def _is_said(raw: bodies.Fields, name: str) -> bool:
+    return bodies.value(raw, name, Any) is not None
 
 
 def check_strict(schema: dict[str, Any], where: str) -> None:

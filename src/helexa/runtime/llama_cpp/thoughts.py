@@ -21,6 +21,7 @@ from helexa.runtime.openai import abilities
 Json: TypeAlias = dict[str, Any]
 
 _EFFORTS: Final = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
+_FORMATS: Final = ("none", "auto", "deepseek", "deepseek-legacy")
 _TIMINGS: Final = b',"timings":{'
 _USAGE: Final = b'"usage":{'
 _ENDED: Final = b'"finish_reason":"'
@@ -35,6 +36,7 @@ def changes(raw: bodies.Fields, spec: ReplicaSpec, *, runtime: str) -> Json:
 
     Raises CapabilityMissing, BodyMalformed.
     """
+    check_format(raw)
     template = spec.files.chat_template
     effort = bodies.value(raw, "reasoning_effort", str)
     options = bodies.value(raw, "chat_template_kwargs", dict[str, Any]) or {}
@@ -51,6 +53,15 @@ def changes(raw: bodies.Fields, spec: ReplicaSpec, *, runtime: str) -> Json:
         # the engine loses the first token of the mark that ends them.
         return {"reasoning_budget_tokens": 1}
     return {}
+
+
+def check_format(raw: bodies.Fields) -> None:
+    """The engine answers as if it were broken to a `reasoning_format` that it does not know."""
+    wanted = bodies.value(raw, "reasoning_format", str)
+    if wanted is not None and wanted not in _FORMATS:
+        raise BodyMalformed(
+            reason=f"`reasoning_format` is one of {', '.join(_FORMATS)}.", field="reasoning_format"
+        )
 
 
 class _Timings(msgspec.Struct):

@@ -15,8 +15,12 @@ from typing import Any, Final, TypeGuard
 from helexa.protocol.errors import RequestRejected
 from helexa.protocol.openai import body as bodies
 
-COUNT_MAX: Final = 10_000
-"""What has to be there at least, and how often a part of a pattern or a grammar comes again."""
+COUNT_MAX: Final = 2_000
+"""What has to be there at least, which is also where llama.cpp stops."""
+TIMES_MAX: Final = 10_000
+"""How often a part of a pattern or a grammar may come again."""
+MOST_MAX: Final = (1 << 31) - 1
+_INTEGER_MAX: Final = (1 << 63) - 1
 CONTAINERS_MAX: Final = 50_000
 GRAMMAR_CHARS_MAX: Final = 1 << 18
 
@@ -90,9 +94,10 @@ def _check_times(inside: str, where: str) -> None:
     parts = [part.strip() for part in inside.split(",")]
     numbers = [int(part[: _NUMBER_DIGITS_MAX + 1]) for part in parts if _is_number(part)]
     shown = f"{{{inside.strip()[:40]}}}"
-    if any(number > COUNT_MAX or number < 0 for number in numbers):
+    if any(n > TIMES_MAX or n < 0 for n in numbers) or (numbers and numbers[0] > COUNT_MAX):
         raise RequestRejected(
-            reason=f"`{where}` repeats something {shown} times; at most {COUNT_MAX} are taken.",
+            reason=f"`{where}` repeats something {shown} times; at least {COUNT_MAX} and at most "
+            f"{TIMES_MAX} are the largest taken here.",
             field=where,
         )
     if len(parts) == 2 and len(numbers) == 2 and numbers[0] > numbers[1]:
@@ -108,9 +113,10 @@ def _is_number(part: str) -> bool:
 def _check_counts(node: Mapping[str, Any], path: str, least: str, most: str) -> None:
     for name in (least, most):
         value = node.get(name)
-        if _is_numeric(value) and (value < 0 or value != math.floor(value)):
+        if _is_numeric(value) and (not 0 <= value <= MOST_MAX or value != math.floor(value)):
             raise RequestRejected(
-                reason=f"`{path}.{name}` is not a whole number from 0.", field=f"{path}.{name}"
+                reason=f"`{path}.{name}` is not a whole number, 0 to {MOST_MAX}.",
+                field=f"{path}.{name}",
             )
     low, high = node.get(least), node.get(most)
     if _is_numeric(low) and low > COUNT_MAX:
@@ -125,6 +131,11 @@ def _check_counts(node: Mapping[str, Any], path: str, least: str, most: str) -> 
 def _check_numbers(node: Mapping[str, Any], path: str) -> None:
     lows = [name for name in ("minimum", "exclusiveMinimum") if _is_numeric(node.get(name))]
     highs = [name for name in ("maximum", "exclusiveMaximum") if _is_numeric(node.get(name))]
+    for name in (*lows, *highs):
+        if node.get("type") == "integer" and abs(node[name]) > _INTEGER_MAX:
+            raise RequestRejected(
+                reason=f"`{path}.{name}` is beyond what 64 bits hold.", field=f"{path}.{name}"
+            )
     for low in lows:
         for high in highs:
             least, most = node[low], node[high]

@@ -168,6 +168,9 @@ def _check_parts(messages: list[_Message], spec: ReplicaSpec, offered: Capabilit
                 continue
             if modality not in [one.value for one in offered.modalities]:
                 raise ModalityUnsupported(model=spec.files.model, modality=modality)
+            if part.type == "image_url" and part.image_url is None:
+                where = f"messages[{index}].content[{at}].image_url"
+                raise BodyMalformed(reason=f"`{where}` is missing.", field=where)
             # The engine would fetch any other URL itself, from inside the operator's network.
             if part.image_url is not None and not part.image_url.url.startswith("data:"):
                 raise RequestRejected(

@@ -7,11 +7,11 @@ it always was, advice.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final, TypeAlias
 
 from helexa.protocol.errors import RequestRejected
-from helexa.runtime.openai import bounds
+from helexa.runtime.openai import bounds, references
 
 Json: TypeAlias = dict[str, Any]
 Enforced: TypeAlias = Callable[[Json, str], bool]
@@ -19,6 +19,9 @@ Enforced: TypeAlias = Callable[[Json, str], bool]
 
 DEPTH_MAX: Final = 64
 NODES_MAX: Final = 20_000
+PROPERTIES_MAX: Final = 1_000
+"""Of one object. llama.cpp looks at all that may come next, for every token: 1000 take seconds."""
+_PLACES_MAX: Final = 100
 
 _TYPES: Final = ("object", "array", "string", "number", "integer", "boolean", "null")
 _OF_MANY: Final = ("properties", "$defs", "definitions", "patternProperties", "dependentSchemas")
@@ -35,14 +38,44 @@ _ADVICE: Final = frozenset({
 
 def check(schema: Any, where: str) -> None:
     """Raises RequestRejected with the path of the first thing that is no schema."""
-    for node, path in _nodes(schema, where):
-        _check_types(node, path)
-        for name, kind in (("required", list), ("enum", list), ("$ref", str), ("pattern", str)):
-            if name in node and not isinstance(node[name], kind):
-                raise _refused(f"{path}.{name}", "a list" if kind is list else "a text")
-        if node.get("enum") == []:
-            raise _refused(f"{path}.enum", "a list with something in it")
+    nodes: dict[int, tuple[Json, str]] = {}
+    pending = [(schema, where)]
+    for _ in range(_PLACES_MAX):
+        for node, path in _nodes(*pending.pop()):
+            if id(node) not in nodes:
+                nodes[id(node)] = (node, path)
+                _check_node(node, path)
+        pending = pending or _led_to(schema, nodes)
+        if not pending:
+            break
+    else:
+        raise RequestRejected(reason=f"`{where}` has references to too many places.", field=where)
     bounds.check(schema, where)
+    references.check(schema, list(nodes.values()), where)
+
+
+def _check_node(node: Json, path: str) -> None:
+    _check_types(node, path)
+    for name, kind in (("required", list), ("enum", list), ("$ref", str), ("pattern", str)):
+        if name in node and not isinstance(node[name], kind):
+            raise _refused(f"{path}.{name}", "a list" if kind is list else "a text")
+    if node.get("enum") == []:
+        raise _refused(f"{path}.enum", "a list with something in it")
+    if len(node.get("properties", ())) > PROPERTIES_MAX:
+        raise RequestRejected(
+            reason=f"`{path}.properties` has more than the {PROPERTIES_MAX} taken here.",
+            field=f"{path}.properties",
+        )
+
+
+def _led_to(schema: Json, nodes: Mapping[int, tuple[Json, str]]) -> list[tuple[Any, str]]:
+    """Where references lead besides the usual places: at most one, as it may hold the next."""
+    for node, path in nodes.values():
+        if "$ref" in node:
+            found = references.target(schema, node["$ref"], path)
+            if isinstance(found, dict) and id(found) not in nodes:
+                return [(found, f"{path}.$ref")]
+    return []
 
 
 def check_strict(schema: Json, where: str, enforced: Enforced, *, runtime: str) -> None:

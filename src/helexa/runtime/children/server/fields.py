@@ -16,6 +16,9 @@ from .engine import CHAT, COMPLETIONS, EMBEDDINGS, RERANK, Refused
 STOPS_MAX = 16
 STOP_CHARS_MAX = 256
 CHOICES_MAX = 128
+TEMPERATURE_LEAST = 1e-5
+PENALTY_LEAST = 1e-3
+PENALTY_MOST = 1e3
 DEPTH_MAX = 100
 """How deep lists and objects may lie in one another."""
 
@@ -84,6 +87,15 @@ def number(
 
 def _range(kind: str, least: float, most: float | None) -> str:
     return f"{kind} of {least:g} or more" if most is None else f"{kind}, {least:g} to {most:g}"
+
+
+def _temperature(value: Any) -> bool:
+    # What scores are divided by must leave them numbers.
+    return _is_number(value) and (value == 0 or TEMPERATURE_LEAST <= value <= 2)
+
+
+def _penalty(value: Any) -> bool:
+    return _is_number(value) and PENALTY_LEAST <= value <= PENALTY_MOST
 
 
 def _equals(nothing: Any) -> Callable[[Any], bool]:
@@ -226,7 +238,7 @@ ALWAYS: Mapping[str, Mapping[str, Field]] = {
 """What the server sees to itself, whatever the engine."""
 
 _GENERATION: Mapping[str, Field] = {
-    "temperature": number(0, 2),
+    "temperature": Field("a number, 0 to 2, and not nearly 0", _temperature, _never),
     "top_p": number(0, 1, _equals(1)),
     "top_k": whole(-1, nothing=lambda value: value <= 0),
     "min_p": number(0, 1, _equals(0)),
@@ -234,8 +246,8 @@ _GENERATION: Mapping[str, Field] = {
     "n": whole(1, CHOICES_MAX, _equals(1)),
     "frequency_penalty": number(-2, 2, _equals(0)),
     "presence_penalty": number(-2, 2, _equals(0)),
-    "repetition_penalty": number(0, None, _equals(1)),
-    "repeat_penalty": number(0, None, _equals(1)),
+    "repetition_penalty": Field("a number above 0", _penalty, _equals(1)),
+    "repeat_penalty": Field("a number above 0", _penalty, _equals(1)),
     "logit_bias": Field("an object of token numbers to -100..100", _bias, _empty),
     "grammar": Field("a text", _is_text, _empty),
     "ignore_eos": Field("true or false", _is_bool, _empty),
