@@ -214,7 +214,8 @@ def test_wider_numbers_take_more_memory() -> None:
 
 
 def test_too_long_a_prompt_comes_with_its_numbers() -> None:
-    said = {"error": {"message": "x", "code": "x", "n_prompt_tokens": 12, "n_ctx": 8}}
+    code = "context_length_exceeded"
+    said = {"error": {"message": "x", "code": code, "n_prompt_tokens": 12, "n_ctx": 8}}
     found = adapter.refusal(400, json.dumps(said).encode(), spec())
     assert isinstance(found, PromptTooLong)
     assert "12" in str(found)
@@ -525,3 +526,10 @@ def test_what_is_no_picture_is_refused(url: Any) -> None:
 @given(st.binary(max_size=40))
 def test_every_answer_of_the_child_has_a_meaning(body: bytes) -> None:
     assert isinstance(adapter.refusal(400, body, spec()), HelexaError)
+
+
+def test_what_the_child_does_not_know_is_refused_by_the_name_of_the_runtime() -> None:
+    said = {"error": {"message": "`x` is not known here.", "param": "x", "code": "unknown_field"}}
+    found = adapter.refusal(400, json.dumps(said).encode(), spec())
+    assert isinstance(found, CapabilityMissing)
+    assert (found.field, found.runtime) == ("x", "transformers")

@@ -65,6 +65,8 @@ class Passing:
         """Of what the engine counted."""
         self.first_at = self.last_at = 0.0
         """When something was passed on."""
+        self.pieces = 0
+        """In how many reads it came."""
         self._endpoint = endpoint
         self._answer = answer
         self._is_streaming = streaming
@@ -191,6 +193,7 @@ class Passing:
             return b""
         self.last_at = time.monotonic()
         self.first_at = self.first_at or self.last_at
+        self.pieces += 1
         return data
 
 

@@ -24,6 +24,7 @@ from helexa.neuron.serving.passing import Passing
 from helexa.neuron.serving.pictures.judging import Pictures
 from helexa.neuron.serving.prompts import Prompts
 from helexa.neuron.serving.replies import JSON, Headers
+from helexa.neuron.supervisor import pace
 from helexa.neuron.supervisor.engine import Engine
 from helexa.neuron.supervisor.replica import Replica
 from helexa.neuron.supervisor.roster import Roster
@@ -54,7 +55,6 @@ from helexa.util.upstream import (
 FIRST_BYTE_TIMEOUT_S: Final = 3600.0
 """A long prompt on a slow processor; the client's patience ends it sooner."""
 SILENCE_TIMEOUT_S: Final = 600.0
-MEASURED_TOKENS_MIN: Final = 16
 CONTEXT_UNKNOWN: Final = 1 << 24
 """More tokens than any server reads; counts above that are no counts."""
 DEAD_WITHIN_S: Final = 1.0
@@ -301,12 +301,11 @@ class Work:
         if self.replica is None or used is None:
             return
         tokens, seconds = used.completion + used.reasoning, passing.last_at - passing.first_at
-        is_measured = tokens >= MEASURED_TOKENS_MIN and seconds > 0
         # Of one that waited it would say how full this neuron was, which is told by itself.
         is_known = self._asked_at and passing.first_at
         self._roster.measured(
             self.replica.spec.files.model,
-            tokens_per_s=(tokens - 1) / seconds if is_measured else 0.0,
+            tokens_per_s=pace.of_answer(tokens, passing.pieces, seconds),
             first_token_s=passing.first_at - self._asked_at if is_known else 0.0,
         )
         if (member := _PROMPTS.get(self._endpoint)) is not None:

@@ -36,13 +36,15 @@ from helexa.runtime.contract import (
     RuntimeAdapter,
 )
 from helexa.runtime.mistral_rs import architectures, memory
-from helexa.runtime.openai import requests
+from helexa.runtime.openai import efforts, requests
 
 _READY_WITHIN_S: Final = 120.0
 _DISK_BYTES_PER_S: Final = 20e6
 _DEVICE_BYTES: Final = 600 << 20
 """Of the engine on a device: its context there and its code. Not measured here."""
 _WEIGHTS_BYTES_PER_THREAD: Final = 16 * 1024 * 1024
+_WORDS: Final = ("enable_thinking",)
+"""That the engine hands to a template."""
 _CHAT: Final = (WorkloadClass.CHAT_INTERACTIVE, WorkloadClass.CHAT_BULK)
 _ALWAYS: Final = frozenset(
     {
@@ -159,8 +161,11 @@ class MistralRs:
         )
 
     def chat(self, body: bytes, spec: ReplicaSpec) -> ChildRequest:
-        raw = requests.chat(body, spec, self._does(spec), runtime=self.name)
-        return requests.streamed(Endpoint.CHAT, raw, requests.generation(raw, spec))
+        offered = self._does(spec)
+        raw = requests.chat(body, spec, offered, runtime=self.name)
+        changes = requests.generation(raw, spec)
+        changes.update(efforts.taken_out(raw, spec, offered, runtime=self.name, words=_WORDS))
+        return requests.streamed(Endpoint.CHAT, raw, changes)
 
     def text(self, body: bytes, spec: ReplicaSpec) -> ChildRequest:
         raw = requests.text(body, spec, self._does(spec), runtime=self.name)

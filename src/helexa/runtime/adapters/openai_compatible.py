@@ -30,7 +30,7 @@ from helexa.runtime.contract import (
     ReplicaSpec,
     RuntimeAdapter,
 )
-from helexa.runtime.openai import limits, requests
+from helexa.runtime.openai import abilities, limits, requests
 from helexa.runtime.openai_compatible import address, answers, command, counts, refusal
 from helexa.util.dialling import Tcp
 
@@ -126,6 +126,7 @@ class OpenAiCompatible:
         if bodies.value(raw, "max_completion_tokens", int) is not None:
             name = "max_completion_tokens"
         limit = limits.taken_out(raw)
+        abilities.without_idle(raw)
         changes: dict[str, Any] = {
             "stream": True,
             "stream_options": {**options, "include_usage": True},

@@ -33,7 +33,7 @@ from helexa.runtime.contract import (
     ReplicaSpec,
     RuntimeAdapter,
 )
-from helexa.runtime.openai import requests
+from helexa.runtime.openai import efforts, requests
 from helexa.runtime.transformers import load, memory, refusal
 
 _MAIN: Final = Path(children.__file__).parent / "__main__.py"
@@ -157,8 +157,11 @@ class Transformers:
         )
 
     def chat(self, body: bytes, spec: ReplicaSpec) -> ChildRequest:
-        raw = requests.chat(body, spec, self._does(spec), runtime=self.name)
-        return requests.streamed(Endpoint.CHAT, raw, requests.generation(raw, spec))
+        offered = self._does(spec)
+        raw = requests.chat(body, spec, offered, runtime=self.name)
+        changes = requests.generation(raw, spec)
+        changes.update(efforts.taken_out(raw, spec, offered, runtime=self.name))
+        return requests.streamed(Endpoint.CHAT, raw, changes)
 
     def text(self, body: bytes, spec: ReplicaSpec) -> ChildRequest:
         raw = requests.text(body, spec, self._does(spec), runtime=self.name)

@@ -25,7 +25,7 @@ _CHAT = (
     *_SAMPLING, "top_logprobs", "tools", "tool_choice", "parallel_tool_calls", "reasoning_effort",
     "chat_template_kwargs", "add_generation_prompt", "continue_final_message",
 )  # fmt: skip
-_HONOURED: Mapping[str, Mapping[str, Collection[str]]] = {
+HONOURED: Mapping[str, Mapping[str, Collection[str]]] = {
     "text": {CHAT: _CHAT, COMPLETIONS: (*_SAMPLING, "prompt_ids")},
     "vision": {CHAT: _CHAT, COMPLETIONS: (*_SAMPLING, "prompt_ids")},
     "embedding": {EMBEDDINGS: ("dimensions", "input_ids")},
@@ -37,7 +37,7 @@ class Transformers:
     """`wanted` is what `adapters/transformers.py` planned."""
 
     def __init__(self, wanted: Mapping[str, Any]) -> None:
-        self.honours = _HONOURED[wanted["kind"]]
+        self.honours = HONOURED[wanted["kind"]]
         self._wanted = wanted
         self._generating: Generating | None = None
         self._vectors: Vectors | None = None

@@ -16,11 +16,10 @@ from helexa.protocol.errors import BodyMalformed
 from helexa.protocol.openai import body as bodies
 from helexa.runtime.contract import ReplicaSpec
 from helexa.runtime.llama_cpp import templates
-from helexa.runtime.openai import abilities
+from helexa.runtime.openai import efforts
 
 Json: TypeAlias = dict[str, Any]
 
-_EFFORTS: Final = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
 _FORMATS: Final = ("none", "auto", "deepseek", "deepseek-legacy")
 _TIMINGS: Final = b',"timings":{'
 _USAGE: Final = b'"usage":{'
@@ -38,15 +37,8 @@ def changes(raw: bodies.Fields, spec: ReplicaSpec, *, runtime: str) -> Json:
     """
     check_format(raw)
     template = spec.files.chat_template
-    effort = bodies.value(raw, "reasoning_effort", str)
+    effort = efforts.read(raw, spec, runtime=runtime)
     options = bodies.value(raw, "chat_template_kwargs", dict[str, Any]) or {}
-    if effort is not None and effort not in _EFFORTS:
-        raise BodyMalformed(
-            reason=f"`reasoning_effort` is one of {', '.join(_EFFORTS)}.", field="reasoning_effort"
-        )
-    if effort not in (None, "none") and "reasoning_effort" not in template:
-        said = "setting how much it thinks, other than `none`"
-        raise abilities.missing(said, "reasoning_effort", spec, runtime)
     is_off = effort == "none" or options.get("enable_thinking") is False
     if is_off and templates.thinks(template):
         # Not every template can be told; where one cannot, its thoughts end as they begin. With 0

@@ -16,7 +16,7 @@ import msgspec
 from helexa.protocol.errors import CapabilityMissing, RequestRejected
 from helexa.protocol.openai import body as bodies
 from helexa.runtime.contract import Ability, Capabilities, ReplicaSpec
-from helexa.runtime.openai import bounds, structure, tools
+from helexa.runtime.openai import bounds, numbers, structure, tools
 
 _Asks = Callable[[Any], bool]
 
@@ -33,6 +33,7 @@ def check(
 
     `takes` are fields that no engine has to have and this one obeys.
     """
+    numbers.check(raw, spec)
     for name, ability, kind, asks, said in _FIELDS:
         if name not in raw:
             continue
@@ -45,8 +46,6 @@ def check(
             value = bodies.value(raw, name, kind)
             if value is not None and asks(value):
                 raise missing(said, name, spec, runtime)
-    for name, kind in _KINDS.items():
-        bodies.value(raw, name, kind)
     for name, instead in _OLD.items():
         if bodies.value(raw, name, msgspec.Raw) is not None:
             raise RequestRejected(
@@ -56,6 +55,17 @@ def check(
     bounds.check_fields(raw)
     _check_format(raw, spec, offered, runtime)
     _check_tools(raw, spec, offered, runtime)
+
+
+def without_idle(raw: bodies.Fields) -> None:
+    """Take out of a checked body what changes no answer, by design or by its value.
+
+    Engines that are strict about what they do not know would refuse it, others pass it on.
+    """
+    for name in (*_IGNORED, *(one[0] for one in _UNUSUAL), *_OLD):
+        raw.pop(name, None)
+    if not bodies.value(raw, "tools", list[msgspec.Raw]):
+        raw.pop("parallel_tool_calls", None)
 
 
 def missing(said: str, field: str, spec: ReplicaSpec, runtime: str) -> CapabilityMissing:
@@ -103,7 +113,6 @@ _FORMATS: Final[Mapping[str, tuple[Ability, str]]] = {
     "json_object": (Ability.JSON_OBJECT, "answers that are a JSON object"),
     "json_schema": (Ability.JSON_SCHEMA, "answers by a JSON schema"),
 }
-_BIAS: Final = dict[str, float | bool] | list[Any]
 _FIELDS: Final[tuple[tuple[str, Ability, Any, _Asks, str], ...]] = (
     ("grammar", Ability.GRAMMAR, str, _set, "grammars"),
     ("logprobs", Ability.LOGPROBS, bool | int, _set, "log probabilities"),
@@ -112,7 +121,7 @@ _FIELDS: Final[tuple[tuple[str, Ability, Any, _Asks, str], ...]] = (
     ("seed", Ability.SEED, int, _given, "seeds"),
     ("frequency_penalty", Ability.PENALTIES, float, _set, "penalties"),
     ("presence_penalty", Ability.PENALTIES, float, _set, "penalties"),
-    ("logit_bias", Ability.LOGIT_BIAS, _BIAS, _set, "a bias of tokens"),
+    ("logit_bias", Ability.LOGIT_BIAS, dict[str, float], _set, "a bias of tokens"),
     ("dimensions", Ability.DIMENSIONS, int, _given, "vectors of another length"),
     ("continue_final_message", Ability.CONTINUE_TEXT, bool | str, _set, "going on with a message"),
 )  # fmt: skip
@@ -125,5 +134,9 @@ _UNUSUAL: Final[tuple[tuple[str, Any, _Asks, str], ...]] = (
     ("echo", bool, _set, "the prompt in the answer"),
     ("suffix", str, _set, "text that goes before another"),
 )
-_KINDS: Final = {"stop": str | list[str], "temperature": float, "top_p": float}
 _OLD: Final = {"functions": "tools", "function_call": "tool_choice"}
+_IGNORED: Final = (
+    *("prediction", "store", "metadata", "service_tier", "user", "safety_identifier"),
+    *("prompt_cache_key", "prompt_cache_retention"),
+)
+"""About OpenAI's own service, or hints."""

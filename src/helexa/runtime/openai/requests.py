@@ -22,7 +22,7 @@ from helexa.runtime.contract import (
     ReplicaSpec,
     Rewrite,
 )
-from helexa.runtime.openai import abilities, limits, tools
+from helexa.runtime.openai import abilities, efforts, limits, tools
 
 
 class _Url(msgspec.Struct):
@@ -95,6 +95,7 @@ def text(body: bytes, spec: ReplicaSpec, offered: Capabilities, *, runtime: str)
     if not is_words and Ability.CONTINUE_IDS not in offered.abilities:
         raise abilities.missing("going on with token ids", "prompt", spec, runtime)
     abilities.check(raw, spec, offered, runtime=runtime)
+    efforts.not_of_texts(raw, spec, runtime=runtime)
     return raw
 
 
@@ -124,6 +125,7 @@ def rerank(body: bytes, spec: ReplicaSpec, offered: Capabilities, *, runtime: st
 def generation(raw: bodies.Fields, spec: ReplicaSpec) -> dict[str, Any]:
     """What is changed in every request for text; taken out of `raw` is what engines read apart."""
     limit = limits.taken_out(raw)
+    abilities.without_idle(raw)
     options = bodies.value(raw, "stream_options", dict[str, msgspec.Raw]) or {}
     changes: dict[str, Any] = {
         # A request that is not streamed goes on decoding for nobody when its client leaves.

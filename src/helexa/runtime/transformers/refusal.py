@@ -5,12 +5,9 @@ from __future__ import annotations
 import re
 from typing import Final
 
-import msgspec
-
-from helexa.protocol.errors import HelexaError, PromptTooLong
-from helexa.runtime import exits
+from helexa.protocol.errors import HelexaError
+from helexa.runtime import exits, own_child
 from helexa.runtime.contract import Exit, ExitReason, ReplicaSpec, Requirement
-from helexa.runtime.openai import refusal
 
 NAME: Final = "transformers"
 REQUIREMENT: Final = Requirement(
@@ -18,24 +15,8 @@ REQUIREMENT: Final = Requirement(
 )
 
 
-class _TooLong(msgspec.Struct):
-    n_prompt_tokens: int
-    n_ctx: int
-
-
-class _Body(msgspec.Struct):
-    error: _TooLong
-
-
-_too_long: Final = msgspec.json.Decoder(_Body)
-
-
 def meaning(status: int, body: bytes, spec: ReplicaSpec) -> HelexaError:
-    try:
-        found = _too_long.decode(body).error
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        return refusal.meaning(status, body, spec, runtime=NAME)
-    return PromptTooLong(tokens=found.n_prompt_tokens, tokens_max=found.n_ctx)
+    return own_child.meaning(status, body, spec, runtime=NAME)
 
 
 _MISSING: Final = re.compile(

@@ -15,7 +15,7 @@ import msgspec
 from helexa.protocol.errors import BodyMalformed, RequestRejected, RuntimeRefused
 from helexa.protocol.openai import body as bodies
 from helexa.runtime.contract import Ability, ReplicaSpec, Rewrite
-from helexa.runtime.openai import abilities, structure, tools
+from helexa.runtime.openai import abilities, efforts, structure, tools
 from helexa.runtime.vllm import refusal, templates
 
 _BEYOND: Final = (
@@ -78,13 +78,10 @@ def changes(raw: bodies.Fields, spec: ReplicaSpec) -> dict[str, Any]:
 
 def _check_effort(raw: bodies.Fields, spec: ReplicaSpec) -> None:
     """It hands the effort to the template, and does not mind one that takes no notice."""
-    effort = bodies.value(raw, "reasoning_effort", str)
+    effort = efforts.read(raw, spec, runtime=refusal.NAME)
     template = spec.files.chat_template
     if effort is None or "reasoning_effort" in template:
         return
-    if effort != "none":
-        said = "setting how much it thinks, other than `none`"
-        raise abilities.missing(said, "reasoning_effort", spec, refusal.NAME)
     if templates.reasoning_parser(template) and "enable_thinking" not in template:
         said = "answers without thoughts"
         raise abilities.missing(said, "reasoning_effort", spec, refusal.NAME)
