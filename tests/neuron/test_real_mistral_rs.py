@@ -119,6 +119,16 @@ async def test_calls_that_must_come_do_so_from_a_model_that_knows_nothing(
         ({"top_k": "x"}, "top_k"),
         ({"chat_template_kwargs": {"documents": []}}, "chat_template_kwargs"),
         ({"response_format": {"type": "json_object"}, "grammar": 'start: "a"'}, "one form"),
+        ({"repetition_penalty": 0}, "repetition_penalty"),
+        (
+            {
+                "response_format": {
+                    "type": "json_schema",
+                    "json_schema": {"name": "a", "schema": {"not": {"type": "null"}}},
+                }
+            },
+            "`response_format` cannot be followed",
+        ),
     ],
 )
 async def test_what_it_cannot_do_is_a_400_and_the_engine_goes_on(
@@ -129,6 +139,7 @@ async def test_what_it_cannot_do_is_a_400_and_the_engine_goes_on(
         after = await ask(pool, "POST", CHAT, chat("tiny"))
     assert reply.status == 400
     assert said in reply.error["message"]
+    assert "NoExtensionBias" not in reply.error["message"]
     assert after.status == 200
 
 

@@ -12,6 +12,15 @@ from helexa.runtime.openai import bounds, schemas, structure, tools
 
 LONG = {"type": "string", "minLength": 5, "maxLength": 2}
 
+JSON = r"""
+root   ::= object
+value  ::= object | array | string | number | ("true" | "false" | "null") ws
+object ::= "{" ws ( string ":" ws value ("," ws string ":" ws value)* )? "}" ws
+array  ::= "[" ws ( value ("," ws value)* )? "]" ws
+string ::= "\"" ( [^"\\\x7F\x00-\x1F] | "\\" (["\\bfnrt] | "u" [0-9a-fA-F]{4}) )* "\"" ws
+number ::= ("-"? ([0-9] | [1-9] [0-9]{0,15})) ("." [0-9]+)? ([eE] [-+]? [0-9] [1-9]{0,15})? ws
+ws ::= | " " | "\n" [ \t]{0,20} # space
+"""
 DOUBLED: dict[str, Any] = {
     "$ref": "#/$defs/0",
     "$defs": {
@@ -57,6 +66,8 @@ def fields(**body: Any) -> dict[str, msgspec.Raw]:
         ({"items": {"$ref": "http://x/"}}, "s.items.$ref"),
         ({"$ref": "#/type", "type": "object"}, "s.$ref"),
         (DOUBLED, "s"),
+        ({"pattern": "^(((a{0,9}){0,9}){0,9}){0,9}$"}, "s.pattern"),
+        ({"pattern": "(" * 5000 + "a" + ")" * 5000}, "s.pattern"),
         ({"properties": {"a": LONG}}, "s.properties.a.minLength"),
         ({"$defs": {"a": LONG}, "$ref": "#/$defs/a"}, "s.$defs.a.minLength"),
         ({"$ref": "#/hidden/0", "hidden": [LONG]}, "s.hidden[0].minLength"),
@@ -86,6 +97,7 @@ def test_a_range_with_nothing_in_it_is_named(schema: Any, where: str) -> None:
             "$ref": "#/$defs/tree",
             "$defs": {"tree": {"items": {"anyOf": [{"$ref": "#/$defs/tree"}, {"$ref": "#"}]}}},
         },
+        {"pattern": r"^([a-z]{1,63}\.){1,10}[a-z]{2,63}(:[0-9]{1,5})?(?:/[^/?#]*)*(\?.*)?$"},
         {"$ref": "#/a~1b", "a/b": {"type": "null"}},
         {"properties": {"pattern": {"type": "string"}, "minimum": True, "maximum": False}},
     ],
@@ -113,6 +125,34 @@ def test_a_grammar_that_would_grow_without_end_is_refused(grammar: str) -> None:
         with pytest.raises(RequestRejected) as caught:
             bounds.check_fields(fields(**{name: grammar}))
         assert caught.value.param == name
+
+
+def chained(rule: str, last: str) -> str:
+    rules = [f"r{at} ::= {rule.replace('X', f'r{at + 1}')}" for at in range(30)]
+    return "\n".join(["root ::= r0", *rules, f"r30 ::= {last}"])
+
+
+@pytest.mark.parametrize(
+    ("grammar", "words"),
+    [
+        (chained("X X", '"a" | ""'), "alternatives"),
+        (chained("X | X", '"a"'), "alternatives"),
+        (chained("X{0,30}", '"a"?'), "alternatives"),
+        ("root ::= " + '"a"? ' * 3000, "alternatives"),
+        ('root ::= root "a" | "b"', "back to itself"),
+        ('root ::= x "a"\nx ::= ("c"?) root | "b"', "back to itself"),
+        ("root ::= " + "(" * 5000 + '"a"' + ")" * 5000, "nested"),
+        ("root ::= " + '"a"{0,1900} ' * 300, "repeats too much"),
+    ],
+)
+def test_a_grammar_that_the_engine_would_read_for_ever_is_refused(grammar: str, words: str) -> None:
+    with pytest.raises(RequestRejected, match=words):
+        bounds.check_grammar(grammar, "grammar")
+
+
+def test_a_grammar_of_json_and_one_in_another_notation_pass() -> None:
+    bounds.check_grammar(JSON, "grammar")
+    bounds.check_grammar('start: "a" (b | "c")*\nb: /x{1,3}/', "grammar")
 
 
 @pytest.mark.parametrize(

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final, TypeGuard
 
 from helexa.protocol.errors import RequestRejected
 from helexa.protocol.openai import body as bodies
+from helexa.runtime.openai import grammars
 
 COUNT_MAX: Final = 2_000
 """What has to be there at least, which is also where llama.cpp stops."""
@@ -22,7 +23,8 @@ TIMES_MAX: Final = 10_000
 MOST_MAX: Final = (1 << 31) - 1
 _INTEGER_MAX: Final = (1 << 63) - 1
 CONTAINERS_MAX: Final = 50_000
-GRAMMAR_CHARS_MAX: Final = 1 << 18
+TIMES_TOTAL_MAX: Final = 50_000
+GRAMMAR_CHARS_MAX: Final = 1 << 16
 
 _COUNTS: Final = (
     ("minLength", "maxLength"),
@@ -77,20 +79,29 @@ def check_fields(raw: bodies.Fields) -> None:
 def check_pattern(pattern: str, where: str) -> None:
     if len(pattern) > GRAMMAR_CHARS_MAX:
         raise RequestRejected(reason=f"`{where}` is too large.", field=where)
-    for found in _TIMES.finditer(pattern):
-        _check_times(found[1], where)
+    _check_total([_check_times(found[1], where) for found in _TIMES.finditer(pattern)], where)
+    grammars.check_pattern(pattern, where)
 
 
 def check_grammar(grammar: str, where: str) -> None:
     if len(grammar) > GRAMMAR_CHARS_MAX:
         raise RequestRejected(reason=f"`{where}` is too large.", field=where)
-    for found in _OF_GRAMMAR.finditer(grammar):
-        if found[1] is not None:
-            _check_times(_COMMENT.sub("", found[1]), where)
+    times = [
+        _check_times(_COMMENT.sub("", found[1]), where)
+        for found in _OF_GRAMMAR.finditer(grammar)
+        if found[1] is not None
+    ]
+    _check_total(times, where)
+    grammars.check(grammar, where)
 
 
-def _check_times(inside: str, where: str) -> None:
-    """Of `{least,most}`, whatever else an engine would take for one."""
+def _check_total(times: Sequence[int], where: str) -> None:
+    if sum(times) > TIMES_TOTAL_MAX:
+        raise RequestRejected(reason=f"`{where}` repeats too much.", field=where)
+
+
+def _check_times(inside: str, where: str) -> int:
+    """The most of `{least,most}`, whatever else an engine would take for one."""
     parts = [part.strip() for part in inside.split(",")]
     numbers = [int(part[: _NUMBER_DIGITS_MAX + 1]) for part in parts if _is_number(part)]
     shown = f"{{{inside.strip()[:40]}}}"
@@ -104,6 +115,7 @@ def _check_times(inside: str, where: str) -> None:
         raise RequestRejected(
             reason=f"`{where}` has {shown}, whose least is above its most.", field=where
         )
+    return max(numbers, default=0)
 
 
 def _is_number(part: str) -> bool:
