@@ -232,9 +232,9 @@ async def test_what_cannot_be_done_with_tools_is_refused_by_its_name(
         for field, more in wrong.items():
             reply = await ask(pool, "POST", CHAT, {**body("demo", "x"), **more})
             assert (reply.status, reply.error["param"]) == (400, field)
-        # What the engine itself finds wrong is said in its words.
+        # A reference that leads nowhere is said by its place.
         lost = {"type": "object", "properties": {"x": {"$ref": "#/$defs/none"}}}
         tool = {"type": "function", "function": {"name": "a", "parameters": lost}}
         reply = await ask(pool, "POST", CHAT, body("demo", "x", tools=[tool]))
         assert reply.status == 400
-        assert "cannot resolve $ref" in reply.error["message"]
+        assert "leads to nothing" in reply.error["message"]
