@@ -21,7 +21,7 @@ SEES: dict[str, Any] = {
 
 
 def with_part(role: str = "user", kind: str = "image_url") -> dict[str, Any]:
-    part = {"type": kind, kind: {"url": "data:image/png;base64,AAAA"}}
+    part = {"type": kind, kind: {"url": "http://pictures.test/a.png"}}
     return {"messages": [{"role": role, "content": [{"type": "text", "text": "?"}, part]}]}
 
 

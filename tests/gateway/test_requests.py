@@ -125,7 +125,7 @@ MESSAGES = b'"messages":[{"role":"user","content":"x"}]'
         (b'{"model":"m","max_tokens":"many",' + MESSAGES + b"}", "max_tokens"),
         (b'{"model":"m","stream_options":true,' + MESSAGES + b"}", "stream_options"),
         (b'{"model":"m\xff",' + MESSAGES + b"}", None),
-        (b'{"model":"\\ud800",' + MESSAGES + b"}", None),
+        (b'{"model":"\\ud800",' + MESSAGES + b"}", "model"),
         (b'{"model":"m","x":NaN,' + MESSAGES + b"}", None),
         (b'{"model":"m","x":' + b"[" * 50_000 + b"]" * 50_000 + b"," + MESSAGES + b"}", None),
     ],
@@ -176,7 +176,7 @@ async def test_the_other_endpoints_check_what_they_need(
         (
             "/v1/chat/completions",
             {"model": "m", "messages": [{"role": "user", "content": [
-                {"type": "image_url", "image_url": {"url": "data:"}}]}]},
+                {"type": "image_url", "image_url": {"url": "http://a.test"}}]}]},
             WorkloadClass.VISION,
         ),
         (
@@ -201,13 +201,8 @@ async def test_the_other_endpoints_check_what_they_need(
             "/v1/chat/completions",
             {"model": "m", "messages": [{"role": "user", "content": "x"}, {"role": "tool",
                 "tool_call_id": "1", "content": [{"type": "text", "text": "t"},
-                {"type": "image_url", "image_url": {"url": "data:"}}]}]},
+                {"type": "image_url", "image_url": {"url": "http://a.test"}}]}]},
             WorkloadClass.VISION,
-        ),
-        (
-            "/v1/chat/completions",
-            {"model": "m", "messages": [{"role": "user", "content": {"image_url": 1}}]},
-            WorkloadClass.CHAT_INTERACTIVE,
         ),
         (
             "/v1/rerank",

@@ -26,12 +26,12 @@ from tests.util.http_parts import far_side
 
 from helexa.mesh.transports.memory import MemoryNetwork
 from helexa.neuron.app import Neuron, running
-from helexa.neuron.serving.pictures import data_urls
 from helexa.neuron.serving.pictures.fetching import Fetcher, FetchRules
-from helexa.neuron.serving.pictures.headers import Look, NotAPicture, looked_at
 from helexa.neuron.serving.pictures.judging import PictureRules, Pictures
-from helexa.neuron.serving.pictures.places import exchanged, may_hold, places
 from helexa.protocol.errors import HelexaError, PictureRefused
+from helexa.protocol.pictures import data_urls
+from helexa.protocol.pictures.headers import Look, NotAPicture, looked_at
+from helexa.protocol.pictures.places import exchanged, may_hold, places
 from helexa.protocol.work import Modality, WorkloadClass
 from helexa.runtime.contract import Capabilities
 from helexa.testing import tiny_gguf
@@ -129,6 +129,8 @@ def test_any_bytes_are_a_picture_or_refused(start: bytes, rest: bytes) -> None:
         b"\x89PNG\r\n\x1a\n\0\0\0\x0dIDAT" + bytes(60),
         b"GIF89a" + bytes(7) + b";" + bytes(60),
         b"GIF89a" + bytes(7) + b"!\xfe\0" * 5000,
+        b"GIF89a" + bytes(7) + b"!\xfe" + b"\1x" * 70_000 + b"\0" + bytes(60) + b";",
+        b"\x89PNG\r\n\x1a\n\0\0\0\x0dIHDR" + b"\0\0\0\1" * 5 + bytes(13 * 70_000),
         b"RIFF\0\0\0\0WEBPVP8L" + bytes(60),
         b"RIFF\0\0\0\0WEBPVP8 " + bytes(60),
         b"RIFF\0\0\0\0WEBPICCP" + bytes(60),
@@ -141,7 +143,7 @@ def test_other_bytes_are_none(content: bytes) -> None:
 
 def test_a_gif_is_as_large_as_its_largest_claim() -> None:
     screen = b"GIF89a" + struct.pack("<HHBBB", 1, 1, 0, 0, 0)
-    frame = b"!\xf9\x04\0\0\0\0\0," + struct.pack("<HHHHB", 0, 0, 60_000, 50_000, 0)
+    frame = b"!\xf9\x04\0\0\0\0\0," + struct.pack("<HHHHB", 0, 0, 60_000, 50_000, 0) + b";"
     assert looked_at(screen + frame) == Look("gif", 60_000, 50_000)
 
 
@@ -152,6 +154,7 @@ def test_a_gif_is_as_large_as_its_largest_claim() -> None:
     "text",
     [
         "data:,hello",
+        "DATA:IMAGE/PNG;BASE64,AAAA",
         "data:image/png,AAAA",
         "data:image/svg+xml;base64,AAAA",
         "data:text/html;base64,AAAA",
@@ -406,13 +409,29 @@ async def test_types_and_detail_make_no_difference(
         assert "blue" in said(await ask(pool, "POST", CHAT, body))
 
 
-async def test_a_picture_that_the_engine_cannot_decode_is_a_400(tmp_path: Path) -> None:
+async def test_a_picture_that_the_engine_cannot_decode_is_refused_as_one(tmp_path: Path) -> None:
+    """Its head and its end are right, and what is between them is not."""
     content = drawn("red")
+    at = content.index(b"IDAT") + 4
+    bad = content[:at] + b"\xff" * 20 + content[at + 20 :]
     async with neuron(tmp_path) as (_, pool):
-        reply = await ask(pool, "POST", CHAT, look_at(content[: len(content) // 2]))
+        one = await ask(pool, "POST", CHAT, look_at(bad))
+        among = await ask(pool, "POST", CHAT, look_at(content, bad))
         good = await ask(pool, "POST", CHAT, look_at(content))
-    assert reply.status == 400
+    assert (one.status, one.error["code"]) == (400, "invalid_image")
+    assert one.error["param"] == "messages[0].content[1].image_url.url"
+    assert (among.status, among.error["code"]) == (400, "invalid_image")
+    assert among.error["param"] == "messages"
     assert "red" in said(good)
+
+
+@pytest.mark.parametrize("kind", ["png", "jpeg", "gif", "webp"])
+def test_a_picture_without_its_end_is_refused(kind: str) -> None:
+    content = drawn("red", kind, (64, 48))
+    for end in (len(content) - 1, len(content) * 3 // 4):
+        with pytest.raises(NotAPicture, match=r"ends"):
+            looked_at(content[:end])
+    assert looked_at(content + bytes(9)) == Look(kind, 64, 48)
 
 
 async def test_a_picture_from_an_own_store_is_fetched_by_the_neuron(tmp_path: Path) -> None:

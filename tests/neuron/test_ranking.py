@@ -155,6 +155,10 @@ async def test_each_model_does_its_own_work_and_says_what_is_too_long(tmp_path: 
                     assert (reply.status, reply.error["code"]) == (400, "unsupported_capability")
         long = {"model": "ranks", "query": "a", "documents": ["b", "word " * 2000]}
         reply = await ask(pool, "POST", RERANK, long)
+        asks = {"model": "ranks", "query": "word " * 2000, "documents": ["b", "c"]}
+        asked_long = await ask(pool, "POST", RERANK, asks)
         assert live.roster.capability("ranks").classes[0].value == "rerank"
     assert (reply.status, reply.error["code"]) == (400, "context_length_exceeded")
     assert reply.error["param"] == "documents"
+    assert (asked_long.status, asked_long.error["code"]) == (400, "context_length_exceeded")
+    assert asked_long.error["param"] == "query"

@@ -195,7 +195,7 @@ class PromptTooLong(HelexaError):
 
     @property
     def message(self) -> str:
-        if self.field in ("input", "documents"):
+        if self.field in ("input", "documents", "query"):
             return (
                 f"A text in `{self.field}` is {self.tokens} tokens; this model reads "
                 f"{self.tokens_max} at once."

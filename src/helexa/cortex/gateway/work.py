@@ -31,6 +31,7 @@ from helexa.protocol.errors import (
     MethodNotAllowed,
 )
 from helexa.protocol.ids import ModelId
+from helexa.protocol.openai import text
 from helexa.protocol.openai.body import prompt_heads, typed
 from helexa.protocol.openai.requests import Generation, Head
 from helexa.protocol.routing import RouteHints
@@ -49,6 +50,10 @@ from helexa.util.asgi import (
     read_body,
 )
 
+JUDGED_AT_ONCE_MAX: Final = 2
+"""Of larger bodies: each is in memory once more meanwhile."""
+JUDGED_INLINE_BYTES_MAX: Final = 256 * 1024
+"""A larger body is looked at by another thread, since all other requests wait meanwhile."""
 SESSION_CHARS_MAX: Final = 256
 CLIENT_GONE_STATUS: Final = 499
 """nginx's number for it; only metrics see it."""
@@ -56,6 +61,25 @@ CLIENT_GONE_STATUS: Final = 499
 H = TypeVar("H", bound=Head)
 
 log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Judge:
+    """Of what a head does not show. Nobody loads a model for a body that no neuron could take."""
+
+    doubts: Callable[[bytes], bool]
+    """Quick: most bodies are not looked at any further."""
+    check: Callable[[bytes], None]
+    """Raises HelexaError."""
+
+    async def hear(self, body: bytes, beside: asyncio.Semaphore) -> None:
+        if not self.doubts(body):
+            return
+        if len(body) <= JUDGED_INLINE_BYTES_MAX:
+            self.check(body)
+        else:
+            async with beside:
+                await asyncio.to_thread(self.check, body)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,6 +91,7 @@ class WorkEndpoint(Generic[H]):
     classify: Callable[[H, bytes, Ingress], WorkloadClass]
     check: Callable[[H], None]
     """Raises BodyMalformed for what the types cannot say."""
+    judge: Judge | None = None
     prompt: str = ""
     """The member of the body that engines keep in their caches; empty where they keep none."""
 
@@ -91,6 +116,7 @@ def work_app(  # noqa: PLR0915 - two functions that share what is bound once
     decoder = msgspec.json.Decoder(endpoint.head)
     path = endpoint.path
     observer = bench.observer.on(path)
+    beside = asyncio.Semaphore(JUDGED_AT_ONCE_MAX)
 
     async def run(scope: Scope, receive: Receive, _send: Send) -> None:
         began_s = bench.now()
@@ -134,6 +160,7 @@ def work_app(  # noqa: PLR0915 - two functions that share what is bound once
             raise BodyTooLarge(error.bytes_max) from None
         except BodyTooSlow:
             raise BodyLate from None
+        text.check(body)
         head = typed(decoder, body)
         endpoint.check(head)
         workload = endpoint.classify(head, body, ingress)
@@ -151,6 +178,9 @@ def work_app(  # noqa: PLR0915 - two functions that share what is bound once
             hops_left=visit.hops_left,
         )
         decision = bench.fleet.route(workload, model, hints)
+        # Who cannot see says so first. A model is loaded only by what comes after.
+        if endpoint.judge is not None:
+            await endpoint.judge.hear(body, beside)
         stream = isinstance(head, Generation) and bool(head.stream)
         ticket = Ticket(ingress.request_id, visit.grant, model, workload, began_s)
         job = Job(

@@ -10,9 +10,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from helexa.neuron.serving import ranking, vectors
-from helexa.neuron.serving.pictures.headers import TYPES
 from helexa.neuron.serving.pictures.judging import Pictures
-from helexa.neuron.serving.pictures.places import may_hold
+from helexa.protocol.pictures.headers import TYPES
+from helexa.protocol.pictures.places import may_hold
 from helexa.runtime.contract import (
     Capabilities,
     Endpoint,

@@ -15,12 +15,13 @@ import msgspec
 
 from helexa.neuron.serving.answer import Answer
 from helexa.neuron.serving.assemble import assembled
+from helexa.neuron.serving.blame import name_field
 from helexa.neuron.serving.counting import Bounds, Fault, settled
 from helexa.neuron.serving.half_openai import as_stream, told_to_wait
 from helexa.neuron.serving.relay import Relay, as_openai, payload_of
 from helexa.neuron.serving.replies import JSON
 from helexa.neuron.supervisor.engine import Engine
-from helexa.protocol.errors import PromptTooLong, RuntimeExited, RuntimeMalformed, RuntimeRefused
+from helexa.protocol.errors import RuntimeExited, RuntimeMalformed, RuntimeRefused
 from helexa.protocol.openai import body as bodies
 from helexa.protocol.work import Usage
 from helexa.runtime.contract import ChildRequest, Endpoint
@@ -29,13 +30,6 @@ from helexa.util.upstream import Response, UpstreamError
 ANSWER_BYTES_MAX: Final = 64 * 1024 * 1024
 REFUSAL_BYTES_MAX: Final = 1024 * 1024
 _END_WITHIN_S: Final = 0.5
-_TEXTS: Final = {
-    Endpoint.CHAT: "messages",
-    Endpoint.COMPLETIONS: "prompt",
-    Endpoint.EMBEDDINGS: "input",
-    Endpoint.RERANK: "documents",
-}
-"""The member that is too long where an engine says that something is."""
 
 Passed: TypeAlias = AsyncGenerator[bytes, None]
 """Whole events, as they may go to the client."""
@@ -49,13 +43,14 @@ class Passing:
         self,
         endpoint: Endpoint,
         answer: Answer,
+        body: bytes,
         *,
         streaming: bool,
         wants_usage: bool,
         finish: Callable[[bytes], bytes] | None,
         keepalive_s: float,
     ) -> None:
-        """`streaming` and `wants_usage` are what the client wants; `finish` is the last touch to an
+        """`body`, `streaming` and `wants_usage` are the client's; `finish` is the last touch to an
         answer of the engine that is whole.
         """
         self.is_heard = False
@@ -69,6 +64,7 @@ class Passing:
         """In how many reads it came."""
         self._endpoint = endpoint
         self._answer = answer
+        self._body = body
         self._is_streaming = streaming
         self._wants_usage = wants_usage
         self._finish = finish
@@ -87,8 +83,7 @@ class Passing:
         if response.status != 200:
             body = await response.read(REFUSAL_BYTES_MAX)
             refusal = engine.adapter.refusal(response.status, body, engine.spec)
-            if isinstance(refusal, PromptTooLong):
-                refusal.field = _TEXTS[self._endpoint]
+            name_field(refusal, self._endpoint, self._body)
             raise told_to_wait(refusal, response.header(b"retry-after"))
         if not request.streamed:
             await self._pass_whole(engine, kind, response, request, bounds)

@@ -80,6 +80,16 @@ class Ranking:
         return result
 
 
+def is_query_longest(body: bytes) -> bool:
+    """Of all its texts, so that what is too long is said of it. Raises BodyMalformed."""
+    wanted = bodies.typed(_asked, body)
+    return len(wanted.query) > max(map(len, _texts(wanted)), default=0)
+
+
+def _texts(wanted: _Asked) -> list[str]:
+    return [one if isinstance(one, str) else one.text for one in wanted.documents]
+
+
 def asked(body: bytes) -> tuple[Ranking, bytes]:
     """And the body for the engine, without what is done here. Raises BodyMalformed."""
     wanted = bodies.typed(_asked, body)
@@ -95,7 +105,7 @@ def asked(body: bytes) -> tuple[Ranking, bytes]:
         )
     if wanted.top_n is not None and wanted.top_n < 1:
         raise BodyMalformed(reason="`top_n` is 1 or more.", field="top_n")
-    texts = [one if isinstance(one, str) else one.text for one in wanted.documents]
+    texts = _texts(wanted)
     top = min(wanted.top_n or len(texts), len(texts))
     raw = bodies.fields(body)
     for name in ("top_n", "return_documents"):

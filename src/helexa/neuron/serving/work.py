@@ -34,6 +34,7 @@ from helexa.protocol.errors import (
     UpstreamTimeout,
 )
 from helexa.protocol.openai import body as bodies
+from helexa.protocol.openai import text
 from helexa.protocol.via import VIA_HEADER
 from helexa.protocol.work import Usage, WorkloadClass
 from helexa.runtime.contract import (
@@ -149,6 +150,7 @@ class Work:
         self._asked_at = 0.0
 
     async def run(self) -> None:
+        text.check(self._body)
         head = self._head = bodies.typed(_head, self._body)
         self._model = self._model or head.model
         replica = self.replica = await self._roster.replica(self._model)
@@ -240,6 +242,7 @@ class Work:
         passing = Passing(
             self._endpoint,
             self._answer,
+            self._body,
             streaming=self._is_streaming,
             wants_usage=self._answer.wants_usage or self._head.wants_usage,
             finish=self._fit.finish,

@@ -8,7 +8,12 @@ wrong type, another crashes on it, and a client should be told the same by all.
 
 from __future__ import annotations
 
+from typing import TypeAlias
+
 import msgspec
+
+Texts: TypeAlias = str | list[str | int | list[int]]
+"""A text, texts, token ids, or lists of those."""
 
 
 class StreamOptions(msgspec.Struct, frozen=True):
@@ -53,24 +58,19 @@ class ChatHead(Generation, frozen=True, kw_only=True):
 
 
 class CompletionHead(Generation, frozen=True, kw_only=True):
-    prompt: msgspec.Raw
-    """A string, strings, token ids, or lists of those."""
+    prompt: Texts
 
 
 class EmbeddingHead(Head, frozen=True, kw_only=True):
-    input: msgspec.Raw
-    """As `prompt`."""
+    input: Texts
+
+
+class Document(msgspec.Struct, frozen=True):
+    text: str
 
 
 class RerankHead(Head, frozen=True, kw_only=True):
     query: str
-    documents: list[msgspec.Raw]
-    """Texts, or objects with a `text`."""
+    documents: list[str | Document]
     top_n: int | None = None
     return_documents: bool | None = None
-
-
-def is_text_or_list(raw: msgspec.Raw) -> bool:
-    """Whether valid JSON is a non-empty string or a non-empty array, without decoding it."""
-    start = bytes(memoryview(raw)[:2])
-    return start[:1] in (b'"', b"[") and start not in (b'""', b"[]")

@@ -17,6 +17,7 @@ from helexa.protocol.errors import (
     HelexaError,
     ModalityUnsupported,
     ModelLoading,
+    PictureRefused,
     PromptTooLong,
     RequestRejected,
     RuntimeRefused,
@@ -46,6 +47,7 @@ _SCHEMA: Final = re.compile(
     r".*Automatic parser generation failed):\s*(.*)",
     re.DOTALL,
 )
+_PICTURE: Final = re.compile(r"Failed to load image|failed to decode image", re.IGNORECASE)
 _CALLER: Final = re.compile(
     r"Failed to parse messages|Failed to load image|failed to decode image|Invalid url|"
     r"unsupported content|Invalid base64|Unknown reasoning format|"
@@ -76,7 +78,7 @@ def meaning(status: int, body: bytes, spec: ReplicaSpec) -> HelexaError:
         return form
     text = fit_to_show(error.message, spec)
     if status == 400 or _CALLER.search(error.message):
-        return RequestRejected(reason=text)
+        return _callers(error.message, text)
     return RuntimeRefused(reason=f"The runtime answered {status}: {text}")
 
 
@@ -96,6 +98,12 @@ def _of_form(message: str) -> RequestRejected | None:
             field="grammar",
         )
     return None
+
+
+def _callers(message: str, shown: str) -> HelexaError:
+    if _PICTURE.search(message):
+        return PictureRefused(reason="A picture of the request cannot be decoded.")
+    return RequestRejected(reason=shown)
 
 
 _PHRASES: Final = (

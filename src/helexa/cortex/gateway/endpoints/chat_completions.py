@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from helexa.cortex.gateway.classify import classify_chat
 from helexa.cortex.gateway.ingress import Ingress
-from helexa.cortex.gateway.work import WorkEndpoint
+from helexa.cortex.gateway.work import Judge, WorkEndpoint
 from helexa.protocol.errors import BodyMalformed
 from helexa.protocol.openai.requests import ChatHead
+from helexa.protocol.pictures.parts import check as check_parts
+from helexa.protocol.pictures.parts import may_be_wrong
 from helexa.protocol.work import WorkloadClass
 
 
@@ -25,4 +27,5 @@ endpoint = WorkEndpoint(
     classify=_classify,
     check=_check,
     prompt="messages",
+    judge=Judge(may_be_wrong, check_parts),
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from helexa.cortex.gateway.ingress import Ingress
 from helexa.cortex.gateway.work import WorkEndpoint
 from helexa.protocol.errors import BodyMalformed
-from helexa.protocol.openai.requests import CompletionHead, is_text_or_list
+from helexa.protocol.openai.requests import CompletionHead
 from helexa.protocol.work import WorkloadClass
 
 
@@ -14,7 +14,7 @@ def _classify(_head: CompletionHead, _body: bytes, _ingress: Ingress) -> Workloa
 
 
 def _check(head: CompletionHead) -> None:
-    if not is_text_or_list(head.prompt):
+    if not head.prompt:
         raise BodyMalformed("`prompt` is a string, or a list of strings or tokens.", "prompt")
 
 

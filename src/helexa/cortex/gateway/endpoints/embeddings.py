@@ -5,7 +5,7 @@ from __future__ import annotations
 from helexa.cortex.gateway.ingress import Ingress
 from helexa.cortex.gateway.work import WorkEndpoint
 from helexa.protocol.errors import BodyMalformed
-from helexa.protocol.openai.requests import EmbeddingHead, is_text_or_list
+from helexa.protocol.openai.requests import EmbeddingHead
 from helexa.protocol.work import WorkloadClass
 
 
@@ -14,7 +14,7 @@ def _classify(_head: EmbeddingHead, _body: bytes, _ingress: Ingress) -> Workload
 
 
 def _check(head: EmbeddingHead) -> None:
-    if not is_text_or_list(head.input):
+    if not head.input:
         raise BodyMalformed("`input` is a string, or a list of strings or tokens.", "input")
 
 

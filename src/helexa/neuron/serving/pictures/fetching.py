@@ -28,9 +28,9 @@ import psutil
 import helexa
 from helexa.neuron.serving.pictures import urls
 from helexa.neuron.serving.pictures.addresses import Ip, Network, is_public, is_within
-from helexa.neuron.serving.pictures.headers import TYPES, NotAPicture, type_of
 from helexa.neuron.serving.pictures.urls import PictureUrl, UrlRefused
 from helexa.protocol.errors import Busy
+from helexa.protocol.pictures.headers import TYPES, NotAPicture, type_of
 from helexa.util.upstream import (
     Pool,
     Response,

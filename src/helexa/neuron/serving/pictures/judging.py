@@ -11,12 +11,12 @@ from typing import Final, TypeVar
 import anyio
 import anyio.to_thread
 
-from helexa.neuron.serving.pictures import data_urls
 from helexa.neuron.serving.pictures.fetching import Fetcher, NotFetched, Room
-from helexa.neuron.serving.pictures.headers import TYPES, Look, NotAPicture, looked_at
-from helexa.neuron.serving.pictures.places import Place, exchanged, may_hold, places
 from helexa.neuron.serving.pictures.urls import PictureUrl, UrlRefused
 from helexa.protocol.errors import BodyTooLarge, HelexaError, ModalityUnsupported, PictureRefused
+from helexa.protocol.pictures import data_urls
+from helexa.protocol.pictures.headers import TYPES, Look, NotAPicture, looked_at
+from helexa.protocol.pictures.places import Place, exchanged, may_hold, places, refused
 from helexa.protocol.work import Modality
 from helexa.runtime.contract import Capabilities
 
@@ -205,7 +205,3 @@ class Pictures:
         if size <= INLINE_BYTES_MAX:
             return work()
         return await anyio.to_thread.run_sync(work, limiter=self._threads)
-
-
-def refused(place: Place, why: Exception) -> PictureRefused:
-    return PictureRefused(reason=f"The picture in `{place.field}` {why}.", field=place.field)

@@ -6,12 +6,13 @@ picture are written anew, and of them only that one member.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 import msgspec
 
+from helexa.protocol.errors import PictureRefused
 from helexa.protocol.openai import body as bodies
 
 
@@ -32,13 +33,13 @@ class _Url(msgspec.Struct):
     url: str
 
 
-class _Part(msgspec.Struct):
+class Part(msgspec.Struct):
     type: str
     image_url: _Url | None = None
 
 
 class _Message(msgspec.Struct):
-    content: str | list[_Part] | None = None
+    content: str | list[Part] | None = None
 
 
 class _Chat(msgspec.Struct):
@@ -59,12 +60,22 @@ def may_hold(body: bytes) -> bool:
 def places(body: bytes) -> Sequence[Place]:
     """Every picture of every message, whoever says it. Raises BodyMalformed."""
     return tuple(
-        Place(index, at, part.image_url.url)
-        for index, message in enumerate(bodies.typed(_chat, body).messages)
-        if isinstance(message.content, list)
-        for at, part in enumerate(message.content)
+        Place(message, at, part.image_url.url)
+        for message, at, part in parts(body)
         if part.image_url is not None
     )
+
+
+def parts(body: bytes) -> Iterator[tuple[int, int, Part]]:
+    """Every part of every message, with its place. Raises BodyMalformed."""
+    for index, message in enumerate(bodies.typed(_chat, body).messages):
+        if isinstance(message.content, list):
+            for at, part in enumerate(message.content):
+                yield index, at, part
+
+
+def refused(place: Place, why: Exception) -> PictureRefused:
+    return PictureRefused(reason=f"The picture in `{place.field}` {why}.", field=place.field)
 
 
 def exchanged(body: bytes, urls: Mapping[Place, str]) -> bytes:

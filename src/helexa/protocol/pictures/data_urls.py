@@ -6,10 +6,11 @@ import binascii
 import re
 from typing import Final
 
-from helexa.neuron.serving.pictures.headers import NotAPicture
+from helexa.protocol.pictures.headers import NotAPicture
 
 SCHEME: Final = "data:"
-_HEAD: Final = re.compile(r"data:image/(?:png|jpeg|jpg|webp|gif);base64,", re.IGNORECASE)
+# In small letters alone: not every engine knows another way to write it.
+_HEAD: Final = re.compile(r"data:image/(?:png|jpeg|jpg|webp|gif);base64,")
 _HEAD_CHARS_MAX: Final = 40
 
 
