@@ -97,6 +97,8 @@ def test_a_limit_beyond_everything_is_no_small_one(
         ("n", 0),
         ("n", -1),
         ("n", 129),
+        ("n_probs", -1),
+        ("n_probs", 10**9),
         ("logit_bias", {"hello": 1}),
         ("logit_bias", {"-1": 1}),
         ("logit_bias", {"1": 101}),
@@ -190,8 +192,8 @@ def test_what_no_runtime_does_is_refused_by_its_name_and_the_runtimes(
 
 @ADAPTERS
 @ENDPOINTS
-@pytest.mark.parametrize("name", ["functions", "function_call"])
-def test_the_older_form_of_tools_is_refused(
+@pytest.mark.parametrize("name", ["functions", "function_call", "n_cmpl"])
+def test_another_name_of_what_has_one_is_refused(
     adapter: RuntimeAdapter, endpoint: Endpoint, name: str
 ) -> None:
     with pytest.raises(RequestRejected) as refused:

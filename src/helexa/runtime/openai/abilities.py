@@ -49,7 +49,7 @@ def check(
     for name, instead in _OLD.items():
         if bodies.value(raw, name, msgspec.Raw) is not None:
             raise RequestRejected(
-                reason=f"`{name}` is an older form that is not taken here; send `{instead}`.",
+                reason=f"`{name}` is a form that is not taken here; send `{instead}`.",
                 field=name,
             )
     bounds.check_fields(raw)
@@ -134,7 +134,12 @@ _UNUSUAL: Final[tuple[tuple[str, Any, _Asks, str], ...]] = (
     ("echo", bool, _set, "the prompt in the answer"),
     ("suffix", str, _set, "text that goes before another"),
 )
-_OLD: Final = {"functions": "tools", "function_call": "tool_choice"}
+_OLD: Final = {
+    "functions": "tools",
+    "function_call": "tool_choice",
+    # llama.cpp's name for it: choices that nobody would count.
+    "n_cmpl": "n",
+}
 _IGNORED: Final = (
     *("prediction", "store", "metadata", "service_tier", "user", "safety_identifier"),
     *("prompt_cache_key", "prompt_cache_retention"),

@@ -25,6 +25,8 @@ _RANGES: Final[tuple[tuple[str, Any, int, int], ...]] = (
     ("top_logprobs", int, 0, LOGPROBS_MAX),
     # Of a chat it is true or false, and the number stands above.
     ("logprobs", bool | int, 0, LOGPROBS_MAX),
+    # llama.cpp's name: without a bound, each token comes with all of the vocabulary.
+    ("n_probs", int, 0, LOGPROBS_MAX),
     ("n", int, 1, CHOICES_MAX),
 )
 
