@@ -36,6 +36,9 @@ def delta(text: str, index: int = 0) -> dict[str, Any]:
     return {"choices": [{"index": index, "delta": {"content": text}}]}
 
 
+END = {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}
+
+
 def counted(prompt: int, completion: int, cached: int = 0) -> dict[str, Any]:
     return {
         "choices": [],
@@ -61,7 +64,7 @@ CUTS = st.lists(st.integers(0, 10_000), max_size=12)
 def test_however_a_stream_is_cut_the_same_events_arrive(
     texts: list[str], cuts: list[int], wants_usage: bool
 ) -> None:
-    sent = [delta(text) for text in texts]
+    sent = [*(delta(text) for text in texts), END]
     data = sse(*sent, counted(5, len(texts)), b"[DONE]")
     subject = relay(wants_usage=wants_usage)
     arrived = events_of(fed(subject, data, cuts))
@@ -89,15 +92,15 @@ def test_comments_and_null_events_do_not_pass() -> None:
 
 
 def test_windows_line_ends_are_understood() -> None:
-    data = sse(delta("a"), b"[DONE]").replace(b"\n", b"\r\n")
+    data = sse(delta("a"), END, b"[DONE]").replace(b"\n", b"\r\n")
     subject = relay()
-    assert events_of(subject.feed(data)) == [delta("a"), "[DONE]"]
+    assert events_of(subject.feed(data)) == [delta("a"), END, "[DONE]"]
     assert subject.done
 
 
 def test_the_counts_of_several_choices_are_added_and_their_prompt_counted_once() -> None:
     subject = relay(wants_usage=True, choices=2)
-    data = sse(delta("a"), delta("b", 1), counted(10, 3, 4), counted(10, 5, 4), b"[DONE]")
+    data = sse(delta("a"), delta("b", 1), END, counted(10, 3, 4), counted(10, 5, 4), b"[DONE]")
     *_, last, done = events_of(subject.feed(data))
     assert done == "[DONE]"
     assert last["usage"]["prompt_tokens"] == 10

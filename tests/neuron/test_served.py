@@ -295,6 +295,80 @@ async def test_half_an_openai_server_is_a_whole_one_behind_a_neuron(
     assert [one["finish_reason"] for one in pieces if one.get("finish_reason")] == ["stop"]
 
 
+COUNTS = {"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5}
+
+
+def told(usage: Any) -> bytes:
+    return data({"model": "other", "choices": [], "usage": usage}) + b"\n\n"
+
+
+@pytest.mark.parametrize(
+    "usage", ["x", {"prompt_tokens": -5, "completion_tokens": 1}, {"prompt_tokens": "many"}, [7]]
+)
+@pytest.mark.parametrize("streamed", [True, False])
+async def test_what_is_no_counts_does_not_reach_a_client(
+    tmp_path: Path, usage: Any, streamed: bool
+) -> None:
+    said = stream(*HELLO[:3], told(usage), HELLO[4])
+    async with (
+        scripted("there", chat_completions=lambda _: said) as other,
+        neuron(tmp_path, servers=server(other)) as (live, pool),
+    ):
+        await state(live, "there", "unloaded")
+        more = {"stream": streamed, "stream_options": {"include_usage": True}}
+        reply = await ask(pool, "POST", CHAT, {**chat("there"), **more})
+        metrics = await ask(pool, "GET", "/metrics")
+    assert reply.status == 200
+    assert b"usage" not in reply.content
+    assert b'fault="usage_wrong",model="there"' in metrics.content
+
+
+@pytest.mark.parametrize("streamed", [True, False])
+async def test_counts_said_twice_are_shown_once_and_as_they_are(
+    tmp_path: Path, streamed: bool
+) -> None:
+    said = stream(*HELLO[:3], told(COUNTS), told(COUNTS), HELLO[4])
+    async with (
+        scripted("there", chat_completions=lambda _: said) as other,
+        neuron(tmp_path, servers=server(other)) as (live, pool),
+    ):
+        await state(live, "there", "unloaded")
+        more = {"stream": streamed, "stream_options": {"include_usage": True}}
+        reply = await ask(pool, "POST", CHAT, {**chat("there"), **more})
+        metrics = await ask(pool, "GET", "/metrics")
+    counted = [one["usage"] for one in reply.events if "usage" in one] if streamed else None
+    (usage,) = counted if counted is not None else (reply.json["usage"],)
+    assert (usage["prompt_tokens"], usage["completion_tokens"], "fault" in usage) == (3, 2, False)
+    assert b'fault="usage_twice",model="there"' in metrics.content
+
+
+@pytest.mark.parametrize("pieces", [(*HELLO[:2], HELLO[4]), (told(COUNTS), HELLO[4])])
+async def test_an_end_without_any_finish_is_no_answer(
+    tmp_path: Path, pieces: tuple[bytes, ...]
+) -> None:
+    async with (
+        scripted("there", chat_completions=lambda _: stream(*pieces)) as other,
+        neuron(tmp_path, servers=server(other)) as (live, pool),
+    ):
+        await state(live, "there", "unloaded")
+        reply = await ask(pool, "POST", CHAT, chat("there"))
+    assert (reply.status, reply.error["code"]) == (502, "runtime_malformed")
+
+
+@pytest.mark.parametrize("streamed", [True, False])
+async def test_the_model_has_its_name_here_although_nobody_renamed_it(
+    tmp_path: Path, streamed: bool
+) -> None:
+    async with (
+        scripted("there", chat_completions=lambda _: stream(*HELLO)) as other,
+        neuron(tmp_path, servers=server(other)) as (live, pool),
+    ):
+        await state(live, "there", "unloaded")
+        reply = await ask(pool, "POST", CHAT, {**chat("there"), "stream": streamed})
+    answers = [one for one in reply.events if one != "[DONE]"] if streamed else [reply.json]
+    assert {one["model"] for one in answers if "model" in one} == {"there"}
+
+
 async def test_a_server_that_counts_nothing_is_told_of_in_the_metrics(tmp_path: Path) -> None:
     uncounted = [*HELLO[:3], HELLO[4]]
     async with (

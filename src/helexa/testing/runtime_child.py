@@ -70,6 +70,10 @@ def arguments(argv: list[str]) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
+_NO_END: Final = ("half-json", "no-sse", "error-event", "cut")
+"""Answers that break off before anything is said to be finished."""
+
+
 class Journal:
     def __init__(self, path: str | None) -> None:
         self._path = path
@@ -205,7 +209,10 @@ class Handler(BaseHTTPRequestHandler):
         self._begin_stream()
         try:
             for index in range(wanted.tokens):
-                self._event(self._delta(request, f"t{index} "))
+                piece = self._delta(request, f"t{index} ")
+                if index + 1 == wanted.tokens and wanted.answers not in _NO_END:
+                    piece["choices"][0]["finish_reason"] = "stop"
+                self._event(piece)
                 # Written to, since memory that is only asked for is not taken.
                 self.taken = b"x" * wanted.grows_bytes
                 if wanted.holds_after == index + 1:

@@ -18,7 +18,7 @@ from helexa.neuron.serving.assemble import assembled
 from helexa.neuron.serving.blame import name_field
 from helexa.neuron.serving.counting import Bounds, Fault, settled
 from helexa.neuron.serving.half_openai import as_stream, told_to_wait
-from helexa.neuron.serving.relay import Relay, as_openai, payload_of
+from helexa.neuron.serving.relay import Relay, as_shown, is_said, payload_of
 from helexa.neuron.serving.replies import JSON
 from helexa.neuron.supervisor.engine import Engine
 from helexa.protocol.errors import RuntimeExited, RuntimeMalformed, RuntimeRefused
@@ -130,9 +130,15 @@ class Passing:
             body = self._finish(body)
         said = engine.adapter.usage(body)
         self.used, self.fault = settled([said] if said else [], bounds)
-        if self.fault is Fault.WRONG:
-            counts = {**as_openai(self.used), "fault": self.fault.value}
-            body = bodies.with_changes(bodies.fields(body), {"usage": counts})
+        fields = _raw.decode(body)
+        if said is None and is_said(fields.get("usage", b"null")):
+            # No counts that anybody could read: a client gets none rather than these.
+            self.fault = Fault.WRONG
+            del fields["usage"]
+            body = msgspec.json.encode(fields)
+        elif self.fault is Fault.WRONG:
+            counts = as_shown(self.used, self.fault)
+            body = bodies.with_changes(fields, {"usage": counts})
         await self._answer.whole(body)
 
     async def _pass_stream(self, events: Passed, response: Response) -> None:
@@ -152,7 +158,7 @@ class Passing:
             chunks.extend(_chunks(passed))
         if not chunks:
             raise RuntimeMalformed(reason="The runtime's answer is empty.")
-        whole = assembled(self._endpoint, chunks, as_openai(relay.total()) or None)
+        whole = assembled(self._endpoint, chunks, relay.shown() or None)
         await _let_finish(response)
         await self._answer.whole(msgspec.json.encode(whole))
 

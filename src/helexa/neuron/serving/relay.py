@@ -82,18 +82,26 @@ class Relay:
         self._rest = b""
         self._finished = 0
         self._last_usage: dict[str, msgspec.Raw] | None = None
+        self._is_unreadable = False
+        """Something was said as usage that is no counts."""
 
     def total(self) -> Usage | None:
         """What the whole request used; None where the engine said nothing."""
         # What comes with a piece of the answer is how it stood there, if more is said at the end.
         counts = self._final or self._of_choices()
         used, self.fault = counting.settled(counts, self._bounds)
+        if self._is_unreadable:
+            self.fault = counting.Fault.WRONG
         return used
 
     def _of_choices(self) -> list[Usage]:
         if not self._running:
             return []
         return [self._running.get(index, _NOTHING) for index in range(max(self._running) + 1)]
+
+    def shown(self) -> dict[str, Any]:
+        """The `usage` of the whole request, as its client sees it."""
+        return as_shown(self.total(), self.fault)
 
     def feed(self, data: bytes) -> bytes:
         """What may go to the client now."""
@@ -142,6 +150,8 @@ class Relay:
             # Comments; and llama.cpp begins some answers with an event that says null.
             return b""
         if payload == b"[DONE]":
+            if not self._finished:
+                raise RuntimeMalformed(reason="The runtime's answer has no end, or is empty.")
             return self._end()
         if self._rewrite is None:
             return self._passed(payload)
@@ -158,6 +168,8 @@ class Relay:
     def _counted(self, payload: bytes, fields: dict[str, msgspec.Raw]) -> bytes:
         counted = self._usage(payload)
         if counted is None:
+            if is_said(fields["usage"]):
+                return self._unread(fields)
             # `"usage": null`, as servers write it that were asked for usage.
             kept = fields if self._wants_usage else _without(fields, _OWN[:1])
             return b"data: " + _encode(kept) + b"\n\n"
@@ -169,15 +181,19 @@ class Relay:
         self._running[max(0, min(_index(fields["choices"]), last))] = counted
         return b"data: " + _encode(_without(fields, _OWN)) + b"\n\n"
 
+    def _unread(self, fields: dict[str, msgspec.Raw]) -> bytes:
+        self._is_unreadable = True
+        if bytes(fields.get("choices", b"[]")).strip() == b"[]":
+            return b""
+        return b"data: " + _encode(_without(fields, _OWN)) + b"\n\n"
+
     def _usage_event(self) -> bytes:
         if not self._wants_usage or self._last_usage is None:
             return b""
         event: dict[str, Any] = {**_without(self._last_usage, _OWN[1:]), "choices": []}
-        used = self.total()
+        shown = self.shown()
         if len(self._final) != 1 or self.fault is not None:
-            event["usage"] = as_openai(used)
-            if self.fault is not None:
-                event["usage"]["fault"] = self.fault.value
+            event["usage"] = shown
         return b"data: " + _encode(event) + b"\n\n"
 
 
@@ -209,6 +225,22 @@ def as_openai(usage: Usage | None) -> dict[str, Any]:
     if usage.reasoning:
         counts["completion_tokens_details"] = {"reasoning_tokens": usage.reasoning}
     return counts
+
+
+def as_shown(usage: Usage | None, fault: counting.Fault | None) -> dict[str, Any]:
+    """The same, and `fault` where it is not what the engine said last.
+
+    Counts that were said twice are not: they are the last ones, as they stand.
+    """
+    counts = as_openai(usage)
+    if counts and fault is counting.Fault.WRONG:
+        counts["fault"] = fault.value
+    return counts
+
+
+def is_said(usage: bytes | msgspec.Raw) -> bool:
+    """Whether this member says anything."""
+    return bytes(usage).strip() not in (b"null", b"{}")
 
 
 def _is_plain(data: bytes) -> bool:

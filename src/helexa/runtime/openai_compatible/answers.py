@@ -1,8 +1,8 @@
 """What a server says, with the names that clients of helexa know.
 
-Only where the server's words differ: under another model name, or with thoughts in
-`reasoning`, as Ollama, LM Studio, OpenRouter and newer vLLM call it, where helexa has
-`reasoning_content` for all engines.
+The model has its name here in every answer: servers say a version, a path or an alias
+of their own even where nobody renamed it. Thoughts come in `reasoning` from Ollama,
+LM Studio, OpenRouter and newer vLLM, where helexa has `reasoning_content` for all engines.
 """
 
 from __future__ import annotations
@@ -21,27 +21,22 @@ _encode: Final = msgspec.json.Encoder().encode
 _THOUGHTS: Final = b'"reasoning"'
 
 
-def rewrite_for(spec: ReplicaSpec, offered: Capabilities) -> Callable[[], Rewrite] | None:
-    files = spec.files
-    is_renamed = bool(files.called) and files.called != files.model
-    if not is_renamed and Ability.REASONING not in offered.abilities:
-        return None
-    name = _encode(files.model) if is_renamed else b""
-    return lambda: _Words(name)
+def rewrite_for(spec: ReplicaSpec, offered: Capabilities) -> Callable[[], Rewrite]:
+    words = _Words(_encode(spec.files.model), thinks=Ability.REASONING in offered.abilities)
+    return lambda: words
 
 
 class _Words:
-    """`name` is the model's here, as JSON; empty keeps what the server says."""
+    """Keeps nothing of one answer for the next."""
 
-    def __init__(self, name: bytes) -> None:
+    def __init__(self, name: bytes, *, thinks: bool) -> None:
+        """`name` is the model's here, as JSON."""
         self._name = msgspec.Raw(name)
-        self._is_renamed = bool(name)
+        self._thinks = thinks
 
     def event(self, payload: bytes) -> Sequence[bytes]:
-        if _THOUGHTS in payload:
+        if self._thinks and _THOUGHTS in payload:
             payload = self._thoughts(payload)
-        if not self._is_renamed:
-            return (payload,)
         return (self._renamed(payload),)
 
     def end(self) -> Sequence[bytes]:
