@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -59,7 +60,7 @@ def test_each_device_is_described_and_who_would_use_it(
         "_probed",
         lambda name, root: Found(devices=(gpu,)) if name == "nvidia" else probed(name, root),
     )
-    text = '[neuron.runtimes.llama_cpp]\nprogram = "/opt/llama.cpp/bin/llama-server"\n'
+    text = f'[neuron.runtimes.llama_cpp]\nprogram = "{sys.executable}"\n'
     findings = hardware_checkup.of_hardware(configured(tmp_path, text), tmp_path)
     assert said(findings, "device") == [
         "nvidia 0: H100, 79.0 GiB free of 80.0 GiB, compute 9.0, driver 570.1, GPU-1"
@@ -78,3 +79,18 @@ def test_a_sandbox_that_cannot_be_had_is_an_error(
     findings = hardware_checkup.of_hardware(config, tmp_path)
     (error,) = [one for one in findings if one.level == "error"]
     assert error.what == "no bubblewrap here"
+
+
+def test_a_runtime_that_cannot_run_here_is_not_ok(tmp_path: Path) -> None:
+    text = f"""
+[neuron.runtimes.transformers]
+python = "/nonexistent/python"
+[neuron.runtimes.vllm]
+program = "{sys.executable}"
+"""
+    findings = hardware_checkup.of_hardware(configured(tmp_path, text), tmp_path)
+    found = {one.what.partition(":")[0]: one for one in findings if one.about == "runtime"}
+    assert found["transformers"].level == "error"
+    assert "/nonexistent/python does not exist" in found["transformers"].what
+    assert (found["vllm"].level, "nowhere here" in found["vllm"].what) == ("warning", True)
+    assert found["openai_compatible"].what.endswith("where each of [neuron.servers] is")

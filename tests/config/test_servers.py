@@ -107,3 +107,27 @@ def test_an_argument_is_refused_in_the_words_of_those_that_take_it(
     assert text.endswith(
         f"helexa.toml:2: neuron.models.m.arguments: {said}; accepted: a list, each NAME=VALUE"
     )
+
+
+@pytest.mark.parametrize(
+    ("lines", "line", "words"),
+    [
+        ('[neuron.runtimes.vllm]\npython = "/nonexistent/python"', 2, "python does not exist"),
+        ('[neuron.runtimes.vllm]\nprogram = "empty"', 2, "no program that this user may run"),
+        ('[neuron.runtimes.vllm]\nprogram = "/usr"', 2, "no program that this user may run"),
+        ('[neuron.runtimes.transformers]\nprogram = "/bin/sh"', 2, "transformers takes none"),
+        ('[neuron.models.m]\ndevices = [0]\ndevice_count = 3', 3, "is 3, and devices names 1"),
+        ('[neuron]\n\nsandbox = "systemd"', 3, "systemd"),
+        ('[neuron.servers.a]\nurl = "http://h/v1"\nkey_file = "words"', 3, "one word is expected"),
+    ],
+)  # fmt: skip
+def test_what_is_no_engine_no_place_and_no_key_is_refused_with_its_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lines: str, line: int, words: str
+) -> None:
+    (tmp_path / "empty").touch()
+    (tmp_path / "words").write_text("not a key")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    text = refused(tmp_path, lines)
+    assert f"helexa.toml:{line}:" in text
+    assert words in text
+    assert len(text.splitlines()) == 1

@@ -528,3 +528,22 @@ async def test_a_key_that_others_can_read_is_used_and_complained_of(
     assert "readable by others" in caplog.text
     assert stat.S_IMODE(key.stat().st_mode) == 0o644
     assert other.asked[0].headers["authorization"] == "Bearer k"
+
+
+async def test_servers_that_cannot_be_used_are_told_although_no_model_of_theirs_is_known(
+    tmp_path: Path,
+) -> None:
+    async with scripted("there") as other:
+        other.on["/v1/models"] = lambda _: [whole({"error": "no"}, status=401)]
+        servers = {**server(other), "gone": ServerSettings(url="http://127.0.0.1:9/v1")}
+        async with neuron(tmp_path, servers=servers) as (live, pool):
+            token = {"authorization": f"Bearer {live.admin_token_path.read_text().strip()}"}
+            with anyio.fail_after(PATIENCE_S):
+                told_of: dict[str, str] = {}
+                while len(told_of) < 2:
+                    status = await ask(pool, "GET", "/api/v1/status", headers=token)
+                    told_of = {one["server"]: one["reason"] for one in status.json["servers"]}
+    assert told_of == {
+        "other": "it does not take this neuron's key (401)",
+        "gone": "it cannot be reached",
+    }

@@ -290,8 +290,11 @@ def test_a_picture_goes_to_who_sees() -> None:
 # --- answers
 
 
-def test_answers_of_the_same_name_are_passed_as_they_are() -> None:
-    assert shaped(adapter, Endpoint.CHAT, chat(), spec(called="seven")).rewrite is None
+def test_answers_have_the_model_s_name_here_although_it_is_the_same_there() -> None:
+    request = shaped(adapter, Endpoint.CHAT, chat(), spec(called="seven"))
+    assert request.rewrite is not None
+    (event,) = request.rewrite().event(b'{"model":"seven-2026-01","choices":[]}')
+    assert json.loads(event) == {"model": "seven", "choices": []}
 
 
 def test_an_answer_has_the_name_that_was_asked_for() -> None:

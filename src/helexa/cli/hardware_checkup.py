@@ -12,11 +12,13 @@ from helexa.neuron import hardware
 from helexa.neuron.devices import lendable
 from helexa.neuron.settings import RuntimeSettings
 from helexa.neuron.supervisor import sandbox
+from helexa.neuron.supervisor.recipe import SERVER_RUNTIME
 from helexa.protocol.ids import ModelId
 from helexa.protocol.work import UNIFIED_MEMORY, Device, Fingerprint
-from helexa.runtime import adapters
+from helexa.runtime import adapters, installed
 from helexa.runtime.contract import (
     AcceleratedAdapter,
+    DeviceWish,
     Installation,
     ModelFiles,
     ReplicaSpec,
@@ -77,32 +79,44 @@ def _of_runtimes(config: Config, machine: Fingerprint) -> Iterator[Finding]:
         adapter = adapters.load(name)
         if adapters.is_installed(adapter, config.neuron.runtimes):
             settings = config.neuron.runtimes.get(name, RuntimeSettings())
-            yield Finding("ok", "runtime", f"{name}: {_place(adapter, settings, machine)}")
+            yield _of_runtime(adapter, settings, machine)
 
 
-def _place(adapter: RuntimeAdapter, settings: RuntimeSettings, machine: Fingerprint) -> str:
-    """Of any model that this runtime is set to serve as it likes."""
+def _of_runtime(
+    adapter: RuntimeAdapter, settings: RuntimeSettings, machine: Fingerprint
+) -> Finding:
+    """With any model that this runtime is set to serve as it likes."""
+    where = Installation(python=settings.python, program=settings.program)
+    if (lack := installed.missing(adapter, where)) is not None:
+        return Finding("error", "runtime", f"{adapter.name}: {lack.detail}")
+    if adapter.name == SERVER_RUNTIME:
+        return Finding("ok", "runtime", f"{adapter.name}: where each of [neuron.servers] is")
     if not isinstance(adapter, AcceleratedAdapter):
-        return "on the processor, as far as this neuron decides"
+        what = f"{adapter.name}: on the processor, as far as this neuron decides"
+        return Finding("ok", "runtime", what)
     spec = ReplicaSpec(
         files=ModelFiles(model=ModelId("any"), weights=Path("/any")),
         context_tokens=1024,
         slots=1,
-        installation=Installation(python=settings.python, program=settings.program),
+        installation=where,
     )
-    wish = adapter.devices(spec)
+    return _of_place(adapter.name, adapter.devices(spec), machine)
+
+
+def _of_place(name: str, wish: DeviceWish | None, machine: Fingerprint) -> Finding:
     if wish is None:
-        return "on the processor; this build uses no device"
+        return Finding("ok", "runtime", f"{name}: on the processor; this build uses no device")
     fit = [one for one in machine.devices if one.vendor in wish.vendors]
     own = [str(one.index) for one in lendable(fit)]
     if own:
         count = f"{wish.least} of" if wish.least == wish.most else f"{wish.least} or more of"
-        return f"on {count} the devices {', '.join(own)}"
+        return Finding("ok", "runtime", f"{name}: on {count} the devices {', '.join(own)}")
     if fit:
-        return f"on {fit[0].name}, in main memory"
+        return Finding("ok", "runtime", f"{name}: on {fit[0].name}, in main memory")
     if wish.needed:
-        return f"nowhere here: this build needs a device of {' or '.join(wish.vendors)}"
-    return "on the processor; there is no device for it"
+        what = f"{name}: nowhere here: this build needs a device of {' or '.join(wish.vendors)}"
+        return Finding("warning", "runtime", what, f"set no model of this neuron to {name}")
+    return Finding("ok", "runtime", f"{name}: on the processor; there is no device for it")
 
 
 def _of_sandbox(config: Config) -> Iterator[Finding]:

@@ -14,6 +14,7 @@ from helexa.neuron import budget, hardware
 from helexa.neuron.hardware import cpu
 from helexa.neuron.models.digests import Digests
 from helexa.neuron.models.store import ModelStore
+from helexa.neuron.supervisor.grants import Machine
 from helexa.neuron.supervisor.roster import Roster, World
 from helexa.protocol.work import ModelState
 from helexa.util.units import format_bytes
@@ -53,7 +54,8 @@ def _unreadable(store: ModelStore) -> Iterator[Finding]:
 def _unfit(
     store: ModelStore, config: Config, memory: budget.Memory, room: int
 ) -> Iterator[Finding]:
-    world = World(memory=lambda: memory, threads=1)
+    machine = Machine(devices=hardware.fingerprint().devices)
+    world = World(memory=lambda: memory, threads=1, machine=machine)
     for one in Roster(store, config.neuron, world).capabilities():
         if one.model not in store.models:
             continue

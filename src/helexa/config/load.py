@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
-from helexa.config import document, entries, servers
+from helexa.config import document, engines, entries, servers
 from helexa.config.catalogue import (
     ENTRY_SETTINGS,
     NAMED_SECTIONS,
@@ -117,6 +117,7 @@ def load(
     )
     problems += conflicts(config.values, roles)
     problems += servers.problems(config.neuron, given.where, roles)
+    problems += engines.problems(config.neuron, config.values, given.where, roles)
     if problems:
         raise ConfigRefused(problems)
     return config

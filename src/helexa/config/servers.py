@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator
-from pathlib import Path
 
 from helexa.config.lines import KeyPath
 from helexa.config.origin import Origin, Problem
 from helexa.neuron.settings import NeuronSettings, ServerSettings
 from helexa.protocol.ids import is_model_id
-from helexa.runtime.openai_compatible import address, command
+from helexa.runtime.openai_compatible import address, command, key
 
 Where = Callable[[KeyPath], Origin]
 
@@ -19,15 +18,15 @@ def problems(settings: NeuronSettings, where: Where, roles: Collection[str]) -> 
     if not {"neuron", "up"} & set(roles):
         return
     for name, server in settings.servers.items():
-        for key, message in _wrong_with(server):
-            yield _problem(("neuron", "servers", name), key, message, where)
+        for setting, message in _wrong_with(server):
+            yield _problem(("neuron", "servers", name), setting, message, where)
     for model, one in settings.models.items():
         if one.server and (message := _no_command(one.server, settings)):
             yield _problem(("neuron", "models", model), "server", message, where)
 
 
-def _problem(table: tuple[str, ...], key: str, message: str, where: Where) -> Problem:
-    path = (*table, key) if key else table
+def _problem(table: tuple[str, ...], setting: str, message: str, where: Where) -> Problem:
+    path = (*table, setting) if setting else table
     return Problem(where(path), ".".join(path), message)
 
 
@@ -44,8 +43,11 @@ def _wrong_with(server: ServerSettings) -> Iterator[tuple[str, str]]:
             yield "url", str(error)
     if server.command:
         yield from _wrong_with_command(server)
-    if server.key_file is not None and (message := _unreadable(server.key_file)):
-        yield "key_file", message
+    if server.key_file is not None:
+        try:
+            key.read(server.key_file)
+        except key.KeyRefused as error:
+            yield "key_file", str(error)
     for name in server.models:
         if not is_model_id(name):
             yield "models", f"{name[:80]!r} cannot name a model here"
@@ -73,11 +75,3 @@ def _no_command(server: str, settings: NeuronSettings) -> str:
     if not known.command:
         return f"the server {server!r} has a url; only a command can run files of this neuron"
     return ""
-
-
-def _unreadable(path: Path) -> str:
-    try:
-        with path.open("rb") as file:
-            return "" if file.read(1) else f"{path} is empty"
-    except OSError as error:
-        return f"{path} cannot be read: {error.strerror or error}"

@@ -239,6 +239,9 @@ async def running(  # noqa: PLR0915 - the one composition, read from top to bott
                 **_run_facts(neuron),
                 **status_of(descriptor, load(0), mesh, announcer),
                 "models": roster.capabilities(),
+                "servers": [
+                    {"server": name, "reason": why} for name, why in served.troubles.items()
+                ],
                 "exchange": exchange.standing(),
                 "last_faults": metrics.last_faults,
             }

@@ -328,6 +328,14 @@ class TunableAdapter(Protocol):
     arguments: Sequence[Argument]
 
 
+@runtime_checkable
+class ReplaceableAdapter(Protocol):
+    """An optional ability of an adapter: a program of the operator's in place of its engine."""
+
+    program: str
+    """Which one that is, by its usual name."""
+
+
 class ExitReason(enum.Enum):
     OUT_OF_MEMORY = "out_of_memory"
     MODEL_UNREADABLE = "model_unreadable"

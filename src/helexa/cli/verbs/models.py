@@ -97,13 +97,18 @@ def _role(args: Namespace) -> str:
 
 def _list(args: Namespace, client: Client, role: str) -> int:
     path = "/api/v1/models" if role == "cortex" else "/api/v1/status"
-    rows: list[dict[str, Any]] = list(client.get(path)["models"])
+    answer = client.get(path)
+    rows: list[dict[str, Any]] = list(answer["models"])
+    troubles = list(answer.get("servers", ()))
     if args.json:
-        document({"models": rows})
+        document({"models": rows, **({"servers": troubles} if role == "neuron" else {})})
     elif not rows:
         print("no models; put a GGUF file into the models folder, or `helexa models pull`")
     else:
         print((models_table.of_cortex if role == "cortex" else models_table.of_neuron)(rows))
+    if not args.json:
+        for one in troubles:
+            print(f"the server {one['server']}: {one['reason']}")
     return 0
 
 

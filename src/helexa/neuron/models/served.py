@@ -49,7 +49,8 @@ class _Watched:
         self._clock = clock
         self._look = Look(server, is_own)
         self._misses = 0
-        self._down = ""
+        self.trouble = ""
+        """Why it cannot be used now."""
 
     def want(self) -> None:
         """Look soon."""
@@ -84,13 +85,13 @@ class _Watched:
         return found
 
     def _say(self, why: str, detail: str = "") -> None:
-        if why != self._down:
+        if why != self.trouble:
             extra = {"server": self.server.name, "reason": why, "detail": detail}
             if why:
                 log.warning("server cannot be used", extra=extra)
             else:
                 log.info("server can be used again", extra={"server": self.server.name})
-            self._down = why
+            self.trouble = why
 
 
 class Served:
@@ -118,6 +119,11 @@ class Served:
         async with anyio.create_task_group() as tasks:
             for one in self._asked:
                 tasks.start_soon(one.watch, self._server_changed, name=one.server.name)
+
+    @property
+    def troubles(self) -> Mapping[str, str]:
+        """By the names of servers that cannot be used: why, also where they have no models here."""
+        return {one.server.name: one.trouble for one in self._asked if one.trouble}
 
     async def look(self) -> None:
         """Return when the servers were asked anew, or when that takes too long."""

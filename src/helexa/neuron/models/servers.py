@@ -6,16 +6,13 @@ import logging
 import stat
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Final
 
 from helexa.neuron.models.server_look import Server
 from helexa.neuron.settings import NeuronSettings
 from helexa.runtime.adapters import openai_compatible
-from helexa.runtime.openai_compatible import address
+from helexa.runtime.openai_compatible import address, key
 from helexa.util.home import HomeUnusable
 from helexa.util.upstream import Headers
-
-_KEY_BYTES_MAX: Final = 4_096
 
 log = logging.getLogger(__name__)
 
@@ -47,15 +44,10 @@ def servers_of(
 def _key(name: str, path: Path) -> str:
     try:
         mode = stat.S_IMODE(path.stat().st_mode)
-        with path.open(encoding="ascii") as file:
-            key = file.read(_KEY_BYTES_MAX).strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise HomeUnusable(
-            f"cannot read the key of the server {name} in {path}: {error}"
-        ) from error
-    if not key or not key.isprintable() or " " in key:
-        raise HomeUnusable(f"{path} holds no key for the server {name}: one word is expected")
+        found = key.read(path)
+    except (OSError, key.KeyRefused) as error:
+        raise HomeUnusable(f"the key of the server {name}: {error}") from error
     if mode & 0o077:
         # Secrets that are mounted into a container mostly are; it is its operator's to judge.
         log.warning("a key is readable by others", extra={"server": name, "file": str(path)})
-    return key
+    return found

@@ -102,6 +102,7 @@ class LlamaCpp:
     name = "llama_cpp"
     picture_types = ("png", "jpeg", "gif")
     arguments = tuning.ARGUMENTS
+    program = "llama-server"
     load_path = load.COUNTERS_PATH
     detail_path = load.SLOTS_PATH
 

@@ -91,6 +91,7 @@ class Vllm:
     name = refusal.NAME
     requirement = Requirement(module="vllm", install="pip install vllm")
     arguments = tuning.ARGUMENTS
+    program = "vllm"
     load_path = "/metrics"
     picture_types = ("png", "jpeg", "gif", "webp")
 
