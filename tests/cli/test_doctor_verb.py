@@ -105,6 +105,19 @@ def test_models_are_read_and_weighed(home: Path, capsys: pytest.CaptureFixture[s
     assert any(one.startswith("whole needs ") and "100.0 KiB is free" in one for one in said)
 
 
+def test_a_model_set_to_what_is_not_here_is_named(
+    home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    models = home / "models"
+    models.mkdir(parents=True)
+    shutil.copy(DEMO_FOLDER / "helexa-demo.gguf", models / "whole.gguf")
+    file = home / "helexa.toml"
+    file.write_text('[neuron.models.whole]\ndevices = ["GPU-elsewhere"]\n')
+    _, found = examined(capsys, "--home", str(home), "--config", str(file))
+    (warning,) = [one for one in found["models"] if one["level"] == "warning"]
+    assert warning["what"].startswith("whole: it is set to the device 'GPU-elsewhere', ")
+
+
 def test_a_node_that_does_not_answer_is_found(
     home: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

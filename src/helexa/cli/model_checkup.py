@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from functools import partial
 from typing import Final
 
 import anyio
@@ -17,6 +18,7 @@ from helexa.neuron.models.store import ModelStore
 from helexa.neuron.supervisor.grants import Machine
 from helexa.neuron.supervisor.roster import Roster, World
 from helexa.protocol.work import ModelState
+from helexa.runtime import adapters
 from helexa.util.units import format_bytes
 
 NAMED_MAX: Final = 20
@@ -55,7 +57,15 @@ def _unfit(
     store: ModelStore, config: Config, memory: budget.Memory, room: int
 ) -> Iterator[Finding]:
     machine = Machine(devices=hardware.fingerprint().devices)
-    world = World(memory=lambda: memory, threads=1, machine=machine)
+    settings = config.neuron
+    world = World(
+        memory=lambda: memory,
+        threads=1,
+        machine=machine,
+        find_adapter=partial(
+            adapters.adapter_for, order=settings.runtime_order, elsewhere=settings.runtimes
+        ),
+    )
     for one in Roster(store, config.neuron, world).capabilities():
         if one.model not in store.models:
             continue
