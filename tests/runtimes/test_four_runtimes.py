@@ -61,6 +61,7 @@ def fabric(
                 *("--mesh-socket", "127.0.0.1:0"),
                 *("--gateway-socket", "127.0.0.1:0"),
                 *("--orchestrator-socket", "127.0.0.1:0"),
+                *("--set", f"orchestrator.max_wait_s={WITHIN_S}"),
                 cwd=base,
             )
         )
