@@ -187,30 +187,40 @@ def test_only_what_is_advertised_differs_and_the_rest_is_refused_by_name(fabric:
     status, listed = ask(fabric.url, "/v1/models", None, key=fabric.key)
     assert status == 200
     about = {one["id"]: one for one in listed["data"]}
-    schema = {
-        "type": "json_schema",
-        "json_schema": {"name": "a", "schema": {"type": "object", "properties": {}}},
+    schema = {"type": "object", "properties": {}}
+    asks = {
+        "json_schema": {
+            "response_format": {
+                "type": "json_schema",
+                "json_schema": {"name": "a", "schema": schema},
+            }
+        },
+        "seed": {"seed": 1},
+        "logprobs": {"logprobs": True, "top_logprobs": 1},
+        "tools": {"tools": [{"type": "function", "function": {"name": "f", "parameters": schema}}]},
     }
-    offering = set()
+    offers = {}
     for runtime in RUNTIMES:
         one = about[model_of(runtime)]
         assert "chat_interactive" in one["workloads"]
-        status, answer = fabric.raw(
-            {
-                "model": model_of(runtime),
-                "messages": [{"role": "user", "content": "What is helexa?"}],
-                "response_format": schema,
-                "max_tokens": 40,
-            }
-        )
-        if one["helexa"].get("structured_output"):
-            offering.add(runtime)
-            assert status == 200, (runtime, answer)
-        else:
-            assert (status, answer["error"]["code"]) == (400, "unsupported_capability")
-            assert runtime in answer["error"]["message"]
-    assert "llama_cpp" in offering
-    assert "transformers" not in offering
+        offers[runtime] = frozenset(one["helexa"]["abilities"])
+        for ability, fields in asks.items():
+            status, answer = fabric.raw(
+                {
+                    "model": model_of(runtime),
+                    "messages": [{"role": "user", "content": "What is helexa?"}],
+                    "max_tokens": 40,
+                    **fields,
+                }
+            )
+            if ability in offers[runtime]:
+                assert status == 200, (runtime, ability, answer)
+            else:
+                assert (status, answer["error"]["code"]) == (400, "unsupported_capability")
+                assert runtime in answer["error"]["message"]
+    assert "seed" not in offers["mistral_rs"]
+    assert "seed" in offers["llama_cpp"]
+    assert len(set(offers.values())) > 1
 
 
 def test_each_neuron_runs_its_own_engine_and_none_is_left_at_the_end(fabric: Fabric) -> None:

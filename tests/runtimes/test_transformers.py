@@ -216,14 +216,13 @@ async def test_a_form_that_becomes_too_much_is_an_error_and_never_half_an_answer
     models_dir: Path, transformers_python: Path
 ) -> None:
     endless = {"type": "string", "pattern": "^((a{1,200}){1,200}){1,200}$"}
+    form = {"type": "json_schema", "json_schema": {"name": "x", "schema": endless}}
     async with served("helexa-demo", models_dir, transformers_python) as subject:
-        for schema, status in ((endless, 502), ({"$ref": "#"}, 400)):
-            form = {"type": "json_schema", "json_schema": {"name": "x", "schema": schema}}
-            reply = await subject.ask(
-                subject.chat("What is helexa?", response_format=form, max_tokens=200)
-            )
-            assert reply.status == status
-            assert "cannot be kept" in reply.json["error"]["message"]
+        reply = await subject.ask(
+            subject.chat("What is helexa?", response_format=form, max_tokens=200)
+        )
+    assert reply.status == 502
+    assert "cannot be kept" in reply.json["error"]["message"]
 
 
 async def test_settings_of_a_request_are_acted_upon(
