@@ -290,13 +290,13 @@ class Work:
         )
 
     def _bounds(self, spec: ReplicaSpec) -> Bounds:
-        head = self._head
+        head, raw = self._head, bodies.fields(self._body)
         generates = self._endpoint in _GENERATIONS
         return Bounds(
             choices=max(1, head.n or 1),
-            prompts=bodies.prompts_in(self._body, _SEVERAL[self._endpoint]),
+            prompts=bodies.prompts_in(raw, _SEVERAL[self._endpoint]),
             context_tokens=_context_tokens(spec),
-            output_tokens=limits.output_tokens(bodies.fields(self._body)) if generates else None,
+            output_tokens=limits.output_tokens(raw) if generates else None,
         )
 
     def _measure(self, engine: Engine, passing: Passing) -> None:

@@ -54,9 +54,9 @@ def prompt_heads(body: bytes, name: str) -> tuple[int, ...]:
     return () if prompt is None else prefix.heads(memoryview(prompt))
 
 
-def prompts_in(body: bytes, name: str) -> int:
+def prompts_in(raw: Fields, name: str) -> int:
     """How many prompts the member of that name holds: a text or a list of tokens is one."""
-    member = fields(body).get(name)
+    member = raw.get(name)
     if member is None or bytes(memoryview(member)[:1]) != b"[":
         return 1
     each = value({name: member}, name, list[msgspec.Raw])

@@ -8,15 +8,12 @@ that their file has.
 from __future__ import annotations
 
 import functools
-import json
-import sys
-from pathlib import Path
 from typing import Final
 
 from helexa.protocol.errors import HelexaError
 from helexa.protocol.openai import usage
 from helexa.protocol.work import Modality, Usage, WorkloadClass
-from helexa.runtime import children, torch_build
+from helexa.runtime import own_child, torch_build
 from helexa.runtime.contract import (
     Ability,
     Argument,
@@ -34,9 +31,8 @@ from helexa.runtime.contract import (
     RuntimeAdapter,
 )
 from helexa.runtime.openai import efforts, requests
-from helexa.runtime.transformers import load, memory, refusal
+from helexa.runtime.transformers import memory, refusal
 
-_MAIN: Final = Path(children.__file__).parent / "__main__.py"
 _READY_WITHIN_S: Final = 300.0
 _DISK_BYTES_PER_S: Final = 20e6
 """Of the slowest disk that weights are worth loading from."""
@@ -109,7 +105,7 @@ def _generates(files: ModelFiles) -> Capabilities:
 class Transformers:
     name = refusal.NAME
     requirement = refusal.REQUIREMENT
-    load_path = "/load"
+    load_path = own_child.LOAD_PATH
     arguments = (
         Argument(
             name="dtype",
@@ -149,9 +145,8 @@ class Transformers:
             "dtype": spec.arguments.get("dtype", "auto"),
         }
         env = {**_ENVIRONMENT, "HF_HOME": str(grant.scratch), **spec.installation.environment}
-        python = str(spec.installation.python or sys.executable)
         return LaunchPlan(
-            argv=(python, "-I", str(_MAIN), self.name, json.dumps(wanted)),
+            argv=own_child.argv(self.name, wanted, spec.installation),
             env=env,
             ready_within_s=_READY_WITHIN_S + files.weights_bytes / _DISK_BYTES_PER_S,
         )
@@ -190,7 +185,7 @@ class Transformers:
         return refusal.exit_of(status, log_tail)
 
     def load(self, body: bytes) -> EngineLoad:
-        return load.read(body)
+        return own_child.load(body)
 
 
 def _kind(offered: Capabilities) -> str:
