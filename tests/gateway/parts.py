@@ -129,6 +129,9 @@ class MemoryFleet:
     def called(self, target: Target) -> str:
         return target.node[-4:]
 
+    def digest(self, target: Target, model: ModelId) -> str:
+        return ""
+
     def why_lost(self, target: Target) -> str:
         return ""
 

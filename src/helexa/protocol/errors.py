@@ -17,6 +17,7 @@
         BodyLate               408
         KeptByCatalogue        409  the catalogue says otherwise
         CatalogueConflict      409  an entry that is the file's, or that others still name
+        NotContinuable         409  another's half answer that cannot be finished exactly here
         MediaTypeUnsupported   415
         UpgradeRequired        426
       NotAllowed
@@ -25,10 +26,12 @@
         AdminTokenInvalid      401
         SignatureInvalid       401
         OriginForbidden        403
+        ModelForbidden         403  the key's list of models lacks it
         NotLent                403  asked by a cortex that does not get this here
       Busy                     503  true now, maybe not in a moment
         QueueFull              429
-        RateLimited            429  another operator asks more than was allowed to it
+        RateLimited            429  a key, an account or another operator asks more than it may
+        DeadlinePassed         503  it cannot be served in the time that it gave
         ModelLoading           503
         NoCapacity             503  the model is known, nobody can serve it now
         Draining               503
@@ -40,6 +43,7 @@
         RuntimeMalformed       502
         PeerLost               503
         UpstreamTimeout        504
+        StreamInterrupted      502  a stream broke off, and nobody could go on from there
       InternalFault            500  we broke ours
       Relayed                       what another node said, in its words
 
@@ -360,6 +364,22 @@ class OriginForbidden(NotAllowed):
 
 
 @dataclass(eq=False)
+class ModelForbidden(NotAllowed):
+    """The key may use some models, and this is none of them."""
+
+    code = "model_not_allowed"
+    model: str
+
+    @property
+    def message(self) -> str:
+        return f"This key may not use the model {self.model[:200]!r}."
+
+    @property
+    def param(self) -> str | None:
+        return "model"
+
+
+@dataclass(eq=False)
 class NotLent(NotAllowed):
     """Another cortex asked for what this one's operator does not let it have."""
 
@@ -393,6 +413,10 @@ class QueueFull(Busy):
 
 class RateLimited(Busy):
     status, kind, code = 429, "rate_limit_error", "rate_limit_exceeded"
+
+
+class DeadlinePassed(Busy):
+    code = "deadline_passed"
 
 
 @dataclass(eq=False)
@@ -446,6 +470,12 @@ class DoesNotFit(HelexaError):
         )
 
 
+class NotContinuable(RequestRejected):
+    """A node's to a gateway; a client never sees it."""
+
+    status, code = 409, "not_continuable"
+
+
 @dataclass(eq=False)
 class UpstreamFailed(HelexaError):
     status, kind, code = 502, "server_error", "upstream_failed"
@@ -484,6 +514,12 @@ class PeerLost(UpstreamFailed):
 
 class UpstreamTimeout(UpstreamFailed):
     status, code = 504, "upstream_timeout"
+
+
+class StreamInterrupted(UpstreamFailed):
+    """A client has a part of its answer, and nobody can go on from exactly there."""
+
+    code = "stream_interrupted"
 
 
 class InternalFault(HelexaError):

@@ -47,6 +47,8 @@ class RouteHints(msgspec.Struct, frozen=True, kw_only=True):
     """Hashes of ever longer heads of the prompt, shortest first; see `protocol.prefix`."""
     exclude: tuple[NodeId, ...] = ()
     """Targets that already failed for this request."""
+    digest: str = ""
+    """Only these weights will do: half of the answer came from them."""
     wish: Wish | None = None
     path: tuple[NodeId, ...] = ()
     """The cortexes that it passed on its way here; empty for a client's own request."""

@@ -8,6 +8,7 @@ from helexa.cortex.gateway.ingress import Ingress
 from helexa.cortex.gateway.seams import KeyGrant, Keys, Ticket, Visit
 from helexa.protocol.errors import QueueFull
 from helexa.protocol.ids import ModelId
+from helexa.protocol.routing import RoutingDecision
 from helexa.protocol.work import WorkloadClass
 from helexa.util.asgi import Scope
 
@@ -34,12 +35,18 @@ class Admission:
     def consider(self, visit: Visit, model: ModelId, workload: WorkloadClass) -> None:
         """A key may ask for everything."""
 
-    def admit(self, ticket: Ticket) -> None:
+    def admit(self, ticket: Ticket, decision: RoutingDecision) -> None:  # noqa: ARG002
         """Called after routing, so that only models that exist are counted. Raises QueueFull."""
         count = self._under_way.get(ticket.model, 0)
         if count >= self._queue_max(ticket.model):
             raise QueueFull(f"{count} requests for this model are under way; try again shortly.")
         self._under_way[ticket.model] = count + 1
+
+    def lines(self, ticket: Ticket) -> bytes:  # noqa: ARG002 - no limit to tell of
+        return b""
+
+    def delivered(self, ticket: Ticket, events: int) -> None:
+        """Nobody counts them."""
 
     def leave(self, ticket: Ticket) -> None:
         count = self._under_way[ticket.model] - 1

@@ -5,7 +5,7 @@ Before the first byte an error is a status; after it an error is an event.
 
 from __future__ import annotations
 
-from helexa.cortex.gateway.envelope import body_of, event_of, headers_of
+from helexa.cortex.gateway.envelope import OPENAI, Envelope, headers_of
 from helexa.protocol import sse
 from helexa.protocol.errors import HelexaError
 from helexa.util.http_cycle import Cycle
@@ -21,10 +21,21 @@ _STREAM_LINES = (
 
 
 class Answer:
-    __slots__ = ("_cycle", "_ids", "ended", "outcome", "served_by", "started", "status")
+    __slots__ = (
+        "_cycle",
+        "_envelope",
+        "_ids",
+        "ended",
+        "lines",
+        "outcome",
+        "served_by",
+        "started",
+        "status",
+    )
 
-    def __init__(self, cycle: Cycle, ids: bytes) -> None:
+    def __init__(self, cycle: Cycle, ids: bytes, envelope: Envelope = OPENAI) -> None:
         self._cycle = cycle
+        self._envelope = envelope
         self._ids = ids
         self.started = False
         self.ended = False
@@ -33,6 +44,8 @@ class Answer:
         """`ok`, or the code of the error that was the last word."""
         self.served_by = b""
         """The header line that says who serves, once that is known."""
+        self.lines = b""
+        """Further header lines, which a refusal has, too."""
 
     async def whole(
         self, status: int, content_type: bytes, body: bytes, more_lines: bytes = b""
@@ -40,10 +53,11 @@ class Answer:
         """`content_type` as an HTTP parser or this program gave it."""
         self.started = self.ended = True
         self.status = status
-        lines = b"content-type: %s\r\n%s%s%s" % (
+        lines = b"content-type: %s\r\n%s%s%s%s" % (
             content_type,
             self._ids,
             self.served_by,
+            self.lines,
             more_lines,
         )
         await self._cycle.begin(status, lines, length=len(body))
@@ -53,7 +67,7 @@ class Answer:
         if not self.started:
             self.started = True
             self.status = 200
-            lines = b"%s%s%s" % (_STREAM_LINES, self._ids, self.served_by)
+            lines = b"%s%s%s%s" % (_STREAM_LINES, self._ids, self.served_by, self.lines)
             await self._cycle.begin(200, lines, length=None)
 
     async def write(self, data: bytes) -> None:
@@ -63,10 +77,10 @@ class Answer:
         self.ended = True
         await self._cycle.write(data, more=False)
 
-    async def keepalive(self, comment: bytes = KEEPALIVE) -> None:
+    async def keepalive(self, comment: bytes | None = None) -> None:
         """Show a waiting client, and what lies between, that somebody works on it."""
         await self.begin_stream()
-        await self.write(comment)
+        await self._cycle.write(comment or KEEPALIVE, more=True)
 
     async def fail(self, error: HelexaError) -> None:
         """The last word, in the form that is still possible."""
@@ -74,9 +88,16 @@ class Answer:
             return
         self.outcome = error.code
         if self.started:
-            await self.end(event_of(error))
+            self.ended = True
+            await self._cycle.write(self._last_event(error), more=False)
         else:
             self.served_by = b""
-            body = body_of(error)
+            body = self._envelope.body(error)
             lines = b"".join([b"%s: %s\r\n" % pair for pair in headers_of(error)])
             await self.whole(error.status, b"application/json", body, lines)
+
+    def close(self) -> None:
+        """All is over, however it ended."""
+
+    def _last_event(self, error: HelexaError) -> bytes:
+        return self._envelope.event(error)

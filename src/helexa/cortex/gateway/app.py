@@ -28,7 +28,7 @@ from helexa.cortex.gateway.envelope import body_of, headers_of
 from helexa.cortex.gateway.ingress import Ingress
 from helexa.cortex.gateway.observe import Observer
 from helexa.cortex.gateway.seams import Fleet, Keys
-from helexa.cortex.gateway.work import Bench, WorkEndpoint, work_app
+from helexa.cortex.gateway.work import Bench, WorkApp, WorkEndpoint
 from helexa.cortex.settings import CortexSettings
 from helexa.protocol.errors import HelexaError, InternalFault, MethodNotAllowed, RouteUnknown
 from helexa.protocol.ids import ModelId
@@ -64,7 +64,9 @@ def gateway(
         body_bytes_max=settings.body_bytes_max,
         body_timeout_s=settings.body_timeout_s,
     )
-    hot: dict[str, App] = {one.path: work_app(one, bench) for one in work_endpoints()}
+    hot: dict[str, App] = {
+        one.path: WorkApp(one, bench) for one in work_endpoints() if one.for_clients
+    }
     # A cortex knows since when it lists a model, not when somebody made it.
     listing = models.routes(
         fleet=fleet,

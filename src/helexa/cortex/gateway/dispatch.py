@@ -17,7 +17,7 @@ import msgspec
 
 from helexa.cortex.gateway.answer import Answer
 from helexa.cortex.gateway.envelope import PassedOn
-from helexa.cortex.gateway.seams import Fleet, Ticket, Way
+from helexa.cortex.gateway.seams import Attempt, Fleet, Ticket, Way
 from helexa.cortex.gateway.usage import UsageTap
 from helexa.cortex.gateway.waiting import Asked, Waiting
 from helexa.cortex.settings import CortexSettings
@@ -128,8 +128,8 @@ class Dispatch:
         self._now = now
         self._waiting = Waiting(fleet, keepalive_s=patience.keepalive_s, now=now)
 
-    async def serve(self, job: Job, decision: RoutingDecision, answer: Answer) -> Usage | None:
-        """Answer the client completely.
+    async def serve(self, job: Job, decision: RoutingDecision, answer: Answer) -> None:
+        """Answer the client completely; the ticket's attempts say who did what.
 
         Raises the last attempt's HelexaError when none worked; NoCapacity with what each
         answered where other cortexes were among them; ModelLoading when nobody served the
@@ -178,17 +178,19 @@ class Dispatch:
         except HelexaError:
             return None
 
-    async def _try(self, job: Job, target: Target, answer: Answer) -> Usage | None:
+    async def _try(self, job: Job, target: Target, answer: Answer) -> None:
         """Raises _Elsewhere when nothing came of it."""
         try:
             way = self._fleet.way(target, job.hints)
         except HelexaError as error:
             raise _Elsewhere(error) from error
         model = target.model or job.ticket.model
+        attempt = Attempt(target, model, self._fleet.digest(target, model), self._now())
+        job.ticket.attempts.append(attempt)
         self._fleet.started(target, model, job.hints)
         outcome = "client_gone"
         try:
-            usage = await self._attempt(job, target, model, way, answer)
+            attempt.usage = await self._attempt(job, target, model, way, answer)
             outcome = answer.outcome
         except _Elsewhere as elsewhere:
             outcome = elsewhere.error.code
@@ -196,9 +198,9 @@ class Dispatch:
         except HelexaError as error:
             outcome = error.code
             raise
-        else:
-            return usage
         finally:
+            attempt.outcome = outcome
+            attempt.ended_s = self._now()
             self._fleet.finished(target, model, outcome)
 
     def _exhausted(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Protocol
 
 from helexa.protocol.errors import (
     ErrorBody,
@@ -44,6 +44,18 @@ class PassedOn(HelexaError):
         return int(given) if given and len(given) < 6 and given.isdigit() else None
 
 
+class Envelope(Protocol):
+    """How the clients of one surface want to be told of an error."""
+
+    def body(self, error: HelexaError) -> bytes:
+        """JSON, for an answer whose status is the error's."""
+        ...
+
+    def event(self, error: HelexaError) -> bytes:
+        """The SSE event that ends a stream which cannot go on."""
+        ...
+
+
 def body_of(error: HelexaError) -> bytes:
     return error.body if isinstance(error, PassedOn) else envelope(error)
 
@@ -67,3 +79,16 @@ def event_of(error: HelexaError) -> bytes:
     """The SSE event that ends a stream which cannot go on."""
     # One line: an envelope is JSON, where a line break can only be layout.
     return b"data: " + body_of(error).replace(b"\n", b" ").replace(b"\r", b"") + b"\n\n"
+
+
+class OpenAIEnvelope:
+    """`{"error": {"message", "type", "param", "code"}}`."""
+
+    def body(self, error: HelexaError) -> bytes:
+        return body_of(error)
+
+    def event(self, error: HelexaError) -> bytes:
+        return event_of(error)
+
+
+OPENAI: Final = OpenAIEnvelope()

@@ -20,7 +20,7 @@ from helexa.cortex.gateway.dispatch import Dispatch, Patience
 from helexa.cortex.gateway.ingress import Ingress
 from helexa.cortex.gateway.observe import PeerObserver
 from helexa.cortex.gateway.seams import Ticket, Visit
-from helexa.cortex.gateway.work import Bench, work_app
+from helexa.cortex.gateway.work import Bench, WorkApp
 from helexa.cortex.orchestrator.fabric import HOPS_HEADER, PATH_HEADER, Fabric
 from helexa.cortex.orchestrator.federation.limits import Limits
 from helexa.cortex.orchestrator.federation.peers import Peers
@@ -35,7 +35,7 @@ from helexa.protocol.errors import (
     http_refusal,
 )
 from helexa.protocol.ids import ModelId, NodeId, is_model_id, is_node_id
-from helexa.protocol.routing import MODEL_HEADER
+from helexa.protocol.routing import MODEL_HEADER, RoutingDecision
 from helexa.protocol.work import WorkloadClass
 from helexa.util.asgi import App, Receive, Scope, Send, cycle_of, header
 from helexa.util.http_server import ServerLimits, serving
@@ -99,8 +99,14 @@ class PeerDoor:
         if standing.trust is not Trust.OWN:
             self._limits.take(standing.operator, terms.lend_rate_per_minute)
 
-    def admit(self, ticket: Ticket) -> None:
+    def admit(self, ticket: Ticket, decision: RoutingDecision) -> None:
         """What is under way was counted when the request came in."""
+
+    def lines(self, ticket: Ticket) -> bytes:  # noqa: ARG002 - peers get none
+        return b""
+
+    def delivered(self, ticket: Ticket, events: int) -> None:
+        """Nobody counts them."""
 
     def leave(self, ticket: Ticket) -> None:
         """`part` is for every request, admitted or not."""
@@ -148,7 +154,9 @@ def peer_app(
         body_bytes_max=settings.body_bytes_max,
         body_timeout_s=settings.body_timeout_s,
     )
-    work: dict[str, App] = {one.path: work_app(one, bench) for one in work_endpoints()}
+    work: dict[str, App] = {
+        one.path: WorkApp(one, bench) for one in work_endpoints() if one.for_peers
+    }
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         try:

@@ -6,17 +6,18 @@ microseconds: nothing on the way of a request waits for a database.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from helexa.cortex.gateway.ingress import Ingress
 from helexa.protocol.errors import HelexaError
 from helexa.protocol.ids import ModelId, NodeId, RequestId
 from helexa.protocol.openai.models import ModelAbout
+from helexa.protocol.openai.requests import Head
 from helexa.protocol.routing import RouteHints, RoutingDecision, Target
-from helexa.protocol.work import ModelCapability, Progress, WorkloadClass
+from helexa.protocol.work import ModelCapability, Progress, Usage, WorkloadClass
 from helexa.util.asgi import Scope
 from helexa.util.upstream import Headers, Response
 
@@ -49,14 +50,59 @@ class Visit:
 
 
 @dataclass(slots=True)
+class Attempt:
+    """One target that was asked for one request: what a receipt says, as the gateway saw it."""
+
+    target: Target
+    model: ModelId
+    """As the target knows it."""
+    digest: str
+    """Of its weights, where that is known."""
+    began_s: float
+    resumed: bool = False
+    """Whether it went on from what another had delivered."""
+    first_byte_s: float = 0.0
+    ended_s: float = 0.0
+    outcome: str = ""
+    """`ok`, `client_gone`, or an error's code; empty while it runs."""
+    usage: Usage | None = None
+    """Its own tokens alone: those of all attempts of a request add up to the client's usage."""
+    delivered_tokens: int = 0
+    """Of its answer, those that went on to the client; counted by events where nobody said."""
+
+
+@dataclass(slots=True)
 class Ticket:
     """The permission for one request. Given back exactly once, however the request ends."""
 
     request_id: RequestId
-    grant: KeyGrant
+    visit: Visit
     model: ModelId
     workload: WorkloadClass
     began_s: float
+    head: Head
+    body_bytes: int
+    ingress: Ingress
+    queue_s: float = 0.0
+    """How long it waited to be let in."""
+    attempts: list[Attempt] = field(default_factory=list)
+
+    @property
+    def grant(self) -> KeyGrant:
+        return self.visit.grant
+
+    @property
+    def usage(self) -> Usage | None:
+        """Of all attempts; None where nobody counted."""
+        known = [one.usage for one in self.attempts if one.usage is not None]
+        if len(known) <= 1:
+            return known[0] if known else None
+        return Usage(
+            prompt_uncached=sum(one.prompt_uncached for one in known),
+            prompt_cached=sum(one.prompt_cached for one in known),
+            completion=sum(one.completion for one in known),
+            reasoning=sum(one.reasoning for one in known),
+        )
 
 
 class Door(Protocol):
@@ -70,12 +116,23 @@ class Door(Protocol):
         """Before anybody is looked for. Raises HelexaError."""
         ...
 
-    def admit(self, ticket: Ticket) -> None:
-        """When there is somebody to serve it. Raises HelexaError."""
+    def admit(self, ticket: Ticket, decision: RoutingDecision) -> Awaitable[None] | None:
+        """When there is somebody to serve it: None lets it in at once; else it waits its turn.
+
+        Raises HelexaError, here or while it waits; who is cancelled while waiting has left.
+        """
+        ...
+
+    def lines(self, ticket: Ticket) -> bytes:
+        """Header lines for the answer: what is left of a limit. Asked once, after `admit`."""
+        ...
+
+    def delivered(self, ticket: Ticket, events: int) -> None:
+        """So many more events of a stream went to the client: about as many tokens."""
         ...
 
     def leave(self, ticket: Ticket) -> None:
-        """Once for each `admit` that did not raise."""
+        """Once for each `admit` that let in; the ticket's attempts say what came of it."""
         ...
 
 
@@ -171,6 +228,10 @@ class Fleet(Protocol):
 
     def called(self, target: Target) -> str:
         """Its name, printable ASCII."""
+        ...
+
+    def digest(self, target: Target, model: ModelId) -> str:
+        """Of the weights that it serves `model` by, where that is known; else empty."""
         ...
 
     def why_lost(self, target: Target) -> str:

@@ -19,9 +19,11 @@ import msgspec
 
 from helexa.cortex.gateway.answer import Answer
 from helexa.cortex.gateway.dispatch import Dispatch, Job
+from helexa.cortex.gateway.envelope import OPENAI, Envelope
 from helexa.cortex.gateway.ingress import Ingress
 from helexa.cortex.gateway.observe import Observes
 from helexa.cortex.gateway.seams import Door, Fleet, Ticket
+from helexa.cortex.gateway.surface import Surface, TranslatedAnswer
 from helexa.protocol.errors import (
     BodyLate,
     BodyTooLarge,
@@ -38,7 +40,6 @@ from helexa.protocol.routing import RouteHints
 from helexa.protocol.via import VIA_HEADER
 from helexa.protocol.work import Usage, WorkloadClass
 from helexa.util.asgi import (
-    App,
     BodyTooBig,
     BodyTooSlow,
     ClientGone,
@@ -94,6 +95,15 @@ class WorkEndpoint(Generic[H]):
     judge: Judge | None = None
     prompt: str = ""
     """The member of the body that engines keep in their caches; empty where they keep none."""
+    surface: Surface | None = None
+    """Where clients ask in other words: `head` and all the rest are those of the chat completion
+    that it is served as."""
+    envelope: Envelope = OPENAI
+    for_clients: bool = True
+    for_peers: bool = True
+    """Whether other cortexes may ask this; they translate for their own clients themselves."""
+    upstream_path: str = ""
+    """What a neuron is asked by, where that is not `path`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,24 +119,28 @@ class Bench:
     body_timeout_s: float
 
 
-def work_app(  # noqa: PLR0915 - two functions that share what is bound once
-    endpoint: WorkEndpoint[H], bench: Bench
-) -> App:
-    """The ASGI app of one endpoint."""
-    decoder = msgspec.json.Decoder(endpoint.head)
-    path = endpoint.path
-    observer = bench.observer.on(path)
-    beside = asyncio.Semaphore(JUDGED_AT_ONCE_MAX)
+class WorkApp(Generic[H]):
+    """The ASGI app of one endpoint behind one door."""
 
-    async def run(scope: Scope, receive: Receive, _send: Send) -> None:
-        began_s = bench.now()
+    def __init__(self, endpoint: WorkEndpoint[H], bench: Bench) -> None:
+        self._endpoint = endpoint
+        self._bench = bench
+        self._decoder = msgspec.json.Decoder(endpoint.head)
+        self._path = endpoint.upstream_path or endpoint.path
+        self._observer = bench.observer.on(endpoint.path)
+        self._beside = asyncio.Semaphore(JUDGED_AT_ONCE_MAX)
+
+    async def __call__(self, scope: Scope, receive: Receive, _send: Send) -> None:
+        now, surface = self._bench.now, self._endpoint.surface
+        began_s = now()
         ingress = Ingress(scope)
-        answer = Answer(cycle_of(scope), ingress.id_lines)
+        kind = Answer if surface is None else TranslatedAnswer
+        answer = kind(cycle_of(scope), ingress.id_lines, self._endpoint.envelope)
         usage: Usage | None = None
         status = 0
         with UntilDisconnect(scope) as client:
             try:
-                usage = await serve(scope, receive, ingress, answer, began_s)
+                usage = await self._serve(scope, receive, ingress, answer, began_s)
             except ClientGone:
                 status = CLIENT_GONE_STATUS
             except HelexaError as error:
@@ -139,29 +153,27 @@ def work_app(  # noqa: PLR0915 - two functions that share what is bound once
             except Exception:
                 log.exception("gateway_fault", extra={"request": ingress.request_id})
                 await answer.fail(InternalFault())
+            finally:
+                answer.close()
         if client.gone:
             status = CLIENT_GONE_STATUS
         outcome = "client_gone" if status == CLIENT_GONE_STATUS else answer.outcome
-        observer.finished(status or answer.status, outcome, bench.now() - began_s, usage)
+        self._observer.finished(status or answer.status, outcome, now() - began_s, usage)
 
-    async def serve(
-        scope: Scope, receive: Receive, ingress: Ingress, answer: Answer, began_s: float
+    async def _serve(
+        self, scope: Scope, receive: Receive, ingress: Ingress, answer: Answer, began_s: float
     ) -> Usage | None:
         if scope["method"] != "POST":
             raise MethodNotAllowed(scope["method"], "POST")
+        bench, endpoint = self._bench, self._endpoint
         visit = bench.door.enter(scope, ingress)
         wish = ingress.wish()
         max_wait_s = ingress.max_wait_s()
-        try:
-            body = await read_body(
-                scope, receive, bytes_max=bench.body_bytes_max, timeout_s=bench.body_timeout_s
-            )
-        except BodyTooBig as error:
-            raise BodyTooLarge(error.bytes_max) from None
-        except BodyTooSlow:
-            raise BodyLate from None
-        text.check(body)
-        head = typed(decoder, body)
+        body = await self._body(scope, receive)
+        if isinstance(answer, TranslatedAnswer) and endpoint.surface is not None:
+            answer.speech = await endpoint.surface.open(body, visit, ingress)
+            body = answer.speech.body
+        head = typed(self._decoder, body)
         endpoint.check(head)
         workload = endpoint.classify(head, body, ingress)
         session = ingress.session.decode("latin-1") or head.prompt_cache_key or head.user or ""
@@ -180,12 +192,13 @@ def work_app(  # noqa: PLR0915 - two functions that share what is bound once
         decision = bench.fleet.route(workload, model, hints)
         # Who cannot see says so first. A model is loaded only by what comes after.
         if endpoint.judge is not None:
-            await endpoint.judge.hear(body, beside)
-        stream = isinstance(head, Generation) and bool(head.stream)
-        ticket = Ticket(ingress.request_id, visit.grant, model, workload, began_s)
+            await endpoint.judge.hear(body, self._beside)
+        ticket = Ticket(
+            ingress.request_id, visit, model, workload, began_s, head, len(body), ingress
+        )
         job = Job(
             ticket,
-            path,
+            self._path,
             body,
             (
                 (b"content-type", b"application/json"),
@@ -193,16 +206,31 @@ def work_app(  # noqa: PLR0915 - two functions that share what is bound once
                 (b"x-helexa-usage", b"1"),
                 *(((VIA_HEADER, ingress.via),) if ingress.via else ()),
             ),
-            stream,
+            isinstance(head, Generation) and bool(head.stream),
             visit.shows_usage or (isinstance(head, Generation) and head.wants_usage),
             hints,
             ModelId(head.model),
             max_wait_s,
         )
-        bench.door.admit(ticket)
+        queue = bench.door.admit(ticket, decision)
+        if queue is not None:
+            await queue
         try:
-            return await bench.dispatch.serve(job, decision, answer)
+            answer.lines = bench.door.lines(ticket)
+            await bench.dispatch.serve(job, decision, answer)
         finally:
             bench.door.leave(ticket)
+        return ticket.usage
 
-    return run
+    async def _body(self, scope: Scope, receive: Receive) -> bytes:
+        bench = self._bench
+        try:
+            body = await read_body(
+                scope, receive, bytes_max=bench.body_bytes_max, timeout_s=bench.body_timeout_s
+            )
+        except BodyTooBig as error:
+            raise BodyTooLarge(error.bytes_max) from None
+        except BodyTooSlow:
+            raise BodyLate from None
+        text.check(body)
+        return body

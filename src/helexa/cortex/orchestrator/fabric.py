@@ -241,6 +241,15 @@ class Fabric:
             return self._neurons.called(target)
         return self._peers.called(target.via)
 
+    def digest(self, target: Target, model: ModelId) -> str:
+        """Of the weights that the target serves `model` by; empty where nobody said."""
+        if target.via is not None:
+            offer = self._peers.offer(target.via, model)
+            return offer.digest if offer is not None else ""
+        neuron = self._neurons.view.neurons.get(target.node)
+        capability = neuron.capabilities.get(model) if neuron is not None else None
+        return capability.digest if capability is not None else ""
+
     def why_lost(self, target: Target) -> str:
         """What is known about a target that could not be reached, to go on from its name."""
         if target.via is None:
@@ -368,6 +377,8 @@ class Fabric:
             if node in hints.path or node in hints.exclude or node == self.own.node:
                 continue
             offer = prospect.offer
+            if hints.digest and (offer is None or offer.digest != hints.digest):
+                continue
             why_not, lacks = self._why_not(
                 prospect, offer or Offer(model=model), workload, hints.wish
             )

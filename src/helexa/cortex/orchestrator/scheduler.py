@@ -297,8 +297,8 @@ class _Look:
                 return "cordoned, and the model is not loaded there"
         if neuron.load is not None and neuron.load.draining:
             return "draining"
-        if node in self._hints.exclude:
-            return "already failed this request"
+        if rule := self._not_again(node, capability):
+            return rule
         if self._facts.yielding and (node, self._model) in self._facts.yielding:
             return "making room for another model"
         if self._bound is not None and (rule := why_not_there(self._bound, neuron.descriptor)):
@@ -309,6 +309,14 @@ class _Look:
             return f"offers {offered}, not {self._work.value}"
         if state is not _LOADED and state not in _COLD:
             return f"the model is {state.value}"
+        return ""
+
+    def _not_again(self, node: NodeId, capability: ModelCapability) -> str:
+        """By what became of the request so far."""
+        if node in self._hints.exclude:
+            return "already failed this request"
+        if self._hints.digest and capability.digest != self._hints.digest:
+            return "has other weights than the first half of the answer came from"
         return ""
 
 
