@@ -4,7 +4,8 @@ A gateway sends a `Continuation` to CONTINUE_PATH of a neuron, or of a cortex th
 to one of its own. The answer is an event stream of the same surface that begins exactly behind
 what was delivered: the same `id`, `created` and `model` in each chunk, no role again, a
 `finish_reason` at the end, and counts as if one engine had done all of it. A node that cannot
-do it exactly refuses with `not_continuable` before it sends anything.
+do it exactly refuses with `not_continuable` before it sends an event: as a status, or, where a
+comment went before it, as the only event of the stream.
 """
 
 from __future__ import annotations
@@ -19,6 +20,16 @@ RESUMED_KEY: Final = "resumed_tokens"
 """In the `usage` of a continuation: those of `completion_tokens` that were delivered before it."""
 
 
+class DeliveredCall(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What a client has of one call of a tool."""
+
+    index: int = 0
+    id: str = ""
+    name: str = ""
+    arguments: str = ""
+    """As far as they came."""
+
+
 class DeliveredChoice(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What a client has of one choice, in the pieces in which its engine sent it.
 
@@ -29,8 +40,8 @@ class DeliveredChoice(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=T
     content: tuple[str, ...] = ()
     """Of a completion: its `text`."""
     reasoning: tuple[str, ...] = ()
-    tool_calls: bool = False
-    """Whether a tool call was begun."""
+    tool_calls: tuple[DeliveredCall, ...] = ()
+    """Those that were begun; their ids are kept, whatever the next engine calls them."""
     finish_reason: str = ""
     """Not empty where this choice was complete, and only others or the end are missing."""
 
@@ -45,6 +56,7 @@ class Delivered(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     fingerprint: str = ""
     """`system_fingerprint`, where there was one."""
     choices: tuple[DeliveredChoice, ...] = ()
+    """Those of which anything came, also a role alone; the others are begun anew."""
 
 
 class Continuation(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
