@@ -1,6 +1,6 @@
 # Short names for commands that work without it; `make help` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help up test test-runtimes test-llama-server check fmt bench bench-runtimes bench-quick sim sim-figures docs lock demo-models clean run-setup dev-setup
+.PHONY: help up test test-runtimes test-llama-server chaos check fmt bench bench-runtimes bench-quick sim sim-figures docs lock demo-models clean run-setup dev-setup
 bin := .venv/bin
 
 help:  ## list the targets
@@ -17,6 +17,9 @@ test-runtimes:  ## conformance against real vLLM, transformers, ...; installs 5 
 
 test-llama-server:  ## llama.cpp by a llama-server of one's own; builds one first (cmake, a C++ compiler)
 	@scripts/test-llama-server $(ARGS)
+
+chaos: dev-setup  ## a minute of killed nodes, cut links, rude clients; then nothing may be left (SEED=n repeats)
+	HELEXA_TEST_CHAOS_S=60 HELEXA_TEST_CHAOS_SEED=$(SEED) $(bin)/pytest -s tests/e2e/test_chaos.py
 
 check: dev-setup  ## lint, format, types, layers, dependencies
 	$(bin)/ruff check .

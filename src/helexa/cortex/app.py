@@ -259,6 +259,7 @@ def _apps(
     from helexa.util.metrics import Metrics  # Prometheus; only a served socket has numbers.
 
     metrics = Metrics()
+    metrics.of_process()
     _fleet_metrics(metrics, cortex.neurons)
     _mesh_metrics(metrics, cortex.place)
     if cortex.provisioner is not None:

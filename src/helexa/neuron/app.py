@@ -177,6 +177,7 @@ async def running(  # noqa: PLR0915 - the one composition, read from top to bott
             roster.observe(StateEvents(roster, events).look)
 
         metrics = NeuronMetrics(roster)
+        metrics.metrics.of_process()
         executor = Executor(
             roster,
             metrics,

@@ -6,12 +6,13 @@ counters, so nothing here touches the library's global registry.
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final, Generic, TypeAlias, TypeVar
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.metrics_core import (
     CounterMetricFamily,
@@ -142,6 +143,19 @@ class Metrics:
         """As `read_gauge`, for numbers that only go up."""
         self.registry.register(
             _Readings(CounterMetricFamily, f"{self._prefix}_{name}", text, labels, read)
+        )
+
+    def of_process(self) -> None:
+        """Show what this process holds: the usual `process_*` numbers, and its tasks.
+
+        To be read on the event loop, whose tasks they are.
+        """
+        ProcessCollector(registry=self.registry)
+        self.read_gauge(
+            "tasks",
+            "Tasks on the event loop; some are there for as long as the node.",
+            (),
+            lambda: {(): float(len(asyncio.all_tasks()))},
         )
 
     def render(self) -> bytes:
