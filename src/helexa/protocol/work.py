@@ -26,6 +26,7 @@ class WorkloadClass(enum.Enum):
     IMAGE = "image"
     AUDIO = "audio"
     OTHER = "other"
+    """What costs next to nothing and whoever has the model can do, such as counting tokens."""
 
 
 class Modality(enum.Enum):

@@ -17,10 +17,10 @@ Vision is `Chat` whose capabilities name pictures among the modalities.
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final, Protocol, TypeAlias, runtime_checkable
+from typing import Final, Protocol, TypeAlias, TypeVar, runtime_checkable
 
 from helexa.protocol.errors import HelexaError
 from helexa.protocol.ids import ModelId
@@ -28,6 +28,7 @@ from helexa.protocol.work import Modality, Usage, WorkloadClass
 from helexa.util.dialling import Dial
 
 ArgumentValue: TypeAlias = int | float | bool | str
+T = TypeVar("T")
 
 
 class Ability(enum.Enum):
@@ -417,6 +418,13 @@ class ChildRequest:
     """None where the engine's own words are OpenAI's, which is faster."""
 
 
+Asking: TypeAlias = Generator[ChildRequest, bytes, T]
+"""Several questions to the child, one after the other. What is yielded is asked, what comes back is
+the body of a 200 answer, and what is returned is what came of it. Any other answer ends it: it is
+the adapter's `refusal`.
+"""
+
+
 class RuntimeAdapter(Protocol):
     """One file in `adapters/` exports one of these as `adapter`; the file name is its word."""
 
@@ -475,6 +483,40 @@ class Rerank(Protocol):
 
 
 # --- further abilities of an adapter
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tokens:
+    """A text as its model reads it."""
+
+    count: int
+    ids: Sequence[int] = ()
+    """As many, or none where some of them have no ids: those of pictures."""
+    pieces: Sequence[bytes] = ()
+    """The text of each; a character may be divided among several. None where they are unknown."""
+
+
+@runtime_checkable
+class TokenizingAdapter(Protocol):
+    """The engine says how its model reads texts. Nothing is computed for that."""
+
+    def tokens_of_text(
+        self, text: str | Sequence[str], spec: ReplicaSpec, *, special: bool = True
+    ) -> Asking[Tokens]:
+        """Several texts are read one by one, and their tokens follow one another.
+
+        `special` adds what the model expects around a text; the text itself may name special
+        tokens only with it.
+        """
+        ...
+
+    def tokens_of_chat(
+        self, body: bytes, spec: ReplicaSpec, *, special: bool | None = None
+    ) -> Asking[Tokens]:
+        """The prompt that the body of a chat completion comes to. Raises what `chat` raises."""
+        ...
+
+    def text_of(self, ids: Sequence[int], spec: ReplicaSpec) -> Asking[str]: ...
 
 
 @runtime_checkable

@@ -379,8 +379,8 @@ def classes_of(capability: ModelCapability, entry: ModelEntry | None) -> tuple[W
 
 
 def _among(classes: Sequence[WorkloadClass], workload: WorkloadClass) -> bool:
-    """Chat is chat whoever waits for it."""
-    if workload in classes:
+    """Chat is chat whoever waits for it, and nobody lacks what next to nothing is needed for."""
+    if workload in classes or workload is WorkloadClass.OTHER:
         return True
     # With or without a picture in it.
     return workload in _TALK and not _CHAT.isdisjoint(classes)

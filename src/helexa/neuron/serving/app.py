@@ -12,9 +12,10 @@ from typing import Any, Final, TypeAlias
 from urllib.parse import unquote
 
 from helexa.neuron.serving.doors import MANAGEMENT, PATH_CHECK, Door, path_proof
-from helexa.neuron.serving.execute import Executor
+from helexa.neuron.serving.execute import Executor, Kind
 from helexa.neuron.serving.replies import Handler, Reply, as_json, send_error, send_reply
 from helexa.neuron.serving.supply import SupplyRoutes
+from helexa.neuron.serving.tokens import TokenWork
 from helexa.neuron.supervisor.roster import Roster
 from helexa.protocol.errors import HelexaError, MethodNotAllowed, ModelUnknown, RouteUnknown
 from helexa.protocol.ids import is_model_id
@@ -59,9 +60,9 @@ class Routes:
 
     def behind(self, door: Door, *, management: bool = False, path_check: bool = False) -> App:
         fixed = dict(self._for_all)
-        for endpoint in Endpoint:
-            handler = self._inference(endpoint, from_cortex=door.is_for_cortexes)
-            fixed[endpoint.value] = ("POST", handler)
+        for kind in (*Endpoint, *TokenWork):
+            handler = self._inference(kind, from_cortex=door.is_for_cortexes)
+            fixed[kind.value] = ("POST", handler)
         if management:
             fixed[f"{MANAGEMENT}v1/status"] = ("GET", _plain(self._answer_status))
         if path_check:
@@ -97,9 +98,9 @@ class Routes:
                 return self._supply.at(method, path.removeprefix(_MANAGED))
         return None
 
-    def _inference(self, endpoint: Endpoint, *, from_cortex: bool) -> Handler:
+    def _inference(self, kind: Kind, *, from_cortex: bool) -> Handler:
         async def handler(scope: Scope, receive: Receive, send: Send) -> None:
-            await self._executor.serve(endpoint, scope, receive, send, from_cortex=from_cortex)
+            await self._executor.serve(kind, scope, receive, send, from_cortex=from_cortex)
 
         return handler
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from typing import Final
+from typing import Final, TypeAlias
 
 import anyio
 
@@ -13,6 +13,7 @@ from helexa.neuron.serving.answer import Answer
 from helexa.neuron.serving.metrics import NeuronMetrics
 from helexa.neuron.serving.pictures.judging import PictureRules, Pictures
 from helexa.neuron.serving.prompts import Prompts
+from helexa.neuron.serving.tokens import Tokenizing, TokenWork
 from helexa.neuron.serving.work import Work
 from helexa.neuron.supervisor.roster import Roster
 from helexa.protocol.errors import (
@@ -47,6 +48,8 @@ BODY_TIMEOUT_S: Final = 60.0
 _RUNTIME_FAULTS: Final = frozenset(
     one.code for one in (RuntimeExited, RuntimeMalformed, RuntimeRefused, UpstreamTimeout)
 )
+
+Kind: TypeAlias = Endpoint | TokenWork
 
 log = logging.getLogger(__name__)
 
@@ -88,7 +91,7 @@ class Executor:
 
     async def serve(
         self,
-        endpoint: Endpoint,
+        kind: Kind,
         scope: Scope,
         receive: Receive,
         send: Send,
@@ -98,22 +101,11 @@ class Executor:
         """One request. Raises nothing but cancellation."""
         answer = Answer(scope, send)
         started = time.monotonic()
-        outcome, work = "ok", None
+        outcome = "ok"
+        work: Work | Tokenizing | None = None
         try:
             body = await self._body(scope, receive)
-            work = Work(
-                self._roster,
-                endpoint,
-                answer,
-                body,
-                keepalive_s=self._keepalive_s,
-                prompts=self.prompts,
-                pictures=self._pictures,
-                model=_named(scope) if from_cortex else "",
-                # A cortex knows more neurons than this, and decides itself who leaves where.
-                displacing=not from_cortex,
-                via=onward(header(scope, VIA_HEADER), self._mark),
-            )
+            work = self._work(kind, scope, answer, body, from_cortex=from_cortex)
             with UntilDisconnect(scope) as client:
                 await self._cancellable(answer.request_id, work)
             if client.gone:
@@ -135,12 +127,41 @@ class Executor:
             model = work.replica.spec.files.model if work and work.replica else ""
             self._metrics.ended(
                 model=model,
-                endpoint=endpoint,
+                endpoint=kind.name.lower(),
                 outcome=outcome,
                 seconds=time.monotonic() - started,
                 usage=work.used if work else None,
                 fault=fault_of(outcome, work),
             )
+
+    def _work(
+        self, kind: Kind, scope: Scope, answer: Answer, body: bytes, *, from_cortex: bool
+    ) -> Work | Tokenizing:
+        model = _named(scope) if from_cortex else ""
+        # A cortex knows more neurons than this, and decides itself who leaves where.
+        displacing = not from_cortex
+        if isinstance(kind, TokenWork):
+            return Tokenizing(
+                self._roster,
+                kind,
+                answer,
+                body,
+                pictures=self._pictures,
+                model=model,
+                displacing=displacing,
+            )
+        return Work(
+            self._roster,
+            kind,
+            answer,
+            body,
+            keepalive_s=self._keepalive_s,
+            prompts=self.prompts,
+            pictures=self._pictures,
+            model=model,
+            displacing=displacing,
+            via=onward(header(scope, VIA_HEADER), self._mark),
+        )
 
     async def _body(self, scope: Scope, receive: Receive) -> bytes:
         try:
@@ -152,7 +173,7 @@ class Executor:
         except BodyTooSlow as error:
             raise RequestRejected(reason="The body did not arrive in time.") from error
 
-    async def _cancellable(self, request_id: str, work: Work) -> None:
+    async def _cancellable(self, request_id: str, work: Work | Tokenizing) -> None:
         with anyio.CancelScope() as cancel:
             scopes = self._in_flight.setdefault(request_id, set())
             scopes.add(cancel)
@@ -166,7 +187,7 @@ class Executor:
             raise NoCapacity(reason="This request was cancelled.")
 
 
-def fault_of(outcome: str, work: Work | None) -> str:
+def fault_of(outcome: str, work: Work | Tokenizing | None) -> str:
     """What the model's runtime did wrong, in a word; empty where it did nothing wrong."""
     if outcome in _RUNTIME_FAULTS:
         return outcome

@@ -16,7 +16,6 @@ from prometheus_client.registry import Collector
 from helexa.neuron.supervisor.events import Happened, LoadEnded, LoadOutcome, Unloaded
 from helexa.neuron.supervisor.roster import Roster
 from helexa.protocol.work import ModelState, Usage
-from helexa.runtime.contract import Endpoint
 from helexa.util.metrics import Metrics
 
 log = logging.getLogger(__name__)
@@ -75,16 +74,15 @@ class NeuronMetrics:
         self,
         *,
         model: str,
-        endpoint: Endpoint,
+        endpoint: str,
         outcome: str,
         seconds: float,
         usage: Usage | None,
         fault: str = "",
     ) -> None:
         """`fault` is what the model's runtime did wrong, in a word."""
-        name = endpoint.name.lower()
-        self._requests[model, name, outcome].add()
-        self._seconds[model, name].add(seconds)
+        self._requests[model, endpoint, outcome].add()
+        self._seconds[model, endpoint].add(seconds)
         if fault:
             self._faults[model, fault].add()
             self.last_faults[model] = fault

@@ -74,3 +74,14 @@ class RerankHead(Head, frozen=True, kw_only=True):
     documents: list[str | Document]
     top_n: int | None = None
     return_documents: bool | None = None
+
+
+class TokenizeHead(Head, frozen=True, kw_only=True):
+    """vLLM's: one of the two."""
+
+    prompt: str | None = None
+    messages: list[MessageHead] | None = None
+
+
+class DetokenizeHead(Head, frozen=True, kw_only=True):
+    tokens: list[int]

@@ -19,6 +19,7 @@ from helexa.protocol.openai import usage
 from helexa.protocol.work import Modality, Usage, WorkloadClass
 from helexa.runtime.contract import (
     Ability,
+    Asking,
     Capabilities,
     ChildRequest,
     DeviceWish,
@@ -31,6 +32,7 @@ from helexa.runtime.contract import (
     ModelFiles,
     ReplicaSpec,
     RuntimeAdapter,
+    Tokens,
 )
 from helexa.runtime.llama_cpp import (
     build,
@@ -44,6 +46,7 @@ from helexa.runtime.llama_cpp import (
     steering,
     templates,
     thoughts,
+    tokens,
     tuning,
 )
 from helexa.runtime.openai import requests
@@ -141,6 +144,21 @@ class LlamaCpp:
         requests.rerank(body, spec, self._does(spec), runtime=self.name)
         rewrite = None if spec.files.architecture in scores.SHARES_ALREADY else scores.Shares
         return replace(requests.whole(Endpoint.RERANK, body), rewrite=rewrite)
+
+    def tokens_of_text(
+        self, text: str | Sequence[str], spec: ReplicaSpec, *, special: bool = True
+    ) -> Asking[Tokens]:
+        del spec
+        return tokens.of_text(text, special=special)
+
+    def tokens_of_chat(
+        self, body: bytes, spec: ReplicaSpec, *, special: bool | None = None
+    ) -> Asking[Tokens]:
+        return tokens.of_chat(self.chat(body, spec).body, special=special is not False)
+
+    def text_of(self, ids: Sequence[int], spec: ReplicaSpec) -> Asking[str]:
+        del spec
+        return tokens.text_of(ids)
 
     def _does(self, spec: ReplicaSpec) -> Capabilities:
         offered = self.serves(spec.files)

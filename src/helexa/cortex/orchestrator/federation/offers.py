@@ -178,7 +178,9 @@ def _offer(
         classes=tuple(
             workload
             for workload in WorkloadClass
-            if any(does(one, workload, entry) for one in all_of)
+            # Goes without saying, and older cortexes would list it.
+            if workload is not WorkloadClass.OTHER
+            and any(does(one, workload, entry) for one in all_of)
         ),
         modalities=tuple(
             one for one in first.modalities if all(one in other.modalities for other in all_of)

@@ -123,7 +123,10 @@ def lends_model(terms: Terms, asker: Standing, model: ModelId) -> str:
 
 def lends_class(terms: Terms, asker: Standing, workload: WorkloadClass) -> str:
     """Why this kind of work is not done for a cortex that `lends_to` lets pass."""
-    if asker.trust is Trust.OWN or terms.lend_classes.take(workload.value):
+    # Counting tokens belongs to whatever work is lent.
+    if asker.trust is Trust.OWN or workload is WorkloadClass.OTHER:
+        return ""
+    if terms.lend_classes.take(workload.value):
         return ""
     return f"lends no {workload.value} to other operators (lend_classes)"
 
@@ -169,7 +172,8 @@ def _borrows_from(terms: Terms, peer: Standing) -> str:
 
 
 def _borrows_offer(terms: Terms, offer: Offer, workload: WorkloadClass) -> str:
-    if not terms.borrow_classes.take(workload.value):
+    is_work = workload is not WorkloadClass.OTHER
+    if is_work and not terms.borrow_classes.take(workload.value):
         return f"is not asked for {workload.value} (borrow_classes)"
     if not terms.borrow_models.take(offer.model):
         return f"is not asked for {offer.model} (borrow_models)"
@@ -180,7 +184,7 @@ def _borrows_offer(terms: Terms, offer: Offer, workload: WorkloadClass) -> str:
 
 
 def _offer_lacks(offer: Offer, workload: WorkloadClass) -> str:
-    if not offer.classes or workload in offer.classes:
+    if not offer.classes or workload in offer.classes or workload is WorkloadClass.OTHER:
         return ""
     return f"offers {', '.join(one.value for one in offer.classes)}, not {workload.value}"
 
