@@ -40,6 +40,8 @@ BETWEEN_S = (0.5, 1.5)
 SETTLES_S = 60.0
 RSS_GROWTH_BYTES = 24 << 20
 """Of allocators and caches that are bounded; a leak of streams at this rate is far more."""
+TASKS_OF_A_LINK = {"tls": 12, "iroh": 15}
+"""At most. Two cortexes that were parted may come back by another way, or by two."""
 SHARED, BORROWED = "chaos-shared", "chaos-borrowed"
 ADDRESSES = ("44.9.0.1", "44.9.0.2")
 
@@ -123,7 +125,11 @@ class Place:
             numbers = self._numbers(site, str(site.cortex.ready["gateway_url"]))
             name = f"cortex {site.host.name}"
             found[f"{name} requests"] = numbers["helexa_gateway_in_flight"]
-            found[f"{name} tasks"] = numbers["helexa_tasks"]
+            of_links = sum(
+                tasks * numbers[f'helexa_mesh_links{{transport="{transport}"}}']
+                for transport, tasks in TASKS_OF_A_LINK.items()
+            )
+            found[f"{name} tasks"] = numbers["helexa_tasks"] - of_links
             found[f"{name} files"] = numbers["process_open_fds"]
             found[f"{name} rss"] = numbers["process_resident_memory_bytes"]
             connections = psutil.Process(site.cortex.process.pid).net_connections()
@@ -133,7 +139,11 @@ class Place:
             numbers = self._numbers(self.site_of(name), str(node.ready["api_url"]))
             running = {key: value for key, value in numbers.items() if "neuron_running" in key}
             found[f"neuron {name} requests"] = sum(running.values())
-            found[f"neuron {name} children"] = float(len(node.family()) - 1)
+            # One of each model is all that there may be, beside what watches over them.
+            models = len(list((self.folder / f"models-{name}").iterdir()))
+            found[f"neuron {name} superfluous children"] = max(
+                len(runtime_children(node)) - models, 0.0
+            )
         return found
 
     def _numbers(self, site: Site, url: str) -> Mapping[str, float]:
@@ -174,17 +184,22 @@ def troubles(here: Place, chance: random.Random) -> Callable[[], None]:
 def settled(here: Place, like: Mapping[str, float] | None = None) -> dict[str, float]:
     """The counts once nothing is under way; `like` those of before, where they are given."""
 
-    def is_quiet(found: Mapping[str, float]) -> bool:
-        return not excess(found, like)
+    found: dict[str, float] = {}
 
-    return until(here.counts, is_quiet, within_s=SETTLES_S)
+    def left() -> dict[str, float]:
+        nonlocal found
+        found = here.counts()
+        return excess(found, like)
+
+    until(left, lambda over: not over, within_s=SETTLES_S, missing=lambda: f"{found}")
+    return found
 
 
 def excess(found: Mapping[str, float], like: Mapping[str, float] | None) -> dict[str, float]:
     """What is there that should be gone."""
     over = {}
     for name, value in found.items():
-        if name.endswith(("requests", "clients")):
+        if name.endswith(("requests", "clients", "superfluous children")):
             allowed = 0.0
         elif like is None:
             continue
