@@ -1,6 +1,6 @@
 # Short names for commands that work without it; `make help` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help up test test-runtimes test-llama-server chaos check fmt bench bench-runtimes bench-quick sim sim-figures docs lock demo-models clean run-setup dev-setup
+.PHONY: help up test test-clients test-runtimes test-llama-server chaos check fmt bench bench-runtimes bench-quick sim sim-figures docs lock demo-models clean run-setup dev-setup
 bin := .venv/bin
 
 help:  ## list the targets
@@ -11,6 +11,9 @@ up: run-setup  ## install into .venv and run a cortex and a neuron with the demo
 
 test:  ## lint, types, layers and the whole test suite with branch coverage
 	@scripts/test $(ARGS)
+
+test-clients:  ## a dozen SDKs and tools, unmodified, against real models; writes docs/clients.md
+	@scripts/test-clients $(ARGS)
 
 test-runtimes:  ## conformance against real vLLM, transformers, ...; installs 5 GB, takes half an hour
 	@scripts/test-runtimes $(ARGS)
