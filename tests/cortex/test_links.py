@@ -151,7 +151,7 @@ async def test_a_stream_of_one_that_may_not_ask_ends_without_an_answer(here, pee
     peer = await peers(role)
     session = await peer.mesh.connect(here.ticket)
     stream = await session.open_data(ExecuteRequest(request=new_request_id()))
-    await stream.write(b"POST /v1/chat/completions HTTP/1.1\r\n\r\n")
+    await stream.write(b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\n\r\n")
     with anyio.fail_after(10):
         # By its end or by a reset, and without a byte.
         with suppress(StreamReset):

@@ -32,7 +32,7 @@ pytestmark = pytest.mark.anyio
 def stream_request(body: object = STREAM) -> bytes:
     data = json.dumps(body).encode()
     return (
-        b"POST /v1/chat/completions HTTP/1.1\r\nauthorization: Bearer %s\r\n"
+        b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\nauthorization: Bearer %s\r\n"
         b"content-length: %d\r\n\r\n%s" % (KEY.encode(), len(data), data)
     )
 

@@ -275,7 +275,7 @@ async def test_a_body_over_the_limit_is_refused_before_it_is_read() -> None:
         raw_client(gateway.port) as client,
     ):
         await client.say(
-            b"POST /v1/chat/completions HTTP/1.1\r\nauthorization: Bearer %s\r\n"
+            b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\nauthorization: Bearer %s\r\n"
             b"content-length: 100000000\r\n\r\n" % KEY.encode()
         )
         assert (await client.reader.readline()).startswith(b"HTTP/1.1 413 ")
@@ -290,7 +290,7 @@ async def test_a_body_that_does_not_come_is_a_408() -> None:
         raw_client(gateway.port) as client,
     ):
         await client.say(
-            b"POST /v1/chat/completions HTTP/1.1\r\nauthorization: Bearer %s\r\n"
+            b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\nauthorization: Bearer %s\r\n"
             b"content-length: 100\r\n\r\n{" % KEY.encode()
         )
         assert (await client.reader.readline()).startswith(b"HTTP/1.1 408 ")

@@ -84,7 +84,7 @@ async def rest_of(client: Caller) -> bytes:
 async def test_a_request_is_answered_and_the_connection_serves_the_next() -> None:
     async with server_of(echo) as (_, port), raw_client(port) as client:
         for body in (b"one", b"two"):
-            await client.say(b"POST / HTTP/1.1\r\ncontent-length: 3\r\n\r\n" + body)
+            await client.say(b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 3\r\n\r\n" + body)
             head = await client.reader.readuntil(b"\r\n\r\n")
             assert head == b"HTTP/1.1 200 OK\r\ncontent-length: 3\r\n\r\n"
             assert await client.reader.readexactly(3) == body
@@ -93,8 +93,10 @@ async def test_a_request_is_answered_and_the_connection_serves_the_next() -> Non
 async def test_pipelined_requests_are_answered_in_order() -> None:
     async with server_of(echo) as (_, port), raw_client(port) as client:
         await client.say(
-            b"".join(b"POST / HTTP/1.1\r\ncontent-length: 1\r\n\r\n%d" % n for n in range(5))
-            + b"GET / HTTP/1.1\r\nconnection: close\r\n\r\n"
+            b"".join(
+                b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 1\r\n\r\n%d" % n for n in range(5)
+            )
+            + b"GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n"
         )
         answer = await rest_of(client)
         assert [part[-1:] for part in answer.split(b"HTTP/1.1")[1:6]] == [
@@ -113,7 +115,7 @@ async def test_a_body_without_a_length_is_chunked() -> None:
         await send({"type": "http.response.body", "body": b"two"})
 
     async with server_of(app) as (_, port), raw_client(port) as client:
-        await client.say(b"GET / HTTP/1.1\r\nconnection: close\r\n\r\n")
+        await client.say(b"GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
         answer = await rest_of(client)
         assert answer.endswith(b"\r\n\r\n3\r\none\r\n3\r\ntwo\r\n0\r\n\r\n")
         assert b"connection: close\r\n" in answer
@@ -121,7 +123,7 @@ async def test_a_body_without_a_length_is_chunked() -> None:
 
 async def test_a_head_request_gets_the_head_alone() -> None:
     async with server_of(echo) as (_, port), raw_client(port) as client:
-        await client.say(b"HEAD / HTTP/1.1\r\nconnection: close\r\n\r\n")
+        await client.say(b"HEAD / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
         assert (await rest_of(client)).endswith(b"\r\n\r\n")
 
 
@@ -133,7 +135,7 @@ async def test_a_declared_body_that_is_too_big_is_refused_before_it_is_sent() ->
         await send({"type": "http.response.body", "body": b"too big"})
 
     async with server_of(app) as (_, port), raw_client(port) as client:
-        await client.say(b"POST / HTTP/1.1\r\ncontent-length: 100000000\r\n\r\n")
+        await client.say(b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 100000000\r\n\r\n")
         assert await status_of(client) == b"413"
 
 
@@ -146,13 +148,13 @@ async def test_the_refusal_of_a_big_body_reaches_a_client_that_sends_it_all_firs
 
     async with server_of(app) as (_, port), raw_client(port) as client:
         size = 20_000_000
-        await client.say(b"POST / HTTP/1.1\r\ncontent-length: %d\r\n\r\n" % size)
+        await client.say(b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n\r\n" % size)
         for _ in range(20):
             await client.say(b"x" * 1_000_000)
         assert await status_of(client) == b"413"
         await client.reader.readuntil(b"0\r\n\r\n")
         # And the connection is still good for a request.
-        await client.say(b"POST / HTTP/1.1\r\ncontent-length: 5000\r\n\r\n")
+        await client.say(b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 5000\r\n\r\n")
         assert await status_of(client) == b"413"
 
 
@@ -164,7 +166,7 @@ async def test_a_chunked_body_is_counted_as_it_comes() -> None:
         await send({"type": "http.response.body", "body": b"too big"})
 
     async with server_of(app) as (_, port), raw_client(port) as client:
-        await client.say(b"POST / HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n")
+        await client.say(b"POST / HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n")
         for _ in range(3):
             await client.say_chunk(b"x" * 500)
         assert await status_of(client) == b"413"
@@ -178,7 +180,7 @@ async def test_a_body_that_never_comes_is_too_slow() -> None:
         await send({"type": "http.response.body", "body": b""})
 
     async with server_of(app) as (_, port), raw_client(port) as client:
-        await client.say(b"POST / HTTP/1.1\r\ncontent-length: 10\r\n\r\nhalf")
+        await client.say(b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 10\r\n\r\nhalf")
         assert await status_of(client) == b"408"
 
 
@@ -192,13 +194,15 @@ async def test_a_client_that_leaves_inside_its_body_is_gone() -> None:
 
     async with server_of(app) as (_, port):
         async with raw_client(port) as client:
-            await client.say(b"POST / HTTP/1.1\r\ncontent-length: 10\r\n\r\nhalf")
+            await client.say(b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 10\r\n\r\nhalf")
         await seen.wait()
 
 
 async def test_a_client_that_expects_100_gets_it_when_the_body_is_wanted() -> None:
     async with server_of(echo) as (_, port), raw_client(port) as client:
-        await client.say(b"POST / HTTP/1.1\r\nexpect: 100-continue\r\ncontent-length: 2\r\n\r\n")
+        await client.say(
+            b"POST / HTTP/1.1\r\nhost: x\r\nexpect: 100-continue\r\ncontent-length: 2\r\n\r\n"
+        )
         assert await client.reader.readuntil(b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
         await client.say(b"ok")
         assert await status_of(client) == b"200"
@@ -209,13 +213,12 @@ async def test_a_client_that_expects_100_gets_it_when_the_body_is_wanted() -> No
     [
         b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
         b"NONSENSE\r\n\r\n",
-        b"GET / HTTP/1.1\r\nno colon here\r\n\r\n",
+        b"GET / HTTP/1.1\r\nhost: x\r\nno colon here\r\n\r\n",
         b"GET / HTTP/9.9\r\n\r\n",
-        b"POST / HTTP/1.1\r\ncontent-length: -5\r\n\r\n",
-        b"POST / HTTP/1.1\r\ncontent-length: 5\r\ntransfer-encoding: chunked\r\n\r\n",
-        b"POST / HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n",
-        b"GET /\xff\xfe HTTP/1.1\r\n\r\n",
-        b"CONNECT example.org:443 HTTP/1.1\r\n\r\n",
+        b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: -5\r\n\r\n",
+        b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 5\r\ntransfer-encoding: chunked\r\n\r\n",
+        b"POST / HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n",
+        b"GET /\xff\xfe HTTP/1.1\r\nhost: x\r\n\r\n",
     ],
 )
 async def test_what_is_not_http_is_answered_in_our_own_form_and_closed(nonsense: bytes) -> None:
@@ -250,20 +253,20 @@ async def test_nonsense_behind_a_request_does_not_corrupt_its_answer() -> None:
         went_on.set()
 
     async with server_of(app) as (_, port), raw_client(port) as client:
-        await client.say(b"GET / HTTP/1.1\r\n\r\n")
+        await client.say(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")
         await client.reader.readuntil(b"one\r\n")
         await client.say(b"NONSENSE\r\n\r\n")
         await went_on.wait()
         assert await rest_of(client) == b""
 
 
-@pytest.mark.parametrize("endless", [b"x: ", b"GET /", b"POST / HTTP/1.1\r\nx"])
+@pytest.mark.parametrize("endless", [b"x: ", b"GET /", b"POST / HTTP/1.1\r\nhost: x\r\nx"])
 async def test_a_header_without_end_is_cut_off_at_the_limit(endless: bytes) -> None:
     async with (
         server_of(echo, header_bytes_max=10_000) as (_, port),
         raw_client(port) as client,
     ):
-        start = b"GET / HTTP/1.1\r\n" if endless == b"x: " else b""
+        start = b"GET / HTTP/1.1\r\nhost: x\r\n" if endless == b"x: " else b""
         await client.say(start + endless)
         for _ in range(20):
             await client.say(b"y" * 1000)
@@ -276,7 +279,7 @@ async def test_many_small_headers_are_cut_off_at_the_limit() -> None:
         server_of(echo, header_bytes_max=10_000) as (_, port),
         raw_client(port) as client,
     ):
-        await client.say(b"GET / HTTP/1.1\r\n" + b"a: b\r\n" * 3000)
+        await client.say(b"GET / HTTP/1.1\r\nhost: x\r\n" + b"a: b\r\n" * 3000)
         assert await status_of(client) == b"431"
 
 
@@ -289,7 +292,9 @@ async def test_trailers_without_end_are_cut_off() -> None:
         gone.set()
 
     async with server_of(app, header_bytes_max=10_000) as (_, port), raw_client(port) as client:
-        await client.say(b"POST / HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n0\r\nx: ")
+        await client.say(
+            b"POST / HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n0\r\nx: "
+        )
         with suppress(ConnectionError):
             while not gone.is_set():
                 await client.say(b"y" * 1000)
@@ -301,7 +306,7 @@ async def test_headers_that_dribble_in_time_out() -> None:
         server_of(echo, header_timeout_s=0.1) as (_, port),
         raw_client(port) as client,
     ):
-        await client.say(b"GET / HTTP/1.1\r\n")
+        await client.say(b"GET / HTTP/1.1\r\nhost: x\r\n")
         async with anyio.create_task_group() as tasks:
 
             async def dribble() -> None:
@@ -324,7 +329,7 @@ async def test_a_connection_that_never_speaks_is_closed() -> None:
 
 async def test_an_idle_connection_is_closed_after_its_time() -> None:
     async with server_of(echo, keep_alive_s=0.05) as (_, port), raw_client(port) as client:
-        await client.say(b"GET / HTTP/1.1\r\n\r\n")
+        await client.say(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")
         assert (await rest_of(client)).startswith(b"HTTP/1.1 200 OK\r\n")
 
 
@@ -345,7 +350,7 @@ async def test_a_client_that_does_not_read_is_dropped_and_its_handler_ended() ->
     ):
         small_buffers(client.writer)
         client.writer.transport.pause_reading()  # type: ignore[attr-defined]
-        await client.say(b"GET / HTTP/1.1\r\n\r\n")
+        await client.say(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")
         await ended.wait()
 
 
@@ -369,7 +374,7 @@ async def test_a_client_that_reads_slowly_but_reads_is_kept() -> None:
         server_of(app, write_stall_s=0.5) as (_, port),
         raw_client(port) as client,
     ):
-        await client.say(b"GET / HTTP/1.1\r\nconnection: close\r\n\r\n")
+        await client.say(b"GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
         received = 0
         while part := await client.reader.read(1_000_000):
             received += part.count(b"z")
@@ -393,7 +398,7 @@ async def test_a_disconnect_cancels_the_handler_at_once() -> None:
 
     async with server_of(app) as (_, port):
         async with raw_client(port) as client:
-            await client.say(b"GET / HTTP/1.1\r\n\r\n")
+            await client.say(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")
             await started.wait()
         await ended.wait()
 
@@ -411,7 +416,7 @@ async def test_a_client_that_left_before_the_handler_looked_is_noticed() -> None
 
     async with server_of(app) as (server, port):
         async with raw_client(port) as client:
-            await client.say(b"GET / HTTP/1.1\r\n\r\n")
+            await client.say(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")
             await arrived.wait()
         while server.connections:
             await anyio.lowlevel.checkpoint()
@@ -435,14 +440,14 @@ async def test_another_cancellation_passes_through_the_block() -> None:
         await echo(scope, receive, send)
 
     async with server_of(app) as (_, port), raw_client(port) as client:
-        await client.say(b"GET / HTTP/1.1\r\n\r\n")
+        await client.say(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")
         assert await status_of(client) == b"200"
     assert outcome == ["passed"]
 
 
 async def test_connections_beyond_the_limit_are_told_so() -> None:
     async with server_of(echo, connections_max=1) as (_, port), raw_client(port) as first:
-        await first.say(b"GET / HTTP/1.1\r\n\r\n")
+        await first.say(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")
         assert await status_of(first) == b"200"
         async with raw_client(port) as second:
             assert await status_of(second) == b"503"
@@ -463,7 +468,7 @@ async def test_leaving_lets_running_requests_end() -> None:
 
         async def call() -> None:
             async with raw_client(port) as client:
-                await client.say(b"GET / HTTP/1.1\r\n\r\n")
+                await client.say(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")
                 answers.append(await rest_of(client))
 
         tasks.start_soon(call)
@@ -493,7 +498,7 @@ async def test_after_the_grace_a_running_request_has_its_last_words() -> None:
 
     async def call(port: int) -> None:
         async with raw_client(port) as client:
-            await client.say(b"GET / HTTP/1.1\r\n\r\n")
+            await client.say(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")
             heard.append(await rest_of(client))
 
     async with anyio.create_task_group() as tasks, server_of(app, grace_s=0.05) as (_, port):
@@ -516,7 +521,7 @@ async def test_a_request_that_clings_to_its_client_is_cut_in_the_end() -> None:
         gone.append(client.gone)
 
     async with raw_client_after(server_of(app, grace_s=0.05)) as client:
-        await client.say(b"GET / HTTP/1.1\r\n\r\n")
+        await client.say(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")
         await started.wait()
     assert gone == [True]
 
@@ -541,7 +546,7 @@ async def test_leaving_by_an_exception_does_not_wait_for_anybody() -> None:
 
     async def fail_inside() -> None:
         async with raw_client_after(server_of(app, grace_s=3600)) as client:
-            await client.say(b"GET / HTTP/1.1\r\n\r\n")
+            await client.say(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")
             await started.wait()
             raise RuntimeError("on purpose")
 
@@ -562,14 +567,14 @@ async def test_a_handler_that_ignores_everything_is_cancelled_in_the_end() -> No
             raise
 
     async with raw_client_after(server_of(app, grace_s=0)) as client:
-        await client.say(b"GET / HTTP/1.1\r\n\r\n")
+        await client.say(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")
         await started.wait()
     assert cancelled.is_set()
 
 
 async def test_an_idle_connection_does_not_hold_up_the_end() -> None:
     async with raw_client_after(server_of(echo, grace_s=3600)) as client:
-        await client.say(b"GET / HTTP/1.1\r\n\r\n")
+        await client.say(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")
         assert await status_of(client) == b"200"
 
 
@@ -630,7 +635,8 @@ async def test_an_offer_to_upgrade_is_declined_and_the_body_is_read() -> None:
     async with server_of(echo) as (_, port), raw_client(port) as client:
         # What Java's client sends with its first request.
         await client.say(
-            b"POST / HTTP/1.1\r\nconnection: Upgrade, HTTP2-Settings\r\ncontent-length: 5\r\n"
+            b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 5\r\n"
+            b"connection: Upgrade, HTTP2-Settings\r\n"
             b"http2-settings: AAEAAEAAAAIAAAABAAMAAABk\r\nupgrade: h2c\r\n\r\nhe"
         )
         await client.say(b"llo")
@@ -641,7 +647,9 @@ async def test_an_offer_to_upgrade_is_declined_and_the_body_is_read() -> None:
 
 async def test_an_offer_to_upgrade_without_a_body_is_a_plain_request() -> None:
     async with server_of(echo) as (_, port), raw_client(port) as client:
-        await client.say(b"GET / HTTP/1.1\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n")
+        await client.say(
+            b"GET / HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n"
+        )
         assert await status_of(client) == b"200"
 
 
@@ -654,7 +662,7 @@ async def test_a_line_break_in_a_response_header_never_leaves() -> None:
         await send({"type": "http.response.body", "body": b""})
 
     async with server_of(app) as (_, port), raw_client(port) as client:
-        await client.say(b"GET / HTTP/1.1\r\nconnection: close\r\n\r\n")
+        await client.say(b"GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
         assert b"evil" not in await rest_of(client)
 
 
@@ -667,5 +675,5 @@ async def test_a_faulty_handler_is_a_500_and_the_server_goes_on() -> None:
     async with server_of(app) as (_, port):
         for path, status in ((b"/bad", b"500"), (b"/good", b"200")):
             async with raw_client(port) as client:
-                await client.say(b"GET " + path + b" HTTP/1.1\r\n\r\n")
+                await client.say(b"GET " + path + b" HTTP/1.1\r\nhost: x\r\n\r\n")
                 assert await status_of(client) == status

@@ -156,6 +156,20 @@ async def test_without_a_length_the_end_of_the_connection_is_the_end_of_the_body
         b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n",
         b"HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: x\r\n\r\n",
         b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhelloHTTP/1.1 200 OK\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\ncontent-length: 5\r\n\r\nhello",
+        CHUNKED[:-2] + b"content-length: 5\r\n\r\n0\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n" + CHUNKED[17:] + b"0\r\n\r\n",
+        CHUNKED[:-2] + CHUNKED[17:] + b"0\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\ntransfer-encoding: identity\r\n\r\nhello",
+        b"HTTP/1.1 200 OK\r\ntransfer-encoding: gzip, chunked\r\n\r\n0\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked, gzip\r\n\r\n0\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nx: a\r\n b\r\ncontent-length: 5\r\n\r\nhello",
+        b"HTTP/1.1 200 OK\r\nx: a\0b\r\ncontent-length: 5\r\n\r\nhello",
+        b"HTTP/1.1 200 OK\ncontent-length: 5\n\nhello",
+        b"HTTP/1.1 999 Odd\r\ncontent-length: 5\r\n\r\nhello",
+        b"HTTP/2.0 200 OK\r\ncontent-length: 5\r\n\r\nhello",
+        b"HTTP/1.1 100 Continue\r\n\r\n" * 100 + ANSWER,
+        b"HTTP/1.1 200 OK\r\n" + b"a: b\r\n" * 1000 + b"content-length: 5\r\n\r\nhello",
     ],
 )
 async def test_what_is_not_an_answer_is_broken_and_its_connection_is_not_kept(
@@ -184,6 +198,21 @@ async def test_endless_headers_and_trailers_are_cut_off(start: bytes) -> None:
     async with pool_to(script) as (pool, _):
         with pytest.raises(UpstreamBroken, match="headers"):
             await get(pool)
+
+
+async def test_a_head_that_only_drips_is_not_there_in_time() -> None:
+    async def script(caller: Caller) -> None:
+        await caller.request()
+        while True:
+            await caller.say(b"HTTP/1.1 102 Processing\r\n" if not drips else b"x: y\r\n")
+            drips.append(1)
+            await asyncio.sleep(0.01)
+
+    drips: list[int] = []
+    async with pool_to(script) as (pool, _):
+        with pytest.raises(UpstreamTimedOut):
+            await pool.request("GET", "/", first_byte_timeout_s=0.1)
+    assert len(drips) > 1
 
 
 async def test_an_interim_answer_is_passed_over() -> None:

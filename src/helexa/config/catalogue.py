@@ -116,6 +116,7 @@ _FORMS: Final[Mapping[str, kinds.Kind]] = {
 }
 _ITEMS: Final[Mapping[str, kinds.Kind]] = {
     "cortex.relays": kinds.Url(),
+    "cortex.cors_origins": names.ORIGIN,
     "mesh.join": kinds.Ticket(),
     "mesh.dns": names.HOST_NAME,
     "mesh.transports": _TRANSPORT,

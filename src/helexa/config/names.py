@@ -105,7 +105,21 @@ def _server(text: str) -> str:
     return text
 
 
+# Desktop and editor apps have origins of schemes of their own.
+_ORIGIN: Final = re.compile(r"[a-z][a-z0-9+.-]*://(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(:[0-9]{1,5})?\Z")
+
+
+def _origin(text: str) -> str:
+    if text != "*" and not _ORIGIN.match(text):
+        raise ValueError(f"{text[:80]!r} is not an origin as browsers write it")
+    return text
+
+
 KEY_ID: Final = Word("the id of an operator or a node, 64 hexadecimal digits", _key_id)
+ORIGIN: Final = Word(
+    "a scheme, a host in small letters and perhaps a port, such as https://app.example.org, or *",
+    _origin,
+)
 HOST_NAME: Final = Word("a domain name, such as mesh.example.org", _host_name)
 HOST_PATTERN: Final = Word("a host such as pictures.example.org or *.example.org", _host_pattern)
 NETWORK: Final = Word("a network such as 10.4.0.0/24 or fd12::/48", _network)

@@ -76,6 +76,10 @@ WORDS: Final[Mapping[str, Words]] = {
         default="off",
         example=(Address("0.0.0.0", 8091),),
     ),
+    "cortex.cors_origins": Words(
+        "Web pages whose scripts may use the gateway from a browser; * is every page.",
+        example=("https://app.example.org",),
+    ),
     "cortex.name": Words(_NAME, "--name"),
     "cortex.region": Words(_REGION, "--region"),
     "cortex.policy": Words("How a neuron is chosen for a request."),

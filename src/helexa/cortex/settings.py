@@ -171,6 +171,8 @@ class CortexSettings(msgspec.Struct, frozen=True, kw_only=True):
     orchestrator_socket: Address | None = None
     gateway_socket: Address | None = None
     portal_sockets: tuple[Address, ...] = ()
+    cors_origins: tuple[str, ...] = ()
+    """Web pages whose scripts may use the gateway; `*` is all there are."""
     name: str = ""
     region: str = ""
     policy: str = "prefix_affinity"

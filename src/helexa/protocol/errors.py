@@ -19,6 +19,7 @@
         CatalogueConflict      409  an entry that is the file's, or that others still name
         NotContinuable         409  another's half answer that cannot be finished exactly here
         MediaTypeUnsupported   415
+        CodingUnsupported      415  the body is packed in a way that is not unpacked here
         UpgradeRequired        426
       NotAllowed
         KeyInvalid             401
@@ -300,6 +301,22 @@ class MediaTypeUnsupported(HelexaError):
     @property
     def message(self) -> str:
         return f"A body of {self.given[:80]!r} is not read here; send `application/json`."
+
+
+@dataclass(eq=False)
+class CodingUnsupported(HelexaError):
+    status, kind, code = 415, "invalid_request_error", "unsupported_encoding"
+    given: str
+    accepted: str
+    """What is unpacked, as an `accept-encoding` header says it."""
+
+    @property
+    def message(self) -> str:
+        return f"A body packed as {self.given[:80]!r} is not read here; {self.accepted} are."
+
+    @property
+    def param(self) -> str | None:
+        return "content-encoding"
 
 
 class UpgradeRequired(HelexaError):

@@ -18,6 +18,9 @@ from helexa.util.deadlines import NEVER
 
 READ_BYTES_HIGH: Final = 128 * 1024
 HEADER_BYTES_MAX: Final = 64 * 1024
+HEADERS_MAX: Final = 512
+INTERIM_MAX: Final = 16
+"""Answers (1xx) before the answer."""
 JOIN_BYTES_MAX: Final = 64 * 1024
 """Up to this a body is copied behind its head to make one write; above, the copy costs more."""
 
@@ -252,12 +255,13 @@ class Connection(asyncio.Protocol):
         self._heard = False
         self._progress = False
         self._quiet_bytes = 0
+        self._interim = 0
         self._paused = False
 
     def send(self, response: Response) -> None:
         self.response = response
         self._complete = self._framed = self._heard = False
-        self._quiet_bytes = 0
+        self._quiet_bytes = self._interim = 0
         self.heard_at = now = self._owner.now()
         response._connection = self
         response.deadline = until = now + response._quiet_max_s
@@ -291,7 +295,9 @@ class Connection(asyncio.Protocol):
             if self.is_open:
                 self.abort()
             return
-        self.heard_at = self._owner.now()
+        # A head has to be complete in its time: who drips it, or interim ones, says nothing new.
+        if response._head_seen:
+            self.heard_at = self._owner.now()
         self._heard = True
         self._progress = False
         try:
@@ -331,9 +337,12 @@ class Connection(asyncio.Protocol):
         if response._head_seen:
             return  # A trailer.
         name = name.lower()
-        if name == b"content-length" or (
-            name == b"transfer-encoding" and value.lower().endswith(b"chunked")
-        ):
+        if name == b"content-length":
+            self._framed = True
+        elif name == b"transfer-encoding":
+            # The parser frames some others by the end of the connection, and some as chunks.
+            if self._framed or value.strip().lower() != b"chunked":
+                raise ValueError("framed in two ways, or in one that is not read here")
             self._framed = True
         response.headers.append((name, value))
 
@@ -345,13 +354,22 @@ class Connection(asyncio.Protocol):
             if status == 101:
                 raise ValueError("an upgrade that nobody asked for")
             response.headers.clear()
+            self._framed = False
+            self._interim += 1
+            if self._interim > INTERIM_MAX:
+                raise ValueError("interim answers without end")
             return
+        if not 200 <= status <= 599 or self._parser.get_http_version() not in ("1.1", "1.0"):
+            raise ValueError("a status or a version that there is not")
+        if len(response.headers) > HEADERS_MAX:
+            raise ValueError(f"more than {HEADERS_MAX} headers")
         if status in (204, 304):
             self._framed = True
         # After the end of the message the parser has forgotten the answer's headers.
         self._keep_alive = self._parser.should_keep_alive()
         response.status = status
         response._head_seen = True
+        self.heard_at = self._owner.now()
         if response._silence_timeout_s < response._quiet_max_s:
             response.deadline = until = self.heard_at + response._silence_timeout_s
             self._owner.watch(until)

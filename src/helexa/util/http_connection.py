@@ -7,13 +7,11 @@ per read, so none of this is felt per request or per streamed chunk.
 from __future__ import annotations
 
 import asyncio
-import functools
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Final, Protocol, TypeAlias, cast
-from urllib.parse import unquote
 
 import httptools
 from uvicorn._types import ASGI3Application, ASGIVersions
@@ -23,6 +21,7 @@ from uvicorn.server import ServerState
 
 from helexa.util.deadlines import NEVER, Deadlines
 from helexa.util.http_cycle import EXTENSION, Cycle, Signal
+from helexa.util.http_request import FRAMING, HTTP_1_0, METHODS, Framing, Refused, parts_of
 
 log = logging.getLogger(__name__)
 
@@ -37,6 +36,12 @@ BODY_BYTES_HIGH: Final = 64 * 1024
 
 LINGER_S: Final = 2.0
 """For the same reason, between our last byte and the end of a refused connection."""
+
+HEADERS_MAX: Final = 256
+"""Of one request. Each costs more in memory than it has bytes."""
+
+PIPELINE_MAX: Final = 64
+"""Requests that wait behind the one being answered: one read can hold thousands."""
 
 WEBSOCKET_BYTES_MAX: Final = 64 * 1024
 """Of one message that a client sends over a websocket."""
@@ -76,10 +81,12 @@ class HttpConnection(HttpToolsProtocol):
         self._host = host
         self._running: Cycle | None = None
         self._in_head = False
+        self._framing = Framing()
         self._refused = False
         self._upgrades = False
         self._progress = False
         self._quiet_bytes = 0
+        self._read_bytes = 0
         self._discarded_bytes = 0
 
     # --- asyncio's calls
@@ -106,6 +113,7 @@ class HttpConnection(HttpToolsProtocol):
             self._discard(len(data))
             return
         self._progress = False
+        self._read_bytes = len(data)
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserUpgrade as upgrade:
@@ -114,8 +122,12 @@ class HttpConnection(HttpToolsProtocol):
                 self._become_websocket(rest)
                 return
             self._decline_upgrade(rest)
-        except httptools.HttpParserError:
-            self._refuse(400, "This is not a valid HTTP/1.1 request.")
+        except httptools.HttpParserError as error:
+            why = error.__context__
+            if isinstance(why, Refused):
+                self._refuse(why.status, why.message)
+            else:
+                self._refuse(400, "This is not a valid HTTP/1.1 request.")
             return
         if self._progress:
             self._quiet_bytes = 0
@@ -123,7 +135,7 @@ class HttpConnection(HttpToolsProtocol):
         # The parser collects header and trailer bytes without a limit of its own.
         self._quiet_bytes += len(data)
         if self._quiet_bytes > self._host.limits.header_bytes_max:
-            self._refuse(431, f"More than {self._host.limits.header_bytes_max} bytes of headers.")
+            self._refuse(431, self._too_long())
 
     def pause_writing(self) -> None:
         super().pause_writing()
@@ -140,6 +152,7 @@ class HttpConnection(HttpToolsProtocol):
         self.url = b""
         self.expect_100_continue = False
         self.headers = []
+        self._framing.begin()
         self.scope = {  # type: ignore[typeddict-item]  # completed with the headers
             "type": "http",
             "asgi": _ASGI,
@@ -154,6 +167,14 @@ class HttpConnection(HttpToolsProtocol):
         if not self._is_answering:
             self._within(self._host.limits.header_timeout_s)
 
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if not self._in_head:
+            return  # A trailer: what it says was not there when the request was judged.
+        name = name.lower()
+        if name in FRAMING:
+            self._framing.note(name, value)
+        self.headers.append((name, value))
+
     def on_headers_complete(self) -> None:
         # Instead of uvicorn's, which would look for WebSockets.
         self._progress = True
@@ -162,9 +183,15 @@ class HttpConnection(HttpToolsProtocol):
             self.deadline = NEVER
         parser, scope = self.parser, self.scope
         version = parser.get_http_version()
-        scope["method"] = parser.get_method().decode("ascii")
+        if len(self.headers) > HEADERS_MAX:
+            raise Refused(431, f"More than {HEADERS_MAX} headers.")
+        if self._quiet_bytes + self._read_bytes > self._host.limits.header_bytes_max:
+            self._measure_head()
+        self._framing.check(version)
+        self.expect_100_continue = self._framing.awaits_100
+        scope["method"] = method = METHODS.get(parser.get_method(), "")
         scope["http_version"] = version
-        scope["path"], scope["raw_path"], scope["query_string"] = _parts_of(self.url)
+        scope["path"], scope["raw_path"], scope["query_string"] = parts_of(self.url, method)
         before = self._is_answering
         if self._host.websockets and not before and parser.should_upgrade():
             self._upgrades = self._asks_for_websocket()
@@ -180,11 +207,13 @@ class HttpConnection(HttpToolsProtocol):
             default_headers=[],
             message_event=Signal(),  # type: ignore[arg-type]
             expect_100_continue=self.expect_100_continue,
-            keep_alive=version != "1.0" and parser.should_keep_alive(),
+            keep_alive=version != HTTP_1_0 and parser.should_keep_alive(),
             on_response=self.on_response_complete,
         )
         scope["extensions"] = {EXTENSION: cycle}  # type: ignore[dict-item]  # uvicorn's are JSON-like
         if before:
+            if len(self.pipeline) >= PIPELINE_MAX:
+                raise Refused(503, "Too many requests wait on this connection.")
             self.flow.pause_reading()
             self.pipeline.appendleft((cycle, self.app))
         else:
@@ -282,7 +311,9 @@ class HttpConnection(HttpToolsProtocol):
 
     def _settle_deadline(self) -> None:
         limits = self._host.limits
-        if self._is_answering:
+        if self._refused:
+            self._within(LINGER_S)
+        elif self._is_answering:
             self.deadline = NEVER
         else:
             self._within(limits.header_timeout_s if self._in_head else limits.keep_alive_s)
@@ -295,7 +326,10 @@ class HttpConnection(HttpToolsProtocol):
 
     def _refuse(self, status: int, message: str) -> None:
         self._refused = True
-        if self._is_answering or self.transport.is_closing():
+        if self._is_answering and self.cycle is self._running and not self.cycle.response_started:
+            # Nobody was told anything yet: to the app its client is gone, which hears it here.
+            self._running.leave()
+        elif self._is_answering or self.transport.is_closing():
             # A second answer inside the first would be worse than none.
             self.transport.abort()
             return
@@ -312,6 +346,15 @@ class HttpConnection(HttpToolsProtocol):
         else:
             self.transport.close()
         self._within(LINGER_S)
+
+    def _too_long(self) -> str:
+        return f"More than {self._host.limits.header_bytes_max} bytes of headers."
+
+    def _measure_head(self) -> None:
+        """Much came at once: a long head, or a short one with much of its body."""
+        head_bytes = len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
+        if head_bytes > self._host.limits.header_bytes_max:
+            raise Refused(431, self._too_long())
 
     def _discard(self, count: int) -> None:
         self._discarded_bytes += count
@@ -357,15 +400,6 @@ class HttpConnection(HttpToolsProtocol):
         self.parser = httptools.HttpRequestParser(_BodyOnly(self))
         self.parser.feed_data(b"POST / HTTP/1.1\r\n" + framing + b"\r\n\r\n")
         self.data_received(rest)
-
-
-@functools.lru_cache(maxsize=256)
-def _parts_of(url: bytes) -> tuple[str, bytes, bytes]:
-    """Path, raw path and query of a request target. Remembered, for nearly all ask for the same."""
-    parsed = httptools.parse_url(url)
-    raw: bytes = parsed.path
-    path = raw.decode("ascii")
-    return unquote(path) if "%" in path else path, raw, parsed.query or b""
 
 
 class _BodyOnly:

@@ -60,6 +60,8 @@ class Cycle(RequestResponseCycle):
 
     task: asyncio.Task[None]
     """The task that runs the app for this request."""
+    more_lines = b""
+    """Header lines that every answer to this request has, whoever gives it; none of them frames."""
     _head = b""
     on_disconnect: Callable[[], None] | None = None
     """Called once, when the client is gone before its answer was complete."""
@@ -94,8 +96,7 @@ class Cycle(RequestResponseCycle):
             await self.flow.drain()
         if self.disconnected:
             return
-        self.response_started = True
-        self.waiting_for_100_continue = False
+        self._starts()
         self.chunked_encoding = length is None
         if length is None:
             framing = b"transfer-encoding: chunked\r\n"
@@ -103,7 +104,8 @@ class Cycle(RequestResponseCycle):
             self.expected_content_length = length
             framing = b"content-length: %d\r\n" % length
         end = b"\r\n" if self.keep_alive else b"connection: close\r\n\r\n"
-        self._head = b"".join((_STATUS_LINES[status], lines, framing, end))
+        line = _STATUS_LINES.get(status) or b"HTTP/1.1 %d \r\n" % status
+        self._head = b"".join((line, lines, self.more_lines, framing, end))
 
     async def write(self, body: bytes, *, more: bool) -> None:
         """The next piece of the body, after `begin`; the last one has `more` false."""
@@ -128,9 +130,17 @@ class Cycle(RequestResponseCycle):
         else:
             raise RuntimeError(f"{message['type']!r} is out of order")
 
-    def _begin(self, status: int, headers: Any) -> None:
+    def _starts(self) -> None:
         self.response_started = True
-        self.waiting_for_100_continue = False
+        if self.waiting_for_100_continue:
+            self.waiting_for_100_continue = False
+            # The client may keep the body back now that it was not asked for, or send it all the
+            # same: what comes next on this connection could be either.
+            if self.more_body:
+                self.keep_alive = False
+
+    def _begin(self, status: int, headers: Any) -> None:
+        self._starts()
         parts = [_STATUS_LINES.get(status) or b"HTTP/1.1 %d \r\n" % status]
         framing = b""
         closes = False
@@ -145,7 +155,7 @@ class Cycle(RequestResponseCycle):
             elif lower == b"connection" and b"close" in value.lower():
                 self.keep_alive = False
                 closes = True
-        lines = len(parts) // 4 + 2
+        lines = len(parts) // 4 + 2 + self.more_lines.count(b"\n")
         self.chunked_encoding = framing == b"transfer-encoding"
         if not framing and self.scope["method"] != "HEAD" and status not in _BODILESS:
             self.chunked_encoding = True
@@ -154,7 +164,7 @@ class Cycle(RequestResponseCycle):
         if not self.keep_alive and not closes:
             parts.append(b"connection: close\r\n")
             lines += 1
-        parts.append(b"\r\n")
+        parts += (self.more_lines, b"\r\n")
         head = b"".join(parts)
         # A line break inside a value would be a header, or an answer, of somebody else's making.
         if head.count(b"\n") != lines:

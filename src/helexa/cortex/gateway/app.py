@@ -22,6 +22,7 @@ from starlette.routing import BaseRoute
 
 from helexa.cortex.gateway import endpoints
 from helexa.cortex.gateway.admission import Admission
+from helexa.cortex.gateway.cors import Cors
 from helexa.cortex.gateway.dispatch import Dispatch, Patience
 from helexa.cortex.gateway.endpoints import models
 from helexa.cortex.gateway.envelope import body_of, headers_of
@@ -84,7 +85,7 @@ def gateway(
     def app(scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         return hot.get(scope["path"], rest)(scope, receive, send)
 
-    return app
+    return Cors(app, settings.cors_origins) if settings.cors_origins else app
 
 
 def work_endpoints() -> Iterator[WorkEndpoint[Any]]:

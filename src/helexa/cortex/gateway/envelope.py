@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Final, Protocol
 
 from helexa.protocol.errors import (
+    CodingUnsupported,
     ErrorBody,
     HelexaError,
     MethodNotAllowed,
@@ -68,7 +69,9 @@ def headers_of(error: HelexaError) -> list[tuple[bytes, bytes]]:
             headers.append((b"retry-after", error.retry_after))
     elif error.retry_after_s is not None:
         headers.append((b"retry-after", b"%d" % error.retry_after_s))
-    if isinstance(error, MethodNotAllowed):
+    if isinstance(error, CodingUnsupported):
+        headers.append((b"accept-encoding", error.accepted.encode()))
+    elif isinstance(error, MethodNotAllowed):
         headers.append((b"allow", error.allowed.encode()))
     elif isinstance(error, NotAllowed) and error.status == 401:
         headers.append((b"www-authenticate", b"Bearer"))

@@ -13,6 +13,28 @@ from helexa.protocol.via import VIA_HEADER, is_sound
 from helexa.util.asgi import Scope
 
 MAX_WAIT_MOST_S: Final = 86_400
+_NOBODYS: Final = frozenset(
+    (
+        b"host",
+        b"user-agent",
+        b"accept",
+        b"accept-encoding",
+        b"accept-language",
+        b"connection",
+        b"content-type",
+        b"content-length",
+        b"x-stainless-arch",
+        b"x-stainless-async",
+        b"x-stainless-lang",
+        b"x-stainless-os",
+        b"x-stainless-package-version",
+        b"x-stainless-read-timeout",
+        b"x-stainless-retry-count",
+        b"x-stainless-runtime",
+        b"x-stainless-runtime-version",
+    )
+)
+"""What nearly every client sends and nobody here reads."""
 _SANE_ID: Final = re.compile(rb"[A-Za-z0-9._:/+=-]{1,128}\Z")
 
 
@@ -20,6 +42,7 @@ class Ingress:
     """The headers that matter, found in one pass; a general map costs more than its use here."""
 
     __slots__ = (
+        "coding",
         "id_header",
         "id_lines",
         "max_wait",
@@ -33,6 +56,7 @@ class Ingress:
 
     def __init__(self, scope: Scope) -> None:
         self.secret = b""
+        self.coding = b""
         self.policy = b""
         self.session = b""
         self.workload = b""
@@ -40,6 +64,8 @@ class Ingress:
         self.via = b""
         shown = b""
         for name, value in scope["headers"]:
+            if name in _NOBODYS:
+                continue
             if name == b"authorization":
                 scheme, _, secret = value.partition(b" ")
                 if scheme.lower() == b"bearer":
@@ -49,6 +75,9 @@ class Ingress:
             elif name == b"x-request-id":
                 if _SANE_ID.match(value):
                     shown = value
+            elif name == b"content-encoding":
+                # Two lines are two codings, one on the other.
+                self.coding = b"%s, %s" % (self.coding, value) if self.coding else value
             elif name == b"x-helexa-session":
                 self.session = value
             elif name == b"x-helexa-workload":

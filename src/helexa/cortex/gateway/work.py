@@ -26,7 +26,9 @@ from helexa.cortex.gateway.seams import Door, Fleet, Ticket
 from helexa.cortex.gateway.surface import Surface, TranslatedAnswer
 from helexa.protocol.errors import (
     BodyLate,
+    BodyMalformed,
     BodyTooLarge,
+    CodingUnsupported,
     Draining,
     HelexaError,
     InternalFault,
@@ -50,6 +52,7 @@ from helexa.util.asgi import (
     cycle_of,
     read_body,
 )
+from helexa.util.compressed import CODINGS, CodingUnknown, Corrupt, unpacked
 
 JUDGED_AT_ONCE_MAX: Final = 2
 """Of larger bodies: each is in memory once more meanwhile."""
@@ -129,6 +132,7 @@ class WorkApp(Generic[H]):
         self._path = endpoint.upstream_path or endpoint.path
         self._observer = bench.observer.on(endpoint.path)
         self._beside = asyncio.Semaphore(JUDGED_AT_ONCE_MAX)
+        self._unpacking = asyncio.Semaphore(JUDGED_AT_ONCE_MAX)
 
     async def __call__(self, scope: Scope, receive: Receive, _send: Send) -> None:
         now, surface = self._bench.now, self._endpoint.surface
@@ -169,7 +173,7 @@ class WorkApp(Generic[H]):
         visit = bench.door.enter(scope, ingress)
         wish = ingress.wish()
         max_wait_s = ingress.max_wait_s()
-        body = await self._body(scope, receive)
+        body = await self._body(scope, receive, ingress.coding)
         if isinstance(answer, TranslatedAnswer) and endpoint.surface is not None:
             answer.speech = await endpoint.surface.open(body, visit, ingress)
             body = answer.speech.body
@@ -222,15 +226,23 @@ class WorkApp(Generic[H]):
             bench.door.leave(ticket)
         return ticket.usage
 
-    async def _body(self, scope: Scope, receive: Receive) -> bytes:
+    async def _body(self, scope: Scope, receive: Receive, coding: bytes) -> bytes:
         bench = self._bench
         try:
             body = await read_body(
                 scope, receive, bytes_max=bench.body_bytes_max, timeout_s=bench.body_timeout_s
             )
+            if coding:
+                body = await unpacked(
+                    body, coding, bytes_max=bench.body_bytes_max, beside=self._unpacking
+                )
         except BodyTooBig as error:
             raise BodyTooLarge(error.bytes_max) from None
         except BodyTooSlow:
             raise BodyLate from None
+        except CodingUnknown as error:
+            raise CodingUnsupported(error.coding, ", ".join(CODINGS)) from None
+        except Corrupt as error:
+            raise BodyMalformed(reason=f"The packed body cannot be unpacked: {error}.") from None
         text.check(body)
         return body
