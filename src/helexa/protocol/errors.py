@@ -9,6 +9,8 @@
         PeerUnknown            404
         NodeUnknown            404
         EntryUnknown           404  the catalogue has none of that name
+        ResponseUnknown        404  none of that id is kept for who asks
+        PreviousResponseUnknown 400  the same, of one that was to be continued
         PromptTooLong          400
         ModalityUnsupported    400
         CapabilityMissing      400
@@ -188,6 +190,30 @@ class EntryUnknown(HelexaError):
     @property
     def param(self) -> str | None:
         return "model"
+
+
+@dataclass(eq=False)
+class ResponseUnknown(HelexaError):
+    """No response of this id is kept for the account that asks."""
+
+    status, kind, code = 404, "invalid_request_error", "response_not_found"
+    response: str
+
+    @property
+    def message(self) -> str:
+        return f"There is no response {self.response[:80]!r}: it was never kept, or no longer is."
+
+    @property
+    def param(self) -> str | None:
+        return "response_id"
+
+
+class PreviousResponseUnknown(ResponseUnknown):
+    status, code = 400, "previous_response_not_found"
+
+    @property
+    def param(self) -> str | None:
+        return "previous_response_id"
 
 
 @dataclass(eq=False)

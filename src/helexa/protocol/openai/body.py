@@ -29,9 +29,12 @@ def fields(body: bytes) -> Fields:
     return _decoded(_fields, body, "")
 
 
-def typed(decoder: msgspec.json.Decoder[T], body: bytes) -> T:
-    """`body` by a decoder made once. Raises BodyMalformed naming the field at fault."""
-    return _decoded(decoder, body, "")
+def typed(decoder: msgspec.json.Decoder[T], body: bytes | msgspec.Raw, at: str = "") -> T:
+    """`body`, which stands `at` this field, by a decoder made once.
+
+    Raises BodyMalformed naming the field at fault.
+    """
+    return _decoded(decoder, body, at)
 
 
 def value(raw: Fields, name: str, kind: Any) -> Any:
@@ -89,8 +92,8 @@ def _malformed(text: str, prefix: str) -> BodyMalformed:
     match = _PATH.search(text)
     path = match[1] if match else ""
     reason = text[: match.start()] if match else text
-    missing = re.match(r"Object missing required field `(\w+)`", reason)
-    parts = [prefix, path, missing[1] if missing else ""]
+    member = re.match(r"Object (?:missing required|contains unknown) field `(\w+)`", reason)
+    parts = [prefix, path, member[1] if member else ""]
     where = ".".join(part for part in parts if part).replace(".[", "[")
     shown = f"{reason[:200]}, in `{where}`" if where else reason[:200]
     return BodyMalformed(reason=f"{shown}.", field=where or None)
