@@ -21,6 +21,7 @@ BODY = json.dumps(CHAT).encode()
         (b"deflate", zlib.compress(BODY)),
         (b"identity", BODY),
     ],
+    ids=["gzip", "deflate", "identity"],
 )
 async def test_a_packed_body_reaches_the_neuron_as_it_was_before(
     coding: bytes, body: bytes
