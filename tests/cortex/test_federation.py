@@ -183,7 +183,7 @@ async def test_a_peer_lost_in_the_middle_of_a_stream_ends_it_with_an_error_event
             assert b"one" in await response.chunk()
             a.world.network.vanish(b.mesh.transports["memory"])
             rest = await response.read(1 << 20)
-        assert b'"code":"peer_lost"' in rest
+        assert b'"code":"stream_interrupted"' in rest
         assert b"[DONE]" not in rest
         assert a.count("out", "peer_lost") == 1
 

@@ -71,6 +71,8 @@ class MemoryFleet:
     under_way: dict[NodeId, int] = field(default_factory=dict)
     counts: list[int] = field(default_factory=list)
     outcomes: list[str] = field(default_factory=list)
+    digests: dict[NodeId, str] = field(default_factory=dict)
+    """Of the model's weights, by neuron."""
 
     def route(self, workload: WorkloadClass, model: ModelId, hints: RouteHints) -> RoutingDecision:
         self.routed.append((workload, model, hints))
@@ -78,7 +80,13 @@ class MemoryFleet:
             raise ModelUnknown(model)
         if not self.ways:
             raise NoCapacity("neuron x is gone for 3 s", 2)
-        targets = tuple(Target(node=node, model=self.leads_to) for node in self.ways)
+        targets = tuple(
+            Target(node=node, model=self.leads_to)
+            for node in self.ways
+            if node not in hints.exclude and hints.digest in ("", self.digests.get(node, ""))
+        )
+        if not targets:
+            raise NoCapacity("nobody else is here", 2)
         return RoutingDecision(model=model, workload=workload, targets=targets)
 
     brings_models = False
@@ -130,7 +138,7 @@ class MemoryFleet:
         return target.node[-4:]
 
     def digest(self, target: Target, model: ModelId) -> str:
-        return ""
+        return self.digests.get(target.node, "")
 
     def why_lost(self, target: Target) -> str:
         return ""

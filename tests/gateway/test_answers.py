@@ -28,6 +28,9 @@ from tests.util.http_parts import Caller, raw_client
 
 pytestmark = pytest.mark.anyio
 
+NOT_RESUMED = ((b"x-helexa-resume", b"off"),)
+"""`test_resume` has the other case."""
+
 
 def stream_request(body: object = STREAM) -> bytes:
     data = json.dumps(body).encode()
@@ -223,7 +226,7 @@ async def test_a_neuron_that_dies_while_it_streams_ends_the_stream_with_the_reas
         caller.reset()
 
     async with gateway_to(dies, streaming(token("b"), DONE)) as gateway:
-        answer = await gateway.post(STREAM)
+        answer = await gateway.post(STREAM, headers=NOT_RESUMED)
         assert answer.status == 200
         first, last = answer.events
         assert first == token("a").decode().removeprefix("data: ").strip()
@@ -233,20 +236,20 @@ async def test_a_neuron_that_dies_while_it_streams_ends_the_stream_with_the_reas
 
 async def test_a_stream_that_ends_without_saying_so_is_not_taken_for_complete() -> None:
     async with gateway_to(streaming(token("a"))) as gateway:
-        last = (await gateway.post(STREAM)).events[-1]
+        last = (await gateway.post(STREAM, headers=NOT_RESUMED)).events[-1]
         assert json.loads(last)["error"]["code"] == "upstream_failed"
 
 
 async def test_a_neurons_own_last_words_are_enough() -> None:
     words = b'data: {"error":{"message":"gone","type":"server_error","code":"runtime_exited"}}\n\n'
     async with gateway_to(streaming(token("a"), words)) as gateway:
-        assert (await gateway.post(STREAM)).body == token("a") + words
+        assert (await gateway.post(STREAM, headers=NOT_RESUMED)).body == token("a") + words
 
 
 async def test_a_neuron_that_falls_silent_inside_its_answer_is_given_up(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("helexa.cortex.gateway.dispatch.SILENCE_S_MIN", 0.05)
+    monkeypatch.setattr("helexa.cortex.gateway.job.SILENCE_S_MIN", 0.05)
 
     async def stalls(caller: Caller) -> None:
         await caller.request()
@@ -255,7 +258,7 @@ async def test_a_neuron_that_falls_silent_inside_its_answer_is_given_up(
         await caller.gone()
 
     async with gateway_to(stalls, keepalive_s=0.01) as gateway:
-        last = (await gateway.post(STREAM)).events[-1]
+        last = (await gateway.post(STREAM, headers=NOT_RESUMED)).events[-1]
         assert json.loads(last)["error"]["code"] == "upstream_timeout"
 
 

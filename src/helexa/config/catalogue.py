@@ -30,6 +30,7 @@ from helexa.cortex.settings import (
     MeshSettings,
     ModelEntry,
     OrchestratorSettings,
+    SurvivalSettings,
 )
 from helexa.mesh import transports
 from helexa.neuron.settings import (
@@ -50,6 +51,7 @@ SECTIONS: Final[Mapping[str, type[msgspec.Struct]]] = {
     "mesh": MeshSettings,
     "federation": FederationSettings,
     "orchestrator": OrchestratorSettings,
+    "survival": SurvivalSettings,
     "neuron": NeuronSettings,
     "up": UpSettings,
 }
@@ -67,6 +69,7 @@ _NOT_SET_BY_NAME: Final = {
     "cortex.mesh",
     "cortex.federation",
     "cortex.orchestrator",
+    "cortex.survival",
     "cortex.models",
     "neuron.home",
     *NAMED_SECTIONS,
@@ -76,6 +79,8 @@ _NOT_SET_BY_NAME: Final = {
 _SIZES: Final = {
     "cortex.body_bytes_max",
     "cortex.header_bytes_max",
+    "survival.resume_bytes_max",
+    "survival.resume_bytes_total_max",
     "neuron.body_bytes_max",
     "neuron.image_bytes_max",
     "neuron.child_file_bytes_max",

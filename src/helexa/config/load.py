@@ -25,6 +25,7 @@ from helexa.cortex.settings import (
     FederationSettings,
     MeshSettings,
     OrchestratorSettings,
+    SurvivalSettings,
 )
 from helexa.neuron.settings import NeuronSettings
 
@@ -257,6 +258,7 @@ def _composed(
             mesh=MeshSettings(**of("mesh")),
             federation=FederationSettings(**of("federation")),
             orchestrator=OrchestratorSettings(**of("orchestrator")),
+            survival=SurvivalSettings(**of("survival")),
             models=listed.entries,
             **of("cortex"),
         ),

@@ -209,6 +209,33 @@ WORDS: Final[Mapping[str, Words]] = {
         "Whose neurons give one another the weights of models: those of this operator, of trusted "
         "ones, of any, or of nobody."
     ),
+    "survival.resume": Words(
+        "Have another replica of the same weights go on with a stream that broke off.",
+        off="end a stream that breaks off with an error",
+    ),
+    "survival.resume_attempts_max": Words("Times that one stream may break off."),
+    "survival.resume_within_s": Words("How long somebody is looked for who goes on."),
+    "survival.resume_bytes_max": Words(
+        "An answer that is longer, as events, is not gone on with: some sixty thousand tokens."
+    ),
+    "survival.resume_bytes_total_max": Words(
+        "Kept of all answers under way, packed, beside 64 KiB of each; above, the longest are "
+        "not gone on with."
+    ),
+    "survival.hedge_after_s": Words(
+        "Where no first byte came for this long, a second node is asked as well, and the quicker "
+        "one answers; 0: never. It costs the work of two."
+    ),
+    "survival.eject_failures": Words(
+        "After so many failures in a row a model at one node is passed over for a while; 0: never."
+    ),
+    "survival.eject_share": Words(
+        "As well when this part of its last twenty requests failed, from ten on."
+    ),
+    "survival.eject_s": Words(
+        "How long, until one request tries it again; doubled each time that fails, too."
+    ),
+    "survival.eject_s_max": Words("The longest that it is passed over at a time."),
     "models.id": Words(
         "What clients put into `model`.",
         default="none: it has to be given",

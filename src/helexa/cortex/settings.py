@@ -161,6 +161,30 @@ class OrchestratorSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Whose neurons give one another weights: `own`, `trusted`, `any` or `nobody`."""
 
 
+class SurvivalSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """What becomes of a request whose node fails: `[survival]`."""
+
+    resume: bool = True
+    """Have another replica of the same weights go on with a stream that broke off."""
+    resume_attempts_max: Annotated[int, Meta(ge=1, le=64)] = 8
+    """Times that one stream may break off."""
+    resume_within_s: Annotated[float, Meta(gt=0, le=3_600)] = 60.0
+    """How long somebody is looked for who goes on."""
+    resume_bytes_max: Annotated[int, Meta(ge=64 * 1024, le=1 << 30)] = 16 * 1024 * 1024
+    """Of one answer, as events; a longer one is not continued: some sixty thousand tokens."""
+    resume_bytes_total_max: Annotated[int, Meta(ge=1 << 20, le=1 << 40)] = 256 * 1024 * 1024
+    """Kept of all answers under way, packed to about a twentieth; beside 64 KiB of each."""
+    hedge_after_s: Annotated[float, Meta(ge=0, le=3_600)] = 0.0
+    """Without a first byte for this long a second target is asked as well; 0: never."""
+    eject_failures: Annotated[int, Meta(ge=0, le=1_000)] = 5
+    """In a row, of one model at one node, until it is passed over; 0: never."""
+    eject_share: Annotated[float, Meta(gt=0, le=1)] = 0.5
+    """Of its last twenty requests that failed, from ten on."""
+    eject_s: Annotated[float, Meta(gt=0, le=3_600)] = 5.0
+    """Until it is tried again with one request; doubled each time that this fails, too."""
+    eject_s_max: Annotated[float, Meta(gt=0, le=86_400)] = 300.0
+
+
 class CortexSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Resolved: addresses parsed, folders absolute. A role is on when its socket is given."""
 
@@ -198,5 +222,6 @@ class CortexSettings(msgspec.Struct, frozen=True, kw_only=True):
     mesh: MeshSettings = MeshSettings()
     federation: FederationSettings = FederationSettings()
     orchestrator: OrchestratorSettings = OrchestratorSettings()
+    survival: SurvivalSettings = SurvivalSettings()
     models: tuple[ModelEntry, ...] = ()
     """The file's part of the catalogue."""

@@ -23,11 +23,12 @@ from starlette.routing import BaseRoute
 from helexa.cortex.gateway import endpoints
 from helexa.cortex.gateway.admission import Admission
 from helexa.cortex.gateway.cors import Cors
-from helexa.cortex.gateway.dispatch import Dispatch, Patience
+from helexa.cortex.gateway.dispatch import Dispatch
 from helexa.cortex.gateway.endpoints import models
 from helexa.cortex.gateway.envelope import body_of, headers_of
 from helexa.cortex.gateway.ingress import Ingress
-from helexa.cortex.gateway.observe import Observer
+from helexa.cortex.gateway.job import Patience
+from helexa.cortex.gateway.observe import Continuations, Observer
 from helexa.cortex.gateway.seams import Fleet, Keys
 from helexa.cortex.gateway.work import Bench, WorkApp, WorkEndpoint
 from helexa.cortex.settings import CortexSettings
@@ -59,7 +60,13 @@ def gateway(
     bench = Bench(
         fleet=fleet,
         door=admission,
-        dispatch=Dispatch(fleet, Patience.of(settings), now=now),
+        dispatch=Dispatch(
+            fleet,
+            Patience.of(settings),
+            now=now,
+            survival=settings.survival,
+            count=Continuations(metrics),
+        ),
         observer=Observer(metrics, under_way=lambda: admission.under_way),
         now=now,
         body_bytes_max=settings.body_bytes_max,

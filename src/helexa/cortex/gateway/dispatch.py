@@ -1,8 +1,9 @@
 """One admitted request to one of its targets, and the answer back to the client.
 
 Until the client was sent a byte of an answer, a failed attempt is repeated on
-the next target and nobody sees it. After that the stream ends with an event that
-says why: a truncated answer must never look like a complete one.
+the next target and nobody sees it. After that another target of the same weights
+goes on with it (`resume`), or the stream ends with an event that says why: a
+truncated answer must never look like a complete one.
 """
 
 from __future__ import annotations
@@ -10,44 +11,33 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
-from typing import Final, Self
+from typing import Final
 
 import msgspec
 
 from helexa.cortex.gateway.answer import Answer
+from helexa.cortex.gateway.delivered import Record, Shelf, Unreadable, told
 from helexa.cortex.gateway.envelope import PassedOn
-from helexa.cortex.gateway.seams import Attempt, Fleet, Ticket, Way
+from helexa.cortex.gateway.job import Job, Patience
+from helexa.cortex.gateway.observe import CountsContinuations, Uncounted
+from helexa.cortex.gateway.relay import relay
+from helexa.cortex.gateway.resume import Broken, Rest, Resuming
+from helexa.cortex.gateway.seams import Fleet
+from helexa.cortex.gateway.trial import Elsewhere, Trial
 from helexa.cortex.gateway.usage import UsageTap
 from helexa.cortex.gateway.waiting import Asked, Waiting
-from helexa.cortex.settings import CortexSettings
+from helexa.cortex.settings import SurvivalSettings
 from helexa.protocol.errors import (
-    Busy,
-    CapabilityMissing,
     DoesNotFit,
     Draining,
-    ErrorEnvelope,
     HelexaError,
-    ModalityUnsupported,
     ModelLoading,
     NoCapacity,
     PeerLost,
     RuntimeRefused,
-    UpstreamFailed,
-    UpstreamTimeout,
 )
-from helexa.protocol.ids import ModelId
-from helexa.protocol.routing import MODEL_HEADER, RouteHints, RoutingDecision, Target
-from helexa.protocol.sse import EventTooLong
-from helexa.protocol.work import Usage
-from helexa.util.upstream import (
-    Headers,
-    PoolFull,
-    Response,
-    UpstreamBroken,
-    UpstreamError,
-    UpstreamTimedOut,
-)
+from helexa.protocol.openai import usage as counts
+from helexa.protocol.routing import RoutingDecision, Target
 
 ATTEMPTS_MAX: Final = 3
 ROUNDS_MAX: Final = 5
@@ -56,77 +46,40 @@ SETTLES_S: Final = 0.1
 """Until a neuron's news about what it took or gave up are here."""
 _MOVES: Final = frozenset((PeerLost.code, DoesNotFit.code, Draining.code))
 """A target's last word that says: what it served is served elsewhere, or soon will be."""
-ANSWER_BYTES_MAX: Final = 64 * 1024 * 1024
-"""Of an answer that is not streamed: many embeddings fit."""
-REFUSAL_BYTES_MAX: Final = 64 * 1024
-ELSEWHERE: Final = frozenset((429, 502, 503, 507, 508))
-"""A neuron's refusals that say nothing about what another neuron would answer."""
-OF_ITS_RUNTIME: Final = frozenset((CapabilityMissing.code, ModalityUnsupported.code))
-"""Another neuron may run the same model by another runtime, which can."""
-STRANGE_HERE: Final = 401
-"""A neuron's: it let go of this cortex' link a moment before that was seen here. No client's key
-ever reaches a neuron, so nothing is said about one."""
-CLIENTS_FAULT: Final = frozenset((400, 413, 422))
-"""The only refusals of a peer that hold everywhere: what it lends and knows is its own matter."""
 REASONS_MAX: Final = 5
 SAID_CHARS_MAX: Final = 300
 """Of what another cortex answered, inside our own refusal."""
-SILENCE_KEEPALIVES: Final = 6
-"""A neuron that misses this many of its own keepalive comments in a row is dead."""
-SILENCE_S_MIN: Final = 30.0
-"""But a neuron has keepalive settings of its own; this is three times its default."""
+COUNTED_BYTES_MAX: Final = 1 << 20
+"""A longer answer that is no stream is not read for its counts: embeddings without end."""
 _LOCAL: Final = b"x-helexa-served-by: local\r\n"
-
-_refusal: Final = msgspec.json.Decoder(ErrorEnvelope)
-
-
-@dataclass(slots=True)
-class Job:
-    """What is sent, and how the client wants it answered."""
-
-    ticket: Ticket
-    path: str
-    body: bytes
-    headers: Headers
-    stream: bool
-    show_usage: bool
-    hints: RouteHints
-    body_model: ModelId
-    """What the body asks for; a target that is to take another model is told beside it."""
-    max_wait_s: float | None = None
-    """How long it may wait for its model, where the client said so."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Patience:
-    first_byte_timeout_s: float
-    silence_timeout_s: float
-    """A streaming neuron sends at least a comment far more often than this."""
-    keepalive_s: float
-
-    @classmethod
-    def of(cls, settings: CortexSettings) -> Self:
-        return cls(
-            first_byte_timeout_s=settings.first_byte_timeout_s,
-            silence_timeout_s=max(settings.keepalive_s * SILENCE_KEEPALIVES, SILENCE_S_MIN),
-            keepalive_s=settings.keepalive_s,
-        )
-
-
-class _Elsewhere(Exception):
-    """Nothing came of an attempt and nothing was sent: try the next target."""
-
-    def __init__(self, error: HelexaError) -> None:
-        super().__init__(error)
-        self.error = error
 
 
 class Dispatch:
-    def __init__(self, fleet: Fleet, patience: Patience, *, now: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        fleet: Fleet,
+        patience: Patience,
+        *,
+        now: Callable[[], float],
+        survival: SurvivalSettings | None = None,
+        count: CountsContinuations | None = None,
+    ) -> None:
         self._fleet = fleet
         self._patience = patience
         self._now = now
         self._waiting = Waiting(fleet, keepalive_s=patience.keepalive_s, now=now)
+        survival = survival or SurvivalSettings()
+        self._resumes = survival.resume
+        self._shelf = Shelf(survival.resume_bytes_max, survival.resume_bytes_total_max)
+        self._resuming = Resuming(
+            fleet,
+            self._waiting,
+            survival,
+            self,
+            now=now,
+            keepalive_s=patience.keepalive_s,
+            count=count or Uncounted(),
+        )
 
     async def serve(self, job: Job, decision: RoutingDecision, answer: Answer) -> None:
         """Answer the client completely; the ticket's attempts say who did what.
@@ -136,15 +89,19 @@ class Dispatch:
         model in time.
         """
         failures: list[tuple[Target, HelexaError]] = []
+        rest = None if job.handed_over is None else self._resuming.rest(job)
         for last in (*(False,) * (ROUNDS_MAX - 1), True):
             if self._fleet.waits(decision) is not None:
                 decision = await self._waiting.until_served(_asked(job), decision, answer)
             begun = len(failures)
             for target in decision.targets[:ATTEMPTS_MAX]:
                 try:
-                    return await self._try(job, target, answer)
-                except _Elsewhere as elsewhere:
+                    return await self.attempt(job, target, answer, rest)
+                except Elsewhere as elsewhere:
                     failures.append((target, elsewhere.error))
+                except Broken as broken:
+                    rest = rest or self._resuming.rest(job)
+                    return await self._resuming.go_on(job, broken, answer, rest)
             if not self._moves(failures[begun:]):
                 break
             if last:
@@ -178,30 +135,73 @@ class Dispatch:
         except HelexaError:
             return None
 
-    async def _try(self, job: Job, target: Target, answer: Answer) -> None:
-        """Raises _Elsewhere when nothing came of it."""
+    async def attempt(
+        self, job: Job, target: Target, answer: Answer, rest: Rest | None = None
+    ) -> None:
+        """Answer the client completely by this target; `rest` where it has the beginning.
+
+        Raises Elsewhere when the client was told nothing by it, and Broken where it was told a
+        part that others may go on from; else HelexaError.
+        """
+        with Trial(self._fleet, self._patience, self._now, job, target) as trial:
+            await trial.open(answer.keepalive)
+            if not answer.started:
+                answer.served_by = _LOCAL if target.via is None else self._served_by(target)
+            if trial.whole is None:
+                await self._stream(trial, answer, rest)
+            else:
+                await self._whole(trial, *trial.whole, answer)
+            trial.outcome = answer.outcome
+
+    async def _whole(self, trial: Trial, content_type: bytes, body: bytes, answer: Answer) -> None:
+        if answer.started:
+            # Comments promised a stream; a body without events is a neuron's fault.
+            error = RuntimeRefused("The node did not answer with a stream.")
+            raise Elsewhere(error) if trial.job.goes_on else error
+        if len(body) <= COUNTED_BYTES_MAX:
+            trial.attempt.usage = counts.read(body)
+        await answer.whole(200, content_type, body)
+
+    async def _stream(self, trial: Trial, answer: Answer, rest: Rest | None) -> None:
+        job, attempt = trial.job, trial.attempt
+        tap = UsageTap(show=job.show_usage) if rest is None else rest.begin()
+        record = Record(self._shelf) if self._resumes and job.resume else None
+        if rest is not None and not trial.first.startswith(b":"):
+            rest.went_on(self._now())
         try:
-            way = self._fleet.way(target, job.hints)
-        except HelexaError as error:
-            raise _Elsewhere(error) from error
-        model = target.model or job.ticket.model
-        attempt = Attempt(target, model, self._fleet.digest(target, model), self._now())
-        job.ticket.attempts.append(attempt)
-        self._fleet.started(target, model, job.hints)
-        outcome = "client_gone"
-        try:
-            attempt.usage = await self._attempt(job, target, model, way, answer)
-            outcome = answer.outcome
-        except _Elsewhere as elsewhere:
-            outcome = elsewhere.error.code
-            raise
-        except HelexaError as error:
-            outcome = error.code
-            raise
+            failure = await relay(trial.response, trial.first, tap, answer, record)
+            attempt.usage = tap.usage
+            if failure is not None:
+                await self._cut(trial, failure, answer, record)
+                return
+            if rest is not None:
+                rest.end(attempt)
+            await answer.end()
         finally:
-            attempt.outcome = outcome
-            attempt.ended_s = self._now()
-            self._fleet.finished(target, model, outcome)
+            if record is not None:
+                record.close()
+
+    async def _cut(
+        self, trial: Trial, failure: HelexaError, answer: Answer, record: Record | None
+    ) -> None:
+        """A stream ended too early: another target's chance, or the client's to hear why.
+
+        Raises Elsewhere, Broken or the failure.
+        """
+        if not answer.started:
+            raise failure if trial.is_final(failure) else Elsewhere(failure)
+        if record is None or trial.is_final(failure):
+            return await answer.fail(failure)
+        try:
+            part = told(record.read()) if record.is_whole else None
+        except Unreadable:
+            part = None
+        if part is not None and part.delivered is None:
+            raise Elsewhere(failure)
+        trial.outcome = failure.code
+        if part is not None:
+            trial.attempt.delivered_tokens = part.pieces
+        raise Broken(failure, trial.attempt, part, kept_bytes=record.total_bytes)
 
     def _exhausted(
         self, decision: RoutingDecision, failures: Sequence[tuple[Target, HelexaError]]
@@ -229,116 +229,9 @@ class Dispatch:
         verb = " said" if isinstance(error, PassedOn) else ""
         return f"{kind} {called}{verb}: {error.message[:SAID_CHARS_MAX].rstrip('.')}"
 
-    async def _attempt(
-        self, job: Job, target: Target, model: ModelId, way: Way, answer: Answer
-    ) -> Usage | None:
-        patience = self._patience
-        headers = [*job.headers, *way.headers]
-        if model != job.body_model:
-            headers.append((MODEL_HEADER, model.encode()))
-        if target.via is not None:
-            # The class is ours to tell: a peer sees neither our client's hint nor its habits.
-            headers.append((b"x-helexa-workload", job.ticket.workload.value.encode()))
-            if job.max_wait_s is not None:
-                left_s = job.ticket.began_s + job.max_wait_s - self._now()
-                headers.append((b"x-helexa-max-wait", b"%.3f" % max(left_s, 0.0)))
-        try:
-            with await way.pool.send(
-                "POST",
-                job.path,
-                headers,
-                job.body,
-                first_byte_timeout_s=patience.first_byte_timeout_s,
-                silence_timeout_s=patience.silence_timeout_s,
-                # Work repeated costs time and changes nothing.
-                resend_safe=True,
-            ) as response:
-                if job.stream:
-                    while not await response.head(patience.keepalive_s):
-                        await answer.keepalive()
-                else:
-                    await response.head()
-                if response.status != 200:
-                    await self._refused(response, target)
-                answer.served_by = _LOCAL if target.via is None else self._served_by(target)
-                if _is_stream(response):
-                    return await self._stream(job, response, answer)
-                body = await response.read(ANSWER_BYTES_MAX)
-                content_type = response.header(b"content-type") or b"application/json"
-        except UpstreamTimedOut as error:
-            raise UpstreamTimeout("The node did not answer in time.") from error
-        except PoolFull as error:
-            raise _Elsewhere(Busy("Too many requests wait for the same node.")) from error
-        except UpstreamError as error:
-            raise _Elsewhere(PeerLost("The node that served this request was lost.")) from error
-        if answer.started:
-            # Comments promised a stream; a body without events is a neuron's fault.
-            raise RuntimeRefused("The node did not answer with a stream.")
-        await answer.whole(200, content_type, body)
-        return None
-
     def _served_by(self, target: Target) -> bytes:
         return b"x-helexa-served-by: %s\r\n" % self._fleet.called(target).encode("ascii")
-
-    async def _refused(self, response: Response, target: Target) -> None:
-        """Raise what an error answer means."""
-        body = await response.read(REFUSAL_BYTES_MAX)
-        status = response.status
-        error: HelexaError
-        if target.via is None and status == STRANGE_HERE:
-            raise _Elsewhere(PeerLost("The node that should serve this request was lost."))
-        try:
-            said = _refusal.decode(body).error
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-            error = RuntimeRefused(f"The node answered {status} without saying why.")
-        else:
-            error = PassedOn(body, said, status, response.header(b"retry-after"))
-        if target.via is not None:
-            is_for_all = status in CLIENTS_FAULT
-        else:
-            is_for_all = status not in ELSEWHERE and error.code not in OF_ITS_RUNTIME
-        raise error if is_for_all else _Elsewhere(error)
-
-    async def _stream(self, job: Job, response: Response, answer: Answer) -> Usage | None:
-        while not await response.ready(self._patience.keepalive_s):
-            await answer.keepalive()
-        tap = UsageTap(show=job.show_usage)
-        # An error here, before a byte of the answer, is the next target's chance.
-        chunk = await response.chunk()
-        if not chunk:
-            raise UpstreamBroken("an empty stream")
-        await answer.begin_stream()
-        failure: HelexaError | None = None
-        try:
-            while chunk:
-                if data := tap.pass_on(chunk):
-                    await answer.write(data)
-                chunk = await response.chunk()
-        except UpstreamTimedOut:
-            failure = UpstreamTimeout("The node fell silent while it answered.")
-        except UpstreamError:
-            failure = PeerLost("The node was lost while it answered.")
-        except EventTooLong:
-            failure = UpstreamFailed("The node sent an event that is too long.")
-        if failure is None:
-            rest = tap.rest()
-            if not (tap.is_done or tap.is_failed):
-                failure = UpstreamFailed("The node ended its answer before it was complete.")
-            elif rest:
-                await answer.write(rest)
-        if failure is not None:
-            await answer.fail(failure)
-        else:
-            if tap.is_failed:
-                answer.outcome = UpstreamFailed.code
-            await answer.end()
-        return tap.usage
 
 
 def _asked(job: Job) -> Asked:
     return Asked(ticket=job.ticket, hints=job.hints, stream=job.stream, max_wait_s=job.max_wait_s)
-
-
-def _is_stream(response: Response) -> bool:
-    content_type = response.header(b"content-type")
-    return content_type is not None and content_type.startswith(b"text/event-stream")

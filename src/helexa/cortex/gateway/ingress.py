@@ -37,6 +37,14 @@ _NOBODYS: Final = frozenset(
 """What nearly every client sends and nobody here reads."""
 _SANE_ID: Final = re.compile(rb"[A-Za-z0-9._:/+=-]{1,128}\Z")
 
+_KEPT: Final = {
+    b"x-helexa-session": "session",
+    b"x-helexa-workload": "workload",
+    b"x-helexa-max-wait": "max_wait",
+    b"x-helexa-resume": "resume",
+}
+"""Headers that are kept as they are, the last of several, and read by who needs them."""
+
 
 class Ingress:
     """The headers that matter, found in one pass; a general map costs more than its use here."""
@@ -48,6 +56,7 @@ class Ingress:
         "max_wait",
         "policy",
         "request_id",
+        "resume",
         "secret",
         "session",
         "via",
@@ -61,6 +70,7 @@ class Ingress:
         self.session = b""
         self.workload = b""
         self.max_wait = b""
+        self.resume = b""
         self.via = b""
         shown = b""
         for name, value in scope["headers"]:
@@ -78,18 +88,14 @@ class Ingress:
             elif name == b"content-encoding":
                 # Two lines are two codings, one on the other.
                 self.coding = b"%s, %s" % (self.coding, value) if self.coding else value
-            elif name == b"x-helexa-session":
-                self.session = value
-            elif name == b"x-helexa-workload":
-                self.workload = value
-            elif name == b"x-helexa-max-wait":
-                self.max_wait = value
             elif name == VIA_HEADER:
                 # Through which neurons it came, for the next one to see whether it is among them.
                 self.via = value if is_sound(value) else b""
             elif name == b"x-helexa-policy":
                 # Of two headers both hold, as if they were one; a part in both is refused.
                 self.policy = b"%s;%s" % (self.policy, value) if self.policy else value or b" "
+            elif (kept_as := _KEPT.get(name)) is not None:
+                setattr(self, kept_as, value)
         self.request_id: RequestId = new_request_id()
         ours = self.request_id.encode()
         self.id_header = (b"x-helexa-request-id", ours)
@@ -114,6 +120,14 @@ class Ingress:
                 "x-helexa-max-wait",
             )
         return seconds
+
+    def resumes(self) -> bool:
+        """Whether others may go on with its stream when it breaks off. Raises RequestRejected."""
+        if self.resume in (b"", b"on"):
+            return True
+        if self.resume == b"off":
+            return False
+        raise RequestRejected("x-helexa-resume is `on` or `off`.", "x-helexa-resume")
 
     def key(self) -> str:
         """The API key. Raises KeyInvalid when there is none or it cannot be one."""

@@ -33,6 +33,51 @@ class FederationCounts:
         self._requests[direction, outcome].add()
 
 
+class CountsContinuations(Protocol):
+    """Told of streams that broke off and of what became of them."""
+
+    def went_on(self, gap_s: float) -> None:
+        """Another target goes on, so long after the stream broke off."""
+        ...
+
+    def completed(self) -> None:
+        """A stream that broke off came to its end, however often it did."""
+        ...
+
+    def gave_up(self, why: str) -> None: ...
+
+
+class Continuations:
+    def __init__(self, metrics: Metrics) -> None:
+        self._ended = metrics.tallies(
+            "gateway_continuations", "Streams that broke off, by what became of them.", ("outcome",)
+        )
+        self._gaps = metrics.spreads(
+            "gateway_continuation_gap_seconds",
+            "From a stream's breaking off to the first byte of who goes on.",
+            (),
+        )[()]
+
+    def went_on(self, gap_s: float) -> None:
+        self._gaps.add(gap_s)
+
+    def completed(self) -> None:
+        self._ended[("completed",)].add()
+
+    def gave_up(self, why: str) -> None:
+        self._ended[(why,)].add()
+
+
+class Uncounted:
+    """`CountsContinuations` where nobody wants to know."""
+
+    def went_on(self, gap_s: float) -> None: ...
+
+    def completed(self) -> None: ...
+
+    def gave_up(self, why: str) -> None: ...
+
+
 class PeerObserver:
     """For the door for peers: their requests are not this gateway's."""
 

@@ -16,8 +16,9 @@ from typing import Final
 
 from helexa.cortex.gateway.answer import Answer
 from helexa.cortex.gateway.app import work_endpoints
-from helexa.cortex.gateway.dispatch import Dispatch, Patience
+from helexa.cortex.gateway.dispatch import Dispatch
 from helexa.cortex.gateway.ingress import Ingress
+from helexa.cortex.gateway.job import Patience
 from helexa.cortex.gateway.observe import PeerObserver
 from helexa.cortex.gateway.seams import Ticket, Visit
 from helexa.cortex.gateway.work import Bench, WorkApp
@@ -148,7 +149,7 @@ def peer_app(
     bench = Bench(
         fleet=fabric,
         door=door,
-        dispatch=Dispatch(fabric, Patience.of(settings), now=now),
+        dispatch=Dispatch(fabric, Patience.of(settings), now=now, survival=settings.survival),
         observer=PeerObserver(fabric.count),
         now=now,
         body_bytes_max=settings.body_bytes_max,

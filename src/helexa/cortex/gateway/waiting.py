@@ -31,6 +31,8 @@ class Asked:
     hints: RouteHints
     stream: bool
     max_wait_s: float | None
+    since_s: float | None = None
+    """When it began to wait, where that is not when it came."""
 
 
 class Waiting:
@@ -65,7 +67,8 @@ class Waiting:
         most_s = place.max_wait_s
         if asked.max_wait_s is not None:
             most_s = min(most_s, asked.max_wait_s)
-        left_s = asked.ticket.began_s + most_s - self._now()
+        since_s = asked.ticket.began_s if asked.since_s is None else asked.since_s
+        left_s = since_s + most_s - self._now()
         if left_s <= 0:
             raise place.too_late()
         every_s = self._comment_every_s if asked.stream else LOOK_EVERY_S

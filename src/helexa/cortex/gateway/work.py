@@ -18,9 +18,10 @@ from typing import Final, Generic, TypeVar
 import msgspec
 
 from helexa.cortex.gateway.answer import Answer
-from helexa.cortex.gateway.dispatch import Dispatch, Job
+from helexa.cortex.gateway.dispatch import Dispatch
 from helexa.cortex.gateway.envelope import OPENAI, Envelope
 from helexa.cortex.gateway.ingress import Ingress
+from helexa.cortex.gateway.job import HandedOver, Job
 from helexa.cortex.gateway.observe import Observes
 from helexa.cortex.gateway.seams import Door, Fleet, Ticket
 from helexa.cortex.gateway.surface import Surface, TranslatedAnswer
@@ -173,6 +174,7 @@ class WorkApp(Generic[H]):
         visit = bench.door.enter(scope, ingress)
         wish = ingress.wish()
         max_wait_s = ingress.max_wait_s()
+        resumes = ingress.resumes()
         body = await self._body(scope, receive, ingress.coding)
         if isinstance(answer, TranslatedAnswer) and endpoint.surface is not None:
             answer.speech = await endpoint.surface.open(body, visit, ingress)
@@ -183,12 +185,14 @@ class WorkApp(Generic[H]):
         session = ingress.session.decode("latin-1") or head.prompt_cache_key or head.user or ""
         model = visit.model or ModelId(head.model)
         bench.door.consider(visit, model, workload)
+        handed_over = head if isinstance(head, HandedOver) else None
         known = endpoint.prompt and bench.fleet.wants_prefixes(model)
         hints = RouteHints(
             session=session[:SESSION_CHARS_MAX],
             request=ingress.request_id,
             prompt_bytes=len(body),
             prefixes=prompt_heads(body, endpoint.prompt) if known else (),
+            digest=handed_over.digest if handed_over is not None else "",
             wish=wish,
             path=visit.path,
             hops_left=visit.hops_left,
@@ -215,6 +219,9 @@ class WorkApp(Generic[H]):
             hints,
             ModelId(head.model),
             max_wait_s,
+            resume=resumes,
+            handed_over=handed_over,
+            goes_on=handed_over is not None,
         )
         queue = bench.door.admit(ticket, decision)
         if queue is not None:

@@ -22,6 +22,7 @@ class _Counts(msgspec.Struct):
     completion_tokens: int = 0
     prompt_tokens_details: _PromptDetails | None = None
     completion_tokens_details: _CompletionDetails | None = None
+    resumed_tokens: int | None = None
 
 
 class _Body(msgspec.Struct):
@@ -52,6 +53,17 @@ def read(event: bytes) -> Usage | None:
         completion=counts.completion_tokens - reasoning,
         reasoning=reasoning,
     )
+
+
+def resumed(event: bytes) -> int | None:
+    """How many of a continuation's tokens were delivered before it; None where it has no counts."""
+    if b'"usage"' not in event:
+        return None
+    try:
+        counts = _body.decode(event).usage
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return None
+    return None if counts is None else max(counts.resumed_tokens or 0, 0)
 
 
 def _within(part: int, whole: int) -> int:
