@@ -109,10 +109,10 @@ async def test_a_stream_that_breaks_off_ends_with_an_error_and_a_failed_response
         answer = await gateway.post({**ASKED, "stream": True}, PATH)
     *_, error, failed = events_of(answer)
     assert error["type"] == "error"
-    assert error["error"]["code"] == error["code"] == "upstream_failed"
+    assert error["error"]["code"] == error["code"] == "stream_interrupted"
     assert failed["type"] == "response.failed"
     assert failed["response"]["status"] == "failed"
-    assert failed["response"]["error"]["code"] == "upstream_failed"
+    assert failed["response"]["error"]["code"] == "stream_interrupted"
     assert failed["response"]["output"][0]["status"] == "incomplete"
     assert failed["response"]["output"][0]["content"][0]["text"] == "hel"
 
@@ -120,7 +120,9 @@ async def test_a_stream_that_breaks_off_ends_with_an_error_and_a_failed_response
 async def test_a_neurons_error_in_its_stream_fails_the_response() -> None:
     error = b'data: {"error":{"message":"x","type":"server_error","code":"runtime_exited"}}\n\n'
     async with gateway_to(streaming(token("hel"), error)) as gateway:
-        answer = await gateway.post({**ASKED, "stream": True}, PATH)
+        answer = await gateway.post(
+            {**ASKED, "stream": True}, PATH, headers=[(b"x-helexa-resume", b"off")]
+        )
     events = events_of(answer)
     assert [one["type"] for one in events[-2:]] == ["error", "response.failed"]
     assert events[-1]["response"]["error"] == {"code": "runtime_exited", "message": "x"}
