@@ -12,7 +12,7 @@ import logging
 import pkgutil
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, Final
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -22,10 +22,11 @@ from starlette.routing import BaseRoute
 
 from helexa.cortex.gateway import endpoints
 from helexa.cortex.gateway.admission import Admission
+from helexa.cortex.gateway.anthropic_envelope import speaks_anthropic
 from helexa.cortex.gateway.cors import Cors
 from helexa.cortex.gateway.dispatch import Dispatch
-from helexa.cortex.gateway.endpoints import models
-from helexa.cortex.gateway.envelope import body_of, headers_of
+from helexa.cortex.gateway.endpoints import messages, models
+from helexa.cortex.gateway.envelope import OPENAI, Envelope, headers_of
 from helexa.cortex.gateway.ingress import Ingress
 from helexa.cortex.gateway.job import Patience
 from helexa.cortex.gateway.observe import Continuations, Observer
@@ -37,6 +38,9 @@ from helexa.protocol.ids import ModelId
 from helexa.util.asgi import App, Receive, Scope, Send
 from helexa.util.health import health_routes
 from helexa.util.metrics import Metrics
+
+_ENVELOPE: Final = "helexa.envelope"
+"""The scope's member that says how this client wants to be refused."""
 
 log = logging.getLogger(__name__)
 
@@ -114,7 +118,9 @@ def _framework(routes: Sequence[BaseRoute]) -> App:
     starlette.router.redirect_slashes = False
 
     async def named(scope: Scope, receive: Receive, send: Send) -> None:
-        lines = Ingress(scope).id_lines.split(b"\r\n")[:-1]
+        ingress = Ingress(scope)
+        envelope = _envelope_for(scope).of(ingress.request_id)
+        lines = (ingress.id_lines + envelope.id_line).split(b"\r\n")[:-1]
         ids = [tuple(line.split(b": ", 1)) for line in lines]
 
         async def send_named(message: Any) -> None:
@@ -122,15 +128,23 @@ def _framework(routes: Sequence[BaseRoute]) -> App:
                 message["headers"] = [*message.get("headers", ()), *ids]
             await send(message)
 
-        await starlette(scope, receive, send_named)
+        await starlette({**scope, _ENVELOPE: envelope}, receive, send_named)
 
     return named
 
 
-async def _refuse(_request: Request, error: Exception) -> Response:
+def _envelope_for(scope: Scope) -> Envelope:
+    """Of whoever asks for what no endpoint for work answers."""
+    if scope["path"].startswith(f"{messages.endpoint.path}/") or speaks_anthropic(scope):
+        return messages.endpoint.envelope
+    return OPENAI
+
+
+async def _refuse(request: Request, error: Exception) -> Response:
     assert isinstance(error, HelexaError)
+    envelope: Envelope = request.scope[_ENVELOPE]
     headers = {name.decode(): value.decode("latin-1") for name, value in headers_of(error)}
-    return Response(body_of(error), error.status, headers, media_type="application/json")
+    return Response(envelope.body(error), error.status, headers, media_type="application/json")
 
 
 async def _refuse_http(request: Request, error: Exception) -> Response:

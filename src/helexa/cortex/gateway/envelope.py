@@ -48,6 +48,15 @@ class PassedOn(HelexaError):
 class Envelope(Protocol):
     """How the clients of one surface want to be told of an error."""
 
+    @property
+    def id_line(self) -> bytes:
+        """A header line for the request's id beside those that every answer has; may be empty."""
+        ...
+
+    def of(self, request_id: str) -> Envelope:
+        """The one for this request."""
+        ...
+
     def body(self, error: HelexaError) -> bytes:
         """JSON, for an answer whose status is the error's."""
         ...
@@ -86,6 +95,11 @@ def event_of(error: HelexaError) -> bytes:
 
 class OpenAIEnvelope:
     """`{"error": {"message", "type", "param", "code"}}`."""
+
+    id_line = b""
+
+    def of(self, request_id: str) -> OpenAIEnvelope:  # noqa: ARG002 - nothing in it differs
+        return self
 
     def body(self, error: HelexaError) -> bytes:
         return body_of(error)

@@ -140,7 +140,8 @@ class WorkApp(Generic[H]):
         began_s = now()
         ingress = Ingress(scope)
         kind = Answer if surface is None else TranslatedAnswer
-        answer = kind(cycle_of(scope), ingress.id_lines, self._endpoint.envelope)
+        envelope = self._endpoint.envelope.of(ingress.request_id)
+        answer = kind(cycle_of(scope), ingress.id_lines + envelope.id_line, envelope)
         usage: Usage | None = None
         status = 0
         with UntilDisconnect(scope) as client:

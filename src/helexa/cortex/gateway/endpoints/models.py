@@ -10,8 +10,10 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from helexa.cortex.gateway.admission import Admission
+from helexa.cortex.gateway.anthropic_envelope import speaks_anthropic
 from helexa.cortex.gateway.ingress import Ingress
 from helexa.cortex.gateway.seams import Fleet
+from helexa.protocol.anthropic import models as anthropic
 from helexa.protocol.errors import ModelUnknown
 from helexa.protocol.ids import ModelId
 from helexa.protocol.openai.models import ModelList, ModelObject, model_object
@@ -42,6 +44,16 @@ def routes(
         admission.check(ingress.key())
         owners = fleet.owners()
         listed = ModelList(data=[shown(one, owners) for one in fleet.models()])
+        if speaks_anthropic(request.scope):
+            asked = request.query_params
+            return _json(
+                anthropic.page(
+                    listed.data,
+                    limit=asked.get("limit"),
+                    after=asked.get("after_id"),
+                    before=asked.get("before_id"),
+                )
+            )
         return Response(msgspec.json.encode(listed), media_type="application/json", headers=marks)
 
     async def show_model(request: Request) -> Response:
@@ -50,7 +62,8 @@ def routes(
         wanted = request.path_params["model"]
         for one in fleet.models():
             if one.model == wanted:
-                return _json(shown(one, fleet.owners()))
+                found = shown(one, fleet.owners())
+                return _json(anthropic.info(found) if speaks_anthropic(request.scope) else found)
         raise ModelUnknown(wanted)
 
     return [

@@ -1,0 +1,1 @@
+"""Anthropic's wire shapes, as far as helexa reads or writes them itself."""
