@@ -14,6 +14,7 @@ from urllib.parse import unquote
 from helexa.neuron.serving.doors import MANAGEMENT, PATH_CHECK, Door, path_proof
 from helexa.neuron.serving.execute import Executor, Kind
 from helexa.neuron.serving.replies import Handler, Reply, as_json, send_error, send_reply
+from helexa.neuron.serving.resuming import Resume
 from helexa.neuron.serving.supply import SupplyRoutes
 from helexa.neuron.serving.tokens import TokenWork
 from helexa.neuron.supervisor.roster import Roster
@@ -63,6 +64,9 @@ class Routes:
         for kind in (*Endpoint, *TokenWork):
             handler = self._inference(kind, from_cortex=door.is_for_cortexes)
             fixed[kind.value] = ("POST", handler)
+        if door.is_for_cortexes:
+            kind = Resume.CONTINUE
+            fixed[kind.value] = ("POST", self._inference(kind, from_cortex=True))
         if management:
             fixed[f"{MANAGEMENT}v1/status"] = ("GET", _plain(self._answer_status))
         if path_check:

@@ -13,6 +13,7 @@ from helexa.neuron.serving.answer import Answer
 from helexa.neuron.serving.metrics import NeuronMetrics
 from helexa.neuron.serving.pictures.judging import PictureRules, Pictures
 from helexa.neuron.serving.prompts import Prompts
+from helexa.neuron.serving.resuming import DELIVERED_BYTES_MAX, Course, Resume, course
 from helexa.neuron.serving.tokens import Tokenizing, TokenWork
 from helexa.neuron.serving.work import Work
 from helexa.neuron.supervisor.roster import Roster
@@ -49,7 +50,7 @@ _RUNTIME_FAULTS: Final = frozenset(
     one.code for one in (RuntimeExited, RuntimeMalformed, RuntimeRefused, UpstreamTimeout)
 )
 
-Kind: TypeAlias = Endpoint | TokenWork
+Kind: TypeAlias = Endpoint | TokenWork | Resume
 
 log = logging.getLogger(__name__)
 
@@ -104,7 +105,8 @@ class Executor:
         outcome = "ok"
         work: Work | Tokenizing | None = None
         try:
-            body = await self._body(scope, receive)
+            more = DELIVERED_BYTES_MAX if kind is Resume.CONTINUE else 0
+            body = await self._body(scope, receive, self._body_bytes_max + more)
             work = self._work(kind, scope, answer, body, from_cortex=from_cortex)
             with UntilDisconnect(scope) as client:
                 await self._cancellable(answer.request_id, work)
@@ -150,6 +152,11 @@ class Executor:
                 model=model,
                 displacing=displacing,
             )
+        going: Course | None = None
+        if isinstance(kind, Resume):
+            going = course(body)
+            kind, body = going.endpoint, bytes(going.wanted.request)
+            model = model or going.wanted.model
         return Work(
             self._roster,
             kind,
@@ -161,13 +168,12 @@ class Executor:
             model=model,
             displacing=displacing,
             via=onward(header(scope, VIA_HEADER), self._mark),
+            course=going,
         )
 
-    async def _body(self, scope: Scope, receive: Receive) -> bytes:
+    async def _body(self, scope: Scope, receive: Receive, bytes_max: int) -> bytes:
         try:
-            return await read_body(
-                scope, receive, bytes_max=self._body_bytes_max, timeout_s=BODY_TIMEOUT_S
-            )
+            return await read_body(scope, receive, bytes_max=bytes_max, timeout_s=BODY_TIMEOUT_S)
         except BodyTooBig as error:
             raise BodyTooLarge(bytes_max=error.bytes_max) from error
         except BodyTooSlow as error:

@@ -19,6 +19,7 @@ from typing import Any, Final, TypeAlias
 import msgspec
 
 from helexa.neuron.serving import counting
+from helexa.protocol.continuation import RESUMED_KEY
 from helexa.protocol.errors import HelexaError, RuntimeMalformed
 from helexa.protocol.work import Usage
 from helexa.runtime.contract import Rewrite
@@ -193,8 +194,15 @@ class Relay:
         event: dict[str, Any] = {**_without(self._last_usage, _OWN[1:]), "choices": []}
         shown = self.shown()
         if len(self._final) != 1 or self.fault is not None:
-            event["usage"] = shown
+            event["usage"] = {**shown, **_resumed(self._last_usage["usage"])}
         return b"data: " + _encode(event) + b"\n\n"
+
+
+def _resumed(usage: msgspec.Raw) -> dict[str, Any]:
+    """What a continuation says besides counts."""
+    if RESUMED_KEY.encode() not in bytes(usage):
+        return {}
+    return {RESUMED_KEY: msgspec.json.decode(usage)[RESUMED_KEY]}
 
 
 def payload_of(event: bytes) -> bytes:

@@ -18,18 +18,21 @@ import anyio
 import msgspec
 
 from helexa.neuron.serving.answer import Answer
+from helexa.neuron.serving.asking import asked
 from helexa.neuron.serving.counting import Bounds, Fault
 from helexa.neuron.serving.fitting import Fit, fitted
 from helexa.neuron.serving.passing import Passing
 from helexa.neuron.serving.pictures.judging import Pictures
 from helexa.neuron.serving.prompts import Prompts
 from helexa.neuron.serving.replies import JSON, Headers
+from helexa.neuron.serving.resuming import Course
 from helexa.neuron.supervisor import pace
 from helexa.neuron.supervisor.engine import Engine
 from helexa.neuron.supervisor.replica import Replica
 from helexa.neuron.supervisor.roster import Roster
 from helexa.protocol.errors import (
     CapabilityMissing,
+    NotContinuable,
     RuntimeExited,
     UpstreamTimeout,
 )
@@ -126,12 +129,16 @@ class Work:
         model: str = "",
         displacing: bool = False,
         via: bytes = b"",
+        course: Course | None = None,
     ) -> None:
         """`model` is the one to serve it by, where that is not the body's.
 
-        `displacing` lets idle models leave for it. `via` goes to servers elsewhere.
+        `displacing` lets idle models leave for it. `via` goes to servers elsewhere. `course`
+        is for one that goes on with a broken stream.
         """
         self._via = via
+        self._course = course
+        self._has_spoken = False
         self.replica: Replica | None = None
         self.used: Usage | None = None
         self.fault: Fault | None = None
@@ -154,6 +161,8 @@ class Work:
         head = self._head = bodies.typed(_head, self._body)
         self._model = self._model or head.model
         replica = self.replica = await self._roster.replica(self._model)
+        if self._course is not None:
+            self._course.check(self._roster, replica, is_streaming=self._is_streaming)
         # Before it runs: what is wrong with a request is said without loading anything.
         if await self._make_fit(replica):
             # Time has passed, and who was found may be gone.
@@ -170,11 +179,28 @@ class Work:
             else:
                 engine = await self._waited(replica, stack)
             try:
-                await self._asked(self._shaped(engine, spec, request), engine)
+                await self._answered(engine, spec, request)
             except _NeverAsked:
                 # It died before it heard of this request, so the next one may as well do it.
                 engine = await self._successor(replica, engine)
-                await self._asked(self._shaped(engine, spec, request), engine)
+                await self._answered(engine, spec, request)
+
+    async def _answered(self, engine: Engine, spec: ReplicaSpec, request: ChildRequest) -> None:
+        if self._course is None:
+            await self._asked(self._shaped(engine, spec, request), engine)
+            return
+        refused: NotContinuable | None = None
+        for attempt in self._course.attempts(engine, self._fit.body):
+            try:
+                await self._asked(await asked(engine, attempt), engine)
+            except NotContinuable as error:
+                if self._has_spoken:
+                    raise
+                refused = error
+            else:
+                return
+        if refused is not None:
+            raise refused
 
     async def _engine(self, replica: Replica) -> Engine:
         return await self._roster.engine(replica, displacing=self._displacing)
@@ -264,6 +290,7 @@ class Work:
                     await passing.pass_on(engine, request, response, self._bounds(engine.spec))
                 finally:
                     self.fault = passing.fault
+                    self._has_spoken |= passing.pieces > 0
                     self._measure(engine, passing)
         except UpstreamUnreachable as error:
             raise _NeverAsked from error
@@ -301,6 +328,8 @@ class Work:
 
     def _measure(self, engine: Engine, passing: Passing) -> None:
         used = self.used = passing.used
+        if self._course is not None:
+            used = self.used = self._course.own(used)
         if self.replica is None or used is None:
             return
         tokens, seconds = used.completion + used.reasoning, passing.last_at - passing.first_at

@@ -1,0 +1,1 @@
+"""A broken stream, finished by another engine: which way, what to ask, how to turn the answer."""
