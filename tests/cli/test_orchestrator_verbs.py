@@ -195,6 +195,10 @@ def test_where_a_request_would_go_is_a_table(live: Whole, helexa: Any) -> None:
     assert status == 1
     assert "nobody would be asked" in out
     assert json.loads(helexa("explain", "--model", "m", "--json")[1])["targets"]
+    status, out, _ = helexa("explain", "--model", "m", "--policy", "min-quantisation=Q8_0")
+    assert status == 1
+    assert "has weights of unknown quantisation, under Q8_0" in out
+    assert "has a part 'nonsense'" in helexa("explain", "--model", "m", "--policy", "nonsense")[2]
 
 
 def test_the_catalogue_is_written_read_and_emptied(helexa: Any, tmp_path: Path) -> None:

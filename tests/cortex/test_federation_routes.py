@@ -123,7 +123,7 @@ async def test_cortexes_are_named_by_id_and_operator_too() -> None:
         for word in (b.node[:7], "nobody", "local"):
             answer = await a.ask("m", policy=f"only={word}")
             assert answer.status == 503
-            rule = "cortex b is not among the only ones wanted (x-helexa-policy)"
+            rule = "cortex b is not among the only ones wanted (the request's policy)"
             assert rule in answer.error["message"]
 
 
@@ -218,7 +218,7 @@ async def test_a_wish_holds_on_the_second_hop() -> None:
         a.record_of(b, "m")
         await a.until_offered_nothing_by(b)
         message = (await a.ask("m", policy="region=eu; max-price=9")).error["message"]
-        assert "is in region us, not eu (x-helexa-policy)" in message
+        assert "is in region us, not eu (the request's policy)" in message
         assert neuron.asked == []
         assert (await a.ask("m", policy="not=local")).status == 200
 

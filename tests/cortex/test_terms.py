@@ -21,14 +21,10 @@ from helexa.cortex.orchestrator.federation.offers import (
     offers_for,
     public_offers,
 )
+from helexa.cortex.orchestrator.federation.patterns import Patterns
 from helexa.cortex.orchestrator.federation.peer import told_by
-from helexa.cortex.orchestrator.federation.terms import (
-    Patterns,
-    Terms,
-    borrows,
-    lends,
-    wish_forbids,
-)
+from helexa.cortex.orchestrator.federation.terms import Terms, borrows, lends, offering
+from helexa.cortex.orchestrator.federation.wanted import forbids
 from helexa.cortex.orchestrator.federation.wish import HEADER, onward, parse
 from helexa.cortex.orchestrator.fleet import FleetEvent, HealthReported, NeuronLeft, apply
 from helexa.cortex.settings import FederationSettings
@@ -202,7 +198,7 @@ def test_a_wish_can_only_forbid_more(
         assert borrows(rules, OFFER, peer, CHAT, wish)
     elif not borrows(rules, OFFER, peer, CHAT, wish):
         assert wish.federation
-        assert wish_forbids(wish, peer, 7) == ""
+        assert forbids(wish, offering(peer, OFFER)) == ""
 
 
 # --- the header
@@ -265,9 +261,9 @@ def test_what_goes_on_narrows_the_next_cortex_as_it_narrowed_this_one(wish: Wish
     own = PEER.node
     text = onward(wish, own)
     there = parse(text) if text else Wish()
-    assert there.without == tuple(own if word == "local" else word for word in wish.without)
-    assert there.only == tuple(own if word == "local" else word for word in wish.only)
-    assert there.regions == wish.regions
+    assert set(there.without) == {own if word == "local" else word for word in wish.without}
+    assert set(there.only) == {own if word == "local" else word for word in wish.only}
+    assert set(there.regions) == set(wish.regions)
     assert there.price_max is None
     assert there.order == ""
 

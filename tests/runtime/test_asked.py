@@ -264,3 +264,31 @@ def test_an_effort_reaches_a_template_that_knows_it_or_is_refused(
     with pytest.raises((RequestRejected, CapabilityMissing)) as refused:
         shaped(adapter, Endpoint.CHAT, body, asked)
     assert getattr(refused.value, "field", "") == "reasoning_effort"
+
+
+WAY = {
+    "models": ["a"],
+    "provider": {"only": ["ben"]},
+    "route": "fallback",
+    "transforms": [],
+    "helexa": {"federation": False},
+}
+
+
+@ADAPTERS
+@ENDPOINTS
+def test_an_engine_never_sees_where_a_request_may_go(
+    adapter: RuntimeAdapter, endpoint: Endpoint
+) -> None:
+    assert not WAY.keys() & sent(adapter, endpoint, **WAY).keys()
+
+
+@pytest.mark.parametrize("endpoint", [Endpoint.EMBEDDINGS, Endpoint.RERANK])
+def test_nor_does_one_that_makes_vectors_or_scores(endpoint: Endpoint) -> None:
+    adapter = adapters.load("llama_cpp")
+    wanted = replace(spec(adapter), files=replace(spec(adapter).files, pooling="rank"))
+    body = {"model": "m", "input": "x", "query": "q", "documents": ["d"]}
+    plain = json.dumps(body).encode()
+    assert shaped(adapter, endpoint, plain, wanted).body == plain
+    arrived = shaped(adapter, endpoint, json.dumps({**body, **WAY}).encode(), wanted).body
+    assert json.loads(arrived) == body

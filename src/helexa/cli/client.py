@@ -13,6 +13,7 @@ import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Final
 from urllib.parse import quote, urlsplit
 
@@ -45,8 +46,9 @@ class Client:
     url: str
     token: str
 
-    def get(self, path: str) -> Any:
-        return self.ask("GET", path)
+    def get(self, path: str, headers: Mapping[str, str] = MappingProxyType({})) -> Any:
+        connection = self._connection(ANSWER_WITHIN_S)
+        return self._decoded(*self._exchanged(connection, "GET", path, None, headers))
 
     def post(self, path: str, body: Mapping[str, Any] | None = None) -> Any:
         return self.ask("POST", path, body or {}, within_s=LOAD_WITHIN_S)
@@ -101,9 +103,18 @@ class Client:
     def _exchange(
         self, method: str, path: str, body: Mapping[str, Any] | None, within_s: float
     ) -> tuple[int, bytes]:
-        connection = self._connection(within_s)
+        return self._exchanged(self._connection(within_s), method, path, body, {})
+
+    def _exchanged(
+        self,
+        connection: http.client.HTTPConnection,
+        method: str,
+        path: str,
+        body: Mapping[str, Any] | None,
+        more: Mapping[str, str],
+    ) -> tuple[int, bytes]:
         try:
-            response = self._request(connection, method, path, body)
+            response = self._request(connection, method, path, body, more)
             return response.status, response.read(ANSWER_BYTES_MAX)
         except (OSError, http.client.HTTPException) as error:
             raise self._silent(error) from error
@@ -116,8 +127,10 @@ class Client:
         method: str,
         path: str,
         body: Mapping[str, Any] | None,
+        more: Mapping[str, str] = MappingProxyType({}),
     ) -> http.client.HTTPResponse:
         headers = {"authorization": f"Bearer {self.token}"} if self.token else {}
+        headers |= more
         if body is not None:
             headers["content-type"] = "application/json"
         payload = None if body is None else json.dumps(body).encode()

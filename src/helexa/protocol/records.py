@@ -98,6 +98,10 @@ class Offer(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     price: Price = Price()
     abilities: tuple[str, ...] = ()
     """Of all its neurons; left out of records, where every byte goes to everybody."""
+    quantisation: str = ""
+    """Empty where its neurons differ, or do not say."""
+    first_token_s: float = 0.0
+    """Measured on a neuron with nothing else to do; 0 when never measured."""
 
 
 class Record(

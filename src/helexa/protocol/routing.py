@@ -18,7 +18,7 @@ NODE_HEADER: Final = b"x-helexa-node"
 
 
 class Wish(msgspec.Struct, frozen=True, kw_only=True):
-    """What one request asks of its way, in `x-helexa-policy`: it narrows, and never widens.
+    """What one request asks of its way: it narrows, and never widens. docs/policy.md has the words.
 
     Cortexes are named by name, operator id, node id, or eight or more digits of an id;
     `local` is the one that reads it.
@@ -26,13 +26,33 @@ class Wish(msgspec.Struct, frozen=True, kw_only=True):
 
     only: tuple[str, ...] = ()
     without: tuple[str, ...] = ()
+    prefer: tuple[str, ...] = ()
+    """Asked before all others, in this order."""
+    fallbacks: bool = True
+    """Whether others may be asked: than those of `prefer`, or than the first one without it."""
     regions: tuple[str, ...] = ()
     """Patterns, as in `[federation]`."""
+    federation: bool = True
+    models: tuple[ModelId, ...] = ()
+    """Asked in this order where the model of the request cannot be served."""
+    quantisations: tuple[str, ...] = ()
+    """Any of these names or kinds of `protocol.quantisation`."""
+    quantisation_min: str = ""
     price_max: int | None = None
     """Nano-credits a token, of any kind."""
-    federation: bool = True
+    prompt_price_max: int | None = None
+    completion_price_max: int | None = None
+    first_token_max_s: float | None = None
+    """By what was measured; who was never measured is not asked."""
+    speed_min: float | None = None
+    """Tokens a second, measured."""
+    first_token_wanted_s: float | None = None
+    """Who is slower, or was never measured, is asked after the others."""
+    speed_wanted: float | None = None
     order: str = ""
-    """`local_first`, `cheapest` or `fastest`; empty is the operator's."""
+    """`local_first`, `cheapest`, `fastest` or `quickest`; empty is the operator's."""
+    resume: bool = True
+    """Whether a stream that breaks off may be finished by somebody else."""
 
 
 class RouteHints(msgspec.Struct, frozen=True, kw_only=True):

@@ -27,14 +27,23 @@ def configure(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--session", metavar="MARK", default="", help="requests of one session keep together"
     )
+    parser.add_argument(
+        "--policy", metavar="PARTS", default="",
+        help="what the request asks of its way, as in x-helexa-policy",
+    )  # fmt: skip
     remote.add(parser)
 
 
 def run(args: Namespace) -> int:
     client = remote.client(args, "cortex")
-    asked = {"model": args.model, "workload": args.workload, "session": args.session}
+    asked = {
+        "model": args.model,
+        "workload": args.workload,
+        "session": args.session,
+    }
     query = urlencode({name: value for name, value in asked.items() if value})
-    found = client.get(f"/api/v1/explain?{query}")
+    wish = {"x-helexa-policy": args.policy} if args.policy else {}
+    found = client.get(f"/api/v1/explain?{query}", wish)
     if args.json:
         document(found)
     else:

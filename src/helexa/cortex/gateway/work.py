@@ -25,6 +25,7 @@ from helexa.cortex.gateway.job import HandedOver, Job
 from helexa.cortex.gateway.observe import Observes
 from helexa.cortex.gateway.seams import Door, Fleet, Ticket
 from helexa.cortex.gateway.surface import Surface, TranslatedAnswer
+from helexa.cortex.orchestrator.federation.wish_bodies import asked, first_model
 from helexa.protocol.errors import (
     BodyLate,
     BodyMalformed,
@@ -182,10 +183,18 @@ class WorkApp(Generic[H]):
             body = answer.speech.body
         head = typed(self._decoder, body)
         endpoint.check(head)
+        if head.asks_way and visit.hops_left is None:
+            # Of a request that another cortex passes on, that one has read it.
+            wish = asked(head, wish)
         workload = endpoint.classify(head, body, ingress)
         session = ingress.session.decode("latin-1") or head.prompt_cache_key or head.user or ""
         model = visit.model or ModelId(head.model)
+        if not model:
+            model, wish = first_model(wish)
         bench.door.consider(visit, model, workload)
+        if wish is not None:
+            for other in wish.models:
+                bench.door.consider(visit, other, workload)
         handed_over = head if isinstance(head, HandedOver) else None
         known = endpoint.prompt and bench.fleet.wants_prefixes(model)
         hints = RouteHints(

@@ -14,17 +14,22 @@ _RANGE: Final = 1 << 64
 
 
 def choices(
-    catalogue: Catalogue, name: ModelId, mark: str, random: Callable[[], float]
+    catalogue: Catalogue,
+    name: ModelId,
+    mark: str,
+    random: Callable[[], float],
+    also: tuple[ModelId, ...] = (),
 ) -> tuple[ModelId, ...]:
     """Each model once, the wanted ones first; never empty, for a name may be known elsewhere.
 
     An alias' models are drawn by weight, and by the mark of the session or the request where
     there is one: a conversation stays with its model, and a request that waits for one too.
-    A fallback's own fallbacks are not looked for.
+    A fallback's own fallbacks are not looked for. `also` are the request's own, which go
+    before the catalogue's.
     """
     if not catalogue.entries:
-        return (name,)
-    first = tuple(_meant(catalogue, name, mark, random))
+        return tuple(dict.fromkeys((name, *also))) if also else (name,)
+    first = tuple(model for one in (name, *also) for model in _meant(catalogue, one, mark, random))
     rest = [
         model
         for one in first

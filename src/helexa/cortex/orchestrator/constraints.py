@@ -10,7 +10,7 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import Final
 
-from helexa.cortex.orchestrator.federation.terms import Patterns
+from helexa.cortex.orchestrator.federation.patterns import Patterns
 from helexa.cortex.settings import ModelEntry
 from helexa.protocol.work import NeuronDescriptor
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 import msgspec
@@ -20,14 +20,16 @@ from helexa.cortex.orchestrator.choices import reachable
 from helexa.cortex.orchestrator.explain import Explanation, explained
 from helexa.cortex.orchestrator.federation.lanes import Lane
 from helexa.cortex.orchestrator.federation.peers import Peers, Prospect
-from helexa.cortex.orchestrator.federation.terms import (
-    ORDERS,
-    Terms,
-    borrows,
-    dearest,
-    wish_forbids,
+from helexa.cortex.orchestrator.federation.terms import ORDERS, Terms, borrows, offering
+from helexa.cortex.orchestrator.federation.wanted import (
+    Server,
+    forbids,
+    is_second_choice,
+    quickness,
+    rank,
 )
 from helexa.cortex.orchestrator.federation.wish import HEADER, onward
+from helexa.cortex.orchestrator.federation.wish_here import hopeful_choices, neuron_server
 from helexa.cortex.orchestrator.listing import about, as_used, listed, owners
 from helexa.cortex.orchestrator.neurons import Neurons
 from helexa.cortex.orchestrator.provisioning.demand import Demand
@@ -78,6 +80,11 @@ class _Place(NamedTuple):
     waits: bool
     full: bool
     slowness: float
+    quickness: float = 0.0
+    """Seconds to the first token, of requests that ask for it."""
+    preferred: int = 0
+    second: bool = False
+    """Misses what the request would rather have."""
 
 
 class _Out(NamedTuple):
@@ -141,9 +148,19 @@ class Fabric:
         if not decision.targets:
             # Of many neurons a few were looked at, and the wish may have ruled out just those.
             decision, out = self._decide(workload, model, hints, thorough=True)
-        if not decision.targets and self._neurons.awaited(decision) is None:
-            raise self._refusal(workload, model, hints, out)
+        if not decision.targets:
+            decision = self._awaitable(decision, hints.wish)
+            if not decision.choices or self._neurons.awaited(decision) is None:
+                raise self._refusal(workload, model, hints, out)
         return decision
+
+    def _awaitable(self, decision: RoutingDecision, wish: Wish | None) -> RoutingDecision:
+        """With those choices alone that the request would take from here once they are."""
+        if wish is None:
+            return decision
+        catalogue, view = self._neurons.catalogue, self._neurons.view
+        choices = hopeful_choices(wish, self.own, decision.choices, catalogue, view)
+        return msgspec.structs.replace(decision, choices=choices)
 
     def _hopeful(self, decision: RoutingDecision) -> RoutingDecision:
         """Without neurons that would have to load what they cannot. Raises NoCapacity."""
@@ -174,10 +191,15 @@ class Fabric:
         if not first.ready and first.via is None:
             return first.model or decision.model
         wanted = decision.choices[0] if decision.choices else decision.model
-        if self._demand is not None and first.model and wanted != first.model:
+        demand = self._demand
+        if demand is not None and first.model and wanted != first.model and self._has(wanted):
             # Somebody stands in for the first choice: that it was wanted is remembered.
-            self._demand.missed(wanted, self._neurons.now_s())
+            demand.missed(wanted, self._neurons.now_s())
         return None
+
+    def _has(self, model: ModelId) -> bool:
+        """Names that a client made up are not remembered."""
+        return self._neurons.knows(model)
 
     def place(self, model: ModelId) -> AbstractContextManager[Place]:
         assert self._room is not None
@@ -302,10 +324,12 @@ class Fabric:
         local = self._neurons.decide(workload, model, hints, thorough=thorough)
         places, out = self._local(local, hints.wish)
         # A request that came from a peer goes on only while its way and ours allow it.
-        order = (hints.wish.order if hints.wish else "") or self.terms.order
+        wish = hints.wish
+        order = (wish.order if wish else "") or self.terms.order
+        by_default = order == ORDERS[0] and not (wish and wish.prefer)
         if hints.hops_left is None or (hints.hops_left > 0 and self.terms.hops_max > 0):
             for rank, choice in enumerate(local.choices):
-                spare = order == ORDERS[0] and any(
+                spare = by_default and any(
                     place.rank == rank and not place.doubtful for place in places
                 )
                 at_most = SPARES_MAX if spare else CHOICES_MAX
@@ -313,6 +337,8 @@ class Fabric:
                 found = self._remote(workload, choice, hints, out, at_most, asked)
                 places += (place._replace(rank=rank) for place in found)
         places.sort(key=_KEYS[order])
+        if wish is not None and not (wish.fallbacks or wish.prefer):
+            places = _first_alone(places, again=bool(hints.exclude))
         decision = RoutingDecision(
             model=model,
             workload=workload,
@@ -324,7 +350,8 @@ class Fabric:
         return decision, out
 
     def _local(self, local: RoutingDecision, wish: Wish | None) -> tuple[list[_Place], list[_Out]]:
-        view = self._neurons.view
+        neurons = self._neurons
+        view = neurons.view
         ranks = {model: rank for rank, model in enumerate(local.choices)}
         out = []
         for one in local.excluded:
@@ -339,26 +366,25 @@ class Fabric:
             neuron = view.neurons[target.node]
             capability = neuron.capabilities[model]
             price = self._neurons.price(capability)
+            busy = neurons.in_flight.get((target.node, model), 0)
+            place = _Place(
+                target=target,
+                rank=ranks[model],
+                is_remote=False,
+                doubtful=capability.state not in _SERVES,
+                price=_both_kinds(price),
+                waits=not target.ready,
+                full=busy >= max(capability.slots, 1),
+                slowness=-capability.tokens_per_s,
+            )
             if wish is not None:
-                where = replace(self.own, region=neuron.descriptor.region or self.own.region)
-                rule = wish_forbids(wish, where, dearest(price), local=True)
-                if rule:
-                    called = self._neurons.called(target)
+                server = neuron_server(self.own, neuron, capability, price, busy)
+                if rule := forbids(wish, server):
+                    called = neurons.called(target)
                     out.append(_left_out(target.node, f"neuron {called}", rule, asked=target.model))
                     continue
-            busy = self._neurons.in_flight.get((target.node, model), 0)
-            places.append(
-                _Place(
-                    target=target,
-                    rank=ranks[model],
-                    is_remote=False,
-                    doubtful=capability.state not in _SERVES,
-                    price=_both_kinds(price),
-                    waits=not target.ready,
-                    full=busy >= max(capability.slots, 1),
-                    slowness=-capability.tokens_per_s,
-                )
-            )
+                place = _wished(place, wish, server)
+            places.append(place)
         return places, out
 
     def _remote(
@@ -403,14 +429,17 @@ class Fabric:
                 full=pressure >= 1,
                 slowness=-offer.tokens_per_s,
             )
-            rank = (
+            if hints.wish is not None:
+                place = _wished(place, hints.wish, offering(prospect.standing, offer))
+            likelihood = (
+                place.preferred,
                 not offer.ready,
                 not prospect.is_connected,
                 pressure >= 1,
                 pressure,
                 self._random(),
             )
-            found.append((rank, place))
+            found.append((likelihood, place))
             if len(found) == at_most:
                 break
         found.sort(key=lambda one: one[0])
@@ -470,17 +499,40 @@ class Fabric:
 _KEYS: Final[Mapping[str, Callable[[_Place], tuple[float, ...]]]] = {
     # Sorting is stable: within a key the scheduler's and the prospects' own order holds.
     # Another model is asked when nobody has the one before it, whoever has that.
-    "local_first": lambda one: (one.doubtful, one.rank, one.is_remote),
-    "cheapest": lambda one: (one.doubtful, one.rank, one.price, one.is_remote),
+    "local_first": lambda one: (*_wishes_first(one), one.is_remote),
+    "cheapest": lambda one: (*_wishes_first(one), one.price, one.is_remote),
     "fastest": lambda one: (
-        one.doubtful,
-        one.rank,
+        *_wishes_first(one),
         one.waits,
         one.full,
         one.slowness,
         one.is_remote,
     ),
+    "quickest": lambda one: (*_wishes_first(one), one.quickness, one.is_remote),
 }
+
+
+def _wishes_first(one: _Place) -> tuple[float, ...]:
+    return one.doubtful, one.rank, one.preferred, one.second
+
+
+def _wished(place: _Place, wish: Wish, server: Server) -> _Place:
+    """With what the request's own wishes make of it."""
+    return place._replace(
+        preferred=rank(wish, server),
+        second=is_second_choice(wish, server),
+        quickness=quickness(server),
+    )
+
+
+def _first_alone(places: Sequence[_Place], *, again: bool) -> list[_Place]:
+    """The first of each model, and nobody `again` after one that failed."""
+    if again:
+        return []
+    first: dict[int, _Place] = {}
+    for one in places:
+        first.setdefault(one.rank, one)
+    return list(first.values())
 
 
 def _left_out(
@@ -505,6 +557,8 @@ def _as_capability(offer: Offer) -> ModelCapability:
         model=offer.model,
         state=ModelState.LOADED if offer.ready else ModelState.UNLOADED,
         digest=offer.digest,
+        quantisation=offer.quantisation,
+        first_token_s=offer.first_token_s,
         classes=offer.classes,
         modalities=offer.modalities,
         context_tokens=offer.context_tokens,

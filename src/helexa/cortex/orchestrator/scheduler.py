@@ -7,12 +7,13 @@ in `policies/`. A candidate that is passed over is named with the reason, and th
 become the refusal when nobody is left.
 
 The order of the targets. Models come as the catalogue leads to them: an alias' in the
-order drawn by their weights, then fallbacks. A model is gone through whole before the
-next: where it is loaded, where it is being loaded, where it lies on a disk. So a fallback
-that is loaded does not go before a first choice that is cold: that one is waited for, or
-weights and wishes would mean nothing whenever a model is cold, and it would stay cold. A
-fallback is for a first choice that cannot be served. What is being downloaded and what
-failed comes behind all of these: whoever named a fallback wants to be answered meanwhile.
+order drawn by their weights, then the request's own `models`, then fallbacks. A model is
+gone through whole before the next: where it is loaded, where it is being loaded, where it
+lies on a disk. So a fallback that is loaded does not go before a first choice that is cold:
+that one is waited for, or weights and wishes would mean nothing whenever a model is cold,
+and it would stay cold. A fallback is for a first choice that cannot be served. What is being
+downloaded and what failed comes behind all of these: whoever named a fallback wants to be
+answered meanwhile.
 """
 
 from __future__ import annotations
@@ -134,7 +135,8 @@ def route(
 
     `thorough` looks at everybody, for a person who asks why.
     """
-    led = choices(facts.catalogue, model, hints.session or hints.request, random)
+    also = hints.wish.models if hints.wish is not None else ()
+    led = choices(facts.catalogue, model, hints.session or hints.request, random, also)
     firm: list[Target] = []
     doubtful: list[Target] = []
     excluded: list[Exclusion] = []

@@ -31,6 +31,7 @@ from helexa.neuron.supervisor.engine import Engine
 from helexa.neuron.supervisor.replica import Replica
 from helexa.neuron.supervisor.roster import Roster
 from helexa.protocol.errors import (
+    BodyMalformed,
     CapabilityMissing,
     NotContinuable,
     RuntimeExited,
@@ -100,7 +101,8 @@ class _Options(msgspec.Struct):
 class _Head(msgspec.Struct):
     """The few fields that a neuron has to know itself."""
 
-    model: str
+    model: str = ""
+    """Empty where a cortex chose one for a request that names several."""
     stream: bool | None = None
     stream_options: _Options | None = None
     n: int | None = None
@@ -160,6 +162,8 @@ class Work:
         text.check(self._body)
         head = self._head = bodies.typed(_head, self._body)
         self._model = self._model or head.model
+        if not self._model:
+            raise BodyMalformed("Object missing required field `model`, in `model`.", "model")
         replica = self.replica = await self._roster.replica(self._model)
         if self._course is not None:
             self._course.check(self._roster, replica, is_streaming=self._is_streaming)

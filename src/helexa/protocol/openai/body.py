@@ -45,6 +45,11 @@ def value(raw: Fields, name: str, kind: Any) -> Any:
     return _decoded(msgspec.json.Decoder(kind), member, name)
 
 
+def member(decoder: msgspec.json.Decoder[T], raw: msgspec.Raw, name: str) -> T:
+    """One member by a decoder made once. Raises BodyMalformed."""
+    return _decoded(decoder, raw, name)
+
+
 def prompt_heads(body: bytes, name: str) -> tuple[int, ...]:
     """`protocol.prefix` heads of the member that is the prompt; none where there is no such one.
 

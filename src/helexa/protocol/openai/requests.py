@@ -8,7 +8,7 @@ wrong type, another crashes on it, and a client should be told the same by all.
 
 from __future__ import annotations
 
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 import msgspec
 
@@ -24,12 +24,28 @@ class MessageHead(msgspec.Struct, frozen=True):
     role: str
 
 
+_ABSENT: Final = msgspec.Raw()
+
+
 class Head(msgspec.Struct, frozen=True, kw_only=True):
     """What all requests for work have."""
 
-    model: str
+    model: str = ""
+    """Empty only beside `models`."""
     user: str | None = None
     prompt_cache_key: str | None = None
+    models: msgspec.Raw = _ABSENT
+    """This and the next four are about where a request goes. They are read where one has them,
+    which few have."""
+    provider: msgspec.Raw = _ABSENT
+    route: msgspec.Raw = _ABSENT
+    transforms: msgspec.Raw = _ABSENT
+    helexa: msgspec.Raw = _ABSENT
+
+    @property
+    def asks_way(self) -> bool:
+        """Whether it says anything about where it goes."""
+        return bool(self.provider or self.models or self.helexa or self.route or self.transforms)
 
 
 class Generation(Head, frozen=True, kw_only=True):

@@ -62,7 +62,7 @@ def without_idle(raw: bodies.Fields) -> None:
 
     Engines that are strict about what they do not know would refuse it, others pass it on.
     """
-    for name in (*_IGNORED, *(one[0] for one in _UNUSUAL), *_OLD):
+    for name in (*_IGNORED, *OF_THE_WAY, *(one[0] for one in _UNUSUAL), *_OLD):
         raw.pop(name, None)
     if not bodies.value(raw, "tools", list[msgspec.Raw]):
         raw.pop("parallel_tool_calls", None)
@@ -145,3 +145,7 @@ _IGNORED: Final = (
     *("prompt_cache_key", "prompt_cache_retention"),
 )
 """About OpenAI's own service, or hints."""
+
+OF_THE_WAY: Final = ("models", "provider", "route", "transforms", "helexa")
+"""About where a request goes: a gateway has acted upon them. An engine may know one of these
+names for something else."""

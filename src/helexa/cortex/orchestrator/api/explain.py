@@ -14,7 +14,8 @@ from msgspec import Meta
 from helexa.cortex.orchestrator import policies
 from helexa.cortex.orchestrator.api.calls import Asked, Call, Nothing, Wish
 from helexa.cortex.orchestrator.explain import Explanation
-from helexa.protocol.errors import ModelUnknown
+from helexa.cortex.orchestrator.federation.wish import HEADER, parse
+from helexa.protocol.errors import ModelUnknown, RequestRejected
 from helexa.protocol.ids import ModelId
 from helexa.protocol.routing import RouteHints
 from helexa.protocol.work import WorkloadClass
@@ -51,7 +52,10 @@ class ExplainCalls:
 
     async def explain(self, asked: Asked[Question, Nothing]) -> Explanation:
         wanted = asked.query
-        hints = RouteHints(session=wanted.session)
+        # As the request itself would say it.
+        said = asked.request.headers.get(HEADER, "")
+        wish = parse(said.encode("latin-1")) if said else None
+        hints = RouteHints(session=wanted.session, wish=wish)
         return self.why(wanted.workload, ModelId(wanted.model), hints)
 
     async def policies(self, asked: Asked[Nothing, Nothing]) -> PolicyList:  # noqa: ARG002
@@ -69,7 +73,7 @@ class ExplainCalls:
                 "/api/v1/explain",
                 "Where a request would go now, and why not elsewhere.",
                 self.explain,
-                refuses=(ModelUnknown,),
+                refuses=(ModelUnknown, RequestRejected),
             ),
             Call("GET", "/api/v1/policies", "Who orders the candidates.", self.policies),
         ]

@@ -16,8 +16,8 @@ import msgspec
 
 from helexa.cortex.orchestrator.catalogue import EMPTY, Catalogue
 from helexa.cortex.orchestrator.constraints import why_not_there
+from helexa.cortex.orchestrator.federation.patterns import Patterns
 from helexa.cortex.orchestrator.federation.terms import (
-    Patterns,
     Terms,
     lends_class,
     lends_model,
@@ -39,6 +39,7 @@ OFFERS_BYTES_MAX: Final = RECORD_BYTES_MAX * 3 // 4
 UNSERVED: Final = "has no neuron that could serve it now"
 ABILITIES_MAX: Final = 64
 ABILITY_CHARS_MAX: Final = 40
+QUANTISATION_CHARS_MAX: Final = 40
 NUMBER_MAX: Final = 2**53
 """What a float holds exactly: nobody has more slots or tokens, or asks for more credits."""
 
@@ -132,6 +133,7 @@ def is_sound(offer: Offer) -> bool:
         offer.slots,
         offer.free,
         offer.tokens_per_s,
+        offer.first_token_s,
         price.prompt_uncached,
         price.prompt_cached,
         price.completion,
@@ -141,6 +143,8 @@ def is_sound(offer: Offer) -> bool:
     words = len(offer.abilities) <= ABILITIES_MAX and all(
         one.isidentifier() and len(one) <= ABILITY_CHARS_MAX for one in offer.abilities
     )
+    stored = offer.quantisation
+    words = words and len(stored) <= QUANTISATION_CHARS_MAX and stored.isascii()
     return (
         is_model_id(offer.model) and words and all(0 <= number <= NUMBER_MAX for number in numbers)
     )
@@ -190,6 +194,11 @@ def _offer(
         free=sum(_free(neuron, one, in_flight) for neuron, one in copies),
         ready=any(one.state is ModelState.LOADED for one in all_of),
         tokens_per_s=max(one.tokens_per_s for one in all_of),
+        first_token_s=min((one.first_token_s for one in all_of if one.first_token_s), default=0.0),
+        quantisation=first.quantisation[:QUANTISATION_CHARS_MAX]
+        if all(one.quantisation == first.quantisation for one in all_of)
+        and first.quantisation.isascii()
+        else "",
         tools=all(one.tools for one in all_of),
         structured_output=all(one.structured_output for one in all_of),
         reasoning=all(one.reasoning for one in all_of),
@@ -215,12 +224,19 @@ def _free(neuron: NeuronView, capability: ModelCapability, in_flight: InFlight) 
 
 
 def _coarse(offer: Offer) -> Offer:
-    """The free slots to a power of two, the speed to two digits, the abilities not at all."""
+    """The free slots to a power of two, what was measured to two digits, no abilities."""
     free = 1 << (offer.free.bit_length() - 1) if offer.free else 0
-    speed = offer.tokens_per_s
-    if speed > 0:
-        speed = round(speed, 1 - math.floor(math.log10(speed)))
-    return msgspec.structs.replace(offer, free=free, tokens_per_s=speed, abilities=())
+    return msgspec.structs.replace(
+        offer,
+        free=free,
+        tokens_per_s=_two_digits(offer.tokens_per_s),
+        first_token_s=_two_digits(offer.first_token_s),
+        abilities=(),
+    )
+
+
+def _two_digits(value: float) -> float:
+    return round(value, 1 - math.floor(math.log10(value))) if value > 0 else value
 
 
 def _note_cut(there_are: int, told: int) -> None:

@@ -11,11 +11,14 @@ that `lend_to` and `borrow_from` name, and is asked in the regions that
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
-from fnmatch import translate
+from hashlib import blake2b
 from typing import Final
 
+import msgspec
+
+from helexa.cortex.orchestrator.federation.patterns import Patterns, in_region
+from helexa.cortex.orchestrator.federation.wanted import Server, dearest, first_token_s, forbids
 from helexa.cortex.settings import FederationSettings
 from helexa.mesh.trust import Standing, Trust
 from helexa.protocol.errors import RequestRejected
@@ -26,27 +29,6 @@ from helexa.protocol.work import Price, WorkloadClass
 
 ORDERS: Final = ("local_first", "cheapest", "fastest")
 NOBODY: Final = "nobody"
-ID_DIGITS_MIN: Final = 8
-"""Of a node's or operator's id in `x-helexa-policy`."""
-
-
-class Patterns:
-    """`*` and `?` as in file names; with a leading `!` what matches is out, and beats the others.
-
-    None at all, or `!` patterns alone, take the rest.
-    """
-
-    __slots__ = ("_in", "_out", "texts")
-
-    def __init__(self, texts: tuple[str, ...] = ()) -> None:
-        self.texts = texts
-        self._in = _any_of([text for text in texts if not text.startswith("!")])
-        self._out = _any_of([text[1:] for text in texts if text.startswith("!")])
-
-    def take(self, text: str) -> bool:
-        if self._out is not None and self._out.match(text):
-            return False
-        return self._in is None or self._in.match(text) is not None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,6 +50,8 @@ class Terms:
     borrow_price_max: int | None
     order: str
     hops_max: int
+    version: str = ""
+    """A mark of all these rules together: other rules have another one."""
 
     @classmethod
     def of(cls, settings: FederationSettings) -> Terms:
@@ -98,6 +82,7 @@ class Terms:
             borrow_price_max=settings.borrow_price_max,
             order=settings.order,
             hops_max=settings.hops_max,
+            version=blake2b(msgspec.json.encode(settings), digest_size=8).hexdigest(),
         )
 
 
@@ -151,8 +136,19 @@ def borrows(
     return (
         _borrows_from(terms, peer)
         or ("" if peer.trust is Trust.OWN else _borrows_offer(terms, offer, workload))
-        or (wish_forbids(wish, peer, dearest(offer.price)) if wish is not None else "")
+        or (forbids(wish, offering(peer, offer)) if wish is not None else "")
         or _offer_lacks(offer, workload)
+    )
+
+
+def offering(peer: Standing, offer: Offer) -> Server:
+    """A cortex with what it offers, as wishes see it."""
+    return Server(
+        standing=peer,
+        price=offer.price,
+        quantisation=offer.quantisation,
+        first_token_s=first_token_s(offer.first_token_s, load_s=0.0 if offer.ready else None),
+        tokens_per_s=offer.tokens_per_s,
     )
 
 
@@ -167,7 +163,7 @@ def _borrows_from(terms: Terms, peer: Standing) -> str:
         needed = _and_above(terms.borrow_from)
         return f"is {peer.trust.word} here, and requests go to {needed} alone (borrow_from)"
     if not terms.borrow_regions.take(peer.region):
-        return f"is {_in_region(peer.region)}, where no request may go (borrow_regions)"
+        return f"is {in_region(peer.region)}, where no request may go (borrow_regions)"
     return ""
 
 
@@ -189,37 +185,6 @@ def _offer_lacks(offer: Offer, workload: WorkloadClass) -> str:
     return f"offers {', '.join(one.value for one in offer.classes)}, not {workload.value}"
 
 
-def wish_forbids(wish: Wish, who: Standing, price: int, *, local: bool = False) -> str:
-    """Why the request itself rules out this cortex, or this one's own neurons when `local`.
-
-    `price` is the dearest kind of token there, in nano-credits.
-    """
-    if not (wish.federation or local):
-        return "is not asked: no-federation (x-helexa-policy)"
-    if wish.only and not any(_is_meant(word, who, local) for word in wish.only):
-        return "is not among the only ones wanted (x-helexa-policy)"
-    if any(_is_meant(word, who, local) for word in wish.without):
-        return "is not wanted (x-helexa-policy)"
-    if wish.regions and not Patterns(wish.regions).take(who.region):
-        return f"is {_in_region(who.region)}, not {', '.join(wish.regions)} (x-helexa-policy)"
-    if wish.price_max is not None and price > wish.price_max:
-        return f"asks {price} nano-credits a token, over {wish.price_max} (x-helexa-policy)"
-    return ""
-
-
-def dearest(price: Price) -> int:
-    """Nano-credits for a token of the kind that costs most."""
-    return max(price.prompt_uncached, price.prompt_cached, price.completion, price.reasoning)
-
-
-def _is_meant(word: str, who: Standing, local: bool) -> bool:
-    if word == who.name or (local and word == "local"):
-        return True
-    return len(word) >= ID_DIGITS_MIN and (
-        who.node.startswith(word) or who.operator.startswith(word)
-    )
-
-
 def _level(setting: str, word: str) -> Trust | None:
     if word == NOBODY:
         return None
@@ -239,11 +204,3 @@ def _and_above(level: Trust) -> str:
 
 def _to_region(region: str) -> str:
     return f"to region {region}" if region else "to a cortex that names no region"
-
-
-def _in_region(region: str) -> str:
-    return f"in region {region}" if region else "in no region that it names"
-
-
-def _any_of(texts: list[str]) -> re.Pattern[str] | None:
-    return re.compile("|".join(f"(?:{translate(text)})" for text in texts)) if texts else None
