@@ -229,7 +229,7 @@ class WorkApp(Generic[H]):
             hints,
             ModelId(head.model),
             max_wait_s,
-            resume=resumes,
+            resume=resumes and (wish is None or wish.resume),
             handed_over=handed_over,
             goes_on=handed_over is not None,
         )
