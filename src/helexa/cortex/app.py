@@ -136,6 +136,7 @@ async def running(
             random=random.random,
             events=events,
             log=log,
+            survival=settings.survival,
         )
         book.watch(neurons.catalogue_changed)
         if log is not None:
@@ -357,6 +358,9 @@ def _fleet_metrics(metrics: Metrics, neurons: Neurons) -> None:
         gauge.labels(presence.value).set_function(partial(count, presence))
     metrics.gauge("models", "Models that some neuron lists.").set_function(
         lambda: float(len(neurons.view.holders))
+    )
+    metrics.gauge("passed_over", "Models at a node that failed too often.").set_function(
+        lambda: float(neurons.breakers.open_at(neurons.now_s()))
     )
 
 

@@ -281,6 +281,7 @@ class Fabric:
     def started(self, target: Target, model: ModelId, hints: RouteHints) -> None:
         if self.routed is not None:
             self.routed(target, model)
+        self._neurons.breakers.started(target.node, model)
         if target.via is None:
             self._neurons.started(target, model, hints)
             if self._demand is not None:
@@ -289,6 +290,7 @@ class Fabric:
             self._peers.started(target.via, model)
 
     def finished(self, target: Target, model: ModelId, outcome: str = "ok") -> None:
+        self._neurons.breakers.finished(target.node, model, outcome, self._neurons.now_s())
         if target.via is None:
             self._neurons.finished(target, model)
             if self._demand is not None:
@@ -336,6 +338,7 @@ class Fabric:
                 asked = ModelId("") if choice == model else choice
                 found = self._remote(workload, choice, hints, out, at_most, asked)
                 places += (place._replace(rank=rank) for place in found)
+        places = self._without_failing(places, model, out)
         places.sort(key=_KEYS[order])
         if wish is not None and not (wish.fallbacks or wish.prefer):
             places = _first_alone(places, again=bool(hints.exclude))
@@ -348,6 +351,29 @@ class Fabric:
             choices=local.choices,
         )
         return decision, out
+
+    def _without_failing(
+        self, places: list[_Place], model: ModelId, out: list[_Out]
+    ) -> list[_Place]:
+        """Without those who failed again and again, unless there is nobody else."""
+        breakers, now_s = self._neurons.breakers, self._neurons.now_s()
+        if not breakers.known:
+            return places
+        left: list[_Place] = []
+        failing: list[_Out] = []
+        for place in places:
+            target = place.target
+            rule = breakers.why_out(target.node, target.model or model, now_s)
+            if rule:
+                kind = "cortex" if place.is_remote else "neuron"
+                called = f"{kind} {self.called(target)} is"
+                failing.append(_left_out(target.node, called, rule, asked=target.model))
+            else:
+                left.append(place)
+        if not left:
+            return places
+        out += failing
+        return left
 
     def _local(self, local: RoutingDecision, wish: Wish | None) -> tuple[list[_Place], list[_Out]]:
         neurons = self._neurons

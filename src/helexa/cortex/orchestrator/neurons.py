@@ -13,6 +13,7 @@ from typing import Any, Final, TypeAlias
 
 import anyio
 
+from helexa.cortex.orchestrator.breakers import Breakers, Rules
 from helexa.cortex.orchestrator.catalogue import EMPTY, Catalogue
 from helexa.cortex.orchestrator.choices import reachable
 from helexa.cortex.orchestrator.commands import Commands
@@ -40,6 +41,7 @@ from helexa.cortex.orchestrator.scheduler import (
     price_of,
     route,
 )
+from helexa.cortex.settings import SurvivalSettings
 from helexa.mesh.sessions.session import Session
 from helexa.protocol.errors import (
     ModelUnknown,
@@ -91,6 +93,7 @@ class Neurons:
         events: Callable[[Mapping[str, Any]], None] = lambda _event: None,
         catalogue: Callable[[], Catalogue] = lambda: EMPTY,
         log: Log | None = None,
+        survival: SurvivalSettings | None = None,
     ) -> None:
         """`events` is told of neurons that come and go, as JSON-shaped objects; `catalogue`
         gives the one that is in force; `log` is told what those who watch this cortex see.
@@ -98,6 +101,7 @@ class Neurons:
         self.view = FleetView()
         self.in_flight: dict[tuple[NodeId, ModelId], int] = {}
         self.recall = Recall()
+        self.breakers = Breakers(Rules.of(survival or SurvivalSettings()))
         self.policy = policy
         self._catalogue = catalogue
         self._timing = timing
@@ -185,6 +189,7 @@ class Neurons:
         if node not in self.view.neurons and len(self.view.neurons) >= NEURONS_MAX:
             raise NoCapacity(f"This cortex already knows {NEURONS_MAX} neurons.", 60)
         self._receptions[node] = reception
+        self.breakers.forget(node)
         self.post(
             NeuronRegistered(
                 descriptor=register.descriptor,
@@ -237,6 +242,7 @@ class Neurons:
             in_flight=self.in_flight,
             recall=self.recall,
             yielding=self._yielding,
+            circuits=self.breakers.known,
         )
 
     def bring(self, coming: Coming) -> None:

@@ -25,6 +25,7 @@ from typing import Final, Protocol
 import msgspec
 
 from helexa.cortex.orchestrator import ring
+from helexa.cortex.orchestrator.breakers import Circuit
 from helexa.cortex.orchestrator.catalogue import EMPTY, Catalogue
 from helexa.cortex.orchestrator.choices import choices
 from helexa.cortex.orchestrator.constraints import is_bound, why_not_there
@@ -78,6 +79,8 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     recall: Recalls = NOTHING
     yielding: Collection[tuple[NodeId, ModelId]] = frozenset()
     """Copies that get no new requests, because another model is to have their room."""
+    circuits: Mapping[tuple[NodeId, ModelId], Circuit] = msgspec.field(default_factory=dict)
+    """Of those that failed lately."""
 
 
 class Candidate(msgspec.Struct, frozen=True, gc=False):
@@ -217,6 +220,8 @@ class _Look:
         named_max = len(excluded) + (len(holders) if all_of_them else EXCLUDED_MAX)
         loaded: list[Candidate] = []
         tiers: dict[int, list[Candidate]] = {0: loaded}
+        circuits = facts.circuits
+        passed_over: list[tuple[Candidate, str]] = []
         for node in holders if all_of_them else self._drawn(matches, loaded, holders):
             neuron = neurons[node]
             capability = neuron.capabilities[model]
@@ -234,6 +239,10 @@ class _Look:
                 busy / (capability.slots or 1),
                 matches.get(node, 0),
             )
+            circuit = circuits.get((node, model)) if circuits else None
+            if circuit is not None and (why_not := circuit.why_out(facts.now_s)):
+                passed_over.append((candidate, why_not))
+                continue
             if capability.state is _LOADED:
                 loaded.append(candidate)
             else:
@@ -241,6 +250,17 @@ class _Look:
             room -= 1
             if not room:
                 break
+        if passed_over:
+            # Who fails is better than nobody.
+            alone = not loaded and len(tiers) == 1
+            for candidate, why_not in passed_over:
+                if alone:
+                    tier = READINESS[candidate.capability.state]
+                    tiers.setdefault(tier, []).append(candidate)
+                else:
+                    excluded.append(
+                        Exclusion(node=candidate.node, reason=why_not, model=self._asked)
+                    )
         if not loaded:
             del tiers[0]
         return tiers
