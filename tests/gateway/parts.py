@@ -14,6 +14,7 @@ import msgspec
 from tests.util.http_parts import Caller, FarSide, Script, far_side
 
 from helexa.cortex.gateway.app import gateway
+from helexa.cortex.gateway.shelf import Shelf
 from helexa.cortex.settings import CortexSettings
 from helexa.protocol.errors import (
     ErrorBody,
@@ -34,6 +35,8 @@ from helexa.util.sockets import Address, listen_tcp
 from helexa.util.upstream import Headers, Pool, Response, Tcp
 
 KEY = "hx_live_good"
+OTHER_KEY = "hx_live_other"
+"""Of another account."""
 MODEL = ModelId("m")
 AS_ASKED = ModelId("")
 
@@ -48,6 +51,8 @@ class MemoryKeys:
     def check(self, secret: str) -> Grant:
         if secret == "hx_live_revoked":
             raise KeyRevoked
+        if secret == OTHER_KEY:
+            return Grant("key_2", "other")
         if secret != KEY:
             raise KeyInvalid
         return Grant("key_1", "default")
@@ -202,7 +207,7 @@ class Answer:
 
 @asynccontextmanager
 async def gateway_to(
-    *scripts: Script, grace_s: float = 5.0, **settings: Any
+    *scripts: Script, grace_s: float = 5.0, shelf: Shelf | None = None, **settings: Any
 ) -> AsyncIterator[Gateway]:
     """A gateway whose neurons run these scripts, asked in this order."""
     async with AsyncExitStack() as stack:
@@ -220,6 +225,7 @@ async def gateway_to(
             keys=MemoryKeys(),
             fleet=fleet,
             metrics=metrics,
+            shelf=shelf,
         )
         listener = listen_tcp(Address("127.0.0.1", 0))
         port = listener.getsockname()[1]

@@ -41,6 +41,7 @@ SECRETS: Final = (
     "cortex/node.key",
     "cortex/admin.token",
     "cortex/helexa.db",
+    "cortex/responses.db",
     "neuron/node.key",
     "neuron/api.token",
     "operator/operator.key",

@@ -30,6 +30,7 @@ from helexa.cortex.settings import (
     MeshSettings,
     ModelEntry,
     OrchestratorSettings,
+    ResponsesSettings,
     SurvivalSettings,
 )
 from helexa.mesh import transports
@@ -51,6 +52,7 @@ SECTIONS: Final[Mapping[str, type[msgspec.Struct]]] = {
     "mesh": MeshSettings,
     "federation": FederationSettings,
     "orchestrator": OrchestratorSettings,
+    "responses": ResponsesSettings,
     "survival": SurvivalSettings,
     "neuron": NeuronSettings,
     "up": UpSettings,
@@ -69,6 +71,7 @@ _NOT_SET_BY_NAME: Final = {
     "cortex.mesh",
     "cortex.federation",
     "cortex.orchestrator",
+    "cortex.responses",
     "cortex.survival",
     "cortex.models",
     "neuron.home",
@@ -89,6 +92,8 @@ _SIZES: Final = {
     "neuron.memory_limit",
     "neuron.memory_reserve",
     "models.memory_bytes",
+    "responses.account_bytes_max",
+    "responses.stored_bytes_max",
 }
 _CLASS: Final = names.pattern(
     "a workload class", "chat_*", tuple(one.value for one in WorkloadClass)

@@ -25,6 +25,7 @@ from helexa.cortex.settings import (
     FederationSettings,
     MeshSettings,
     OrchestratorSettings,
+    ResponsesSettings,
     SurvivalSettings,
 )
 from helexa.neuron.settings import NeuronSettings
@@ -258,6 +259,7 @@ def _composed(
             mesh=MeshSettings(**of("mesh")),
             federation=FederationSettings(**of("federation")),
             orchestrator=OrchestratorSettings(**of("orchestrator")),
+            responses=ResponsesSettings(**of("responses")),
             survival=SurvivalSettings(**of("survival")),
             models=listed.entries,
             **of("cortex"),

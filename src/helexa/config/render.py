@@ -24,6 +24,8 @@ SECTION_WORDS: Final = {
     "lists hold patterns: * and ? stand for any characters and any one; with a leading ! what "
     "matches is out, and that beats the others; an empty list, or one of ! alone, takes the rest.",
     "orchestrator": "Where a cortex has models loaded, and when.",
+    "responses": "What a gateway keeps of responses for the clients that asked for them, see "
+    "docs/responses.md.",
     "survival": "What becomes of a request whose node fails, see docs/continuation.md.",
     ENTRY_SECTION: "The catalogue: one such table for each model that may be served, see "
     "docs/catalogue.md. Any number of them; a change is in force without a restart.",

@@ -209,6 +209,14 @@ WORDS: Final[Mapping[str, Words]] = {
         "Whose neurons give one another the weights of models: those of this operator, of trusted "
         "ones, of any, or of nobody."
     ),
+    "responses.retain_s": Words(
+        "How long a response is kept; then it is deleted. 0 keeps none.",
+        off="keep no responses",
+    ),
+    "responses.stored_bytes_max": Words(
+        "Of all responses that are kept, about; the oldest are deleted first."
+    ),
+    "responses.account_bytes_max": Words("The same of one account's."),
     "survival.resume": Words(
         "Have another replica of the same weights go on with a stream that broke off.",
         off="end a stream that breaks off with an error",

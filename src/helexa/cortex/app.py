@@ -56,6 +56,7 @@ from helexa.util.sockets import Address, listen_tcp
 
 if TYPE_CHECKING:
     # For the types alone, see above.
+    from helexa.cortex.gateway.keeper import Keeper
     from helexa.util.asgi import App
     from helexa.util.metrics import Metrics
 
@@ -189,7 +190,8 @@ async def running(
             roles=roles,
         )
         if sockets.by_role:
-            apps = _apps(settings, cortex, admin_token, started_s)
+            shelf = await _shelf(stack, settings) if gateway_url else None
+            apps = _apps(settings, cortex, admin_token, started_s, shelf)
             await _lend(stack, settings, cortex)
             await _serve(stack, settings, sockets.by_role, apps)
         stack.enter_context(announced(settings.home, _run_facts(cortex)))
@@ -203,6 +205,14 @@ async def _lend(stack: AsyncExitStack, settings: CortexSettings, cortex: Cortex)
         lending(
             settings, fabric=cortex.place.fabric, peers=cortex.place.peers, monotonic=time.monotonic
         )
+    )
+
+
+async def _shelf(stack: AsyncExitStack, settings: CortexSettings) -> Keeper | None:
+    from helexa.cortex.gateway.keeper import keeping  # The database.
+
+    return await stack.enter_async_context(
+        keeping(settings.home, settings.responses, line_bytes_max=settings.body_bytes_max)
     )
 
 
@@ -253,7 +263,11 @@ class _Sockets:
 
 
 def _apps(
-    settings: CortexSettings, cortex: Cortex, admin_token: str, started_s: float
+    settings: CortexSettings,
+    cortex: Cortex,
+    admin_token: str,
+    started_s: float,
+    shelf: Keeper | None,
 ) -> Mapping[str, MakeApp]:
     """By role, what makes its app; each brings its own imports."""
     from helexa.cortex.gateway.observe import FederationCounts
@@ -336,6 +350,7 @@ def _apps(
             fleet=cortex.place.fabric,
             metrics=metrics,
             node=cortex.node_id,
+            shelf=shelf,
         )
 
     return {"gateway": gateway, "orchestrator": orchestrator, "portal": portal}

@@ -161,6 +161,15 @@ class OrchestratorSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Whose neurons give one another weights: `own`, `trusted`, `any` or `nobody`."""
 
 
+class ResponsesSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """What is kept of responses that clients may come back for: `[responses]`."""
+
+    retain_s: Annotated[float, Meta(ge=0, le=315_360_000)] = 2_592_000.0
+    """OpenAI's thirty days; 0 keeps none."""
+    stored_bytes_max: Annotated[int, Meta(ge=1 << 20, le=1 << 50)] = 4 * 1024**3
+    account_bytes_max: Annotated[int, Meta(ge=1 << 20, le=1 << 50)] = 512 * 1024**2
+
+
 class SurvivalSettings(msgspec.Struct, frozen=True, kw_only=True):
     """What becomes of a request whose node fails: `[survival]`."""
 
@@ -222,6 +231,7 @@ class CortexSettings(msgspec.Struct, frozen=True, kw_only=True):
     mesh: MeshSettings = MeshSettings()
     federation: FederationSettings = FederationSettings()
     orchestrator: OrchestratorSettings = OrchestratorSettings()
+    responses: ResponsesSettings = ResponsesSettings()
     survival: SurvivalSettings = SurvivalSettings()
     models: tuple[ModelEntry, ...] = ()
     """The file's part of the catalogue."""

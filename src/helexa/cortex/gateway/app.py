@@ -25,12 +25,13 @@ from helexa.cortex.gateway.admission import Admission
 from helexa.cortex.gateway.anthropic_envelope import speaks_anthropic
 from helexa.cortex.gateway.cors import Cors
 from helexa.cortex.gateway.dispatch import Dispatch
-from helexa.cortex.gateway.endpoints import messages, models
+from helexa.cortex.gateway.endpoints import messages, models, responses, stored_responses
 from helexa.cortex.gateway.envelope import OPENAI, Envelope, headers_of
 from helexa.cortex.gateway.ingress import Ingress
 from helexa.cortex.gateway.job import Patience
 from helexa.cortex.gateway.observe import Continuations, Observer
 from helexa.cortex.gateway.seams import Fleet, Keys
+from helexa.cortex.gateway.shelf import Shelf
 from helexa.cortex.gateway.work import Bench, WorkApp, WorkEndpoint
 from helexa.cortex.settings import CortexSettings
 from helexa.protocol.errors import HelexaError, InternalFault, MethodNotAllowed, RouteUnknown
@@ -52,8 +53,12 @@ def gateway(
     fleet: Fleet,
     metrics: Metrics,
     node: str = "",
+    shelf: Shelf | None = None,
 ) -> App:
-    """The app to serve on the gateway socket; `node` is the cortex' own id."""
+    """The app to serve on the gateway socket; `node` is the cortex' own id.
+
+    Without a `shelf` no response is kept.
+    """
 
     def queue_max(model: ModelId) -> int:
         own = fleet.queue_max(model)
@@ -79,6 +84,9 @@ def gateway(
     hot: dict[str, App] = {
         one.path: WorkApp(one, bench) for one in work_endpoints() if one.for_clients
     }
+    if shelf is not None:
+        hot[responses.endpoint.path] = WorkApp(responses.served(shelf), bench)
+    kept = stored_responses.routes(shelf=shelf, admission=admission)
     # A cortex knows since when it lists a model, not when somebody made it.
     listing = models.routes(
         fleet=fleet,
@@ -91,7 +99,9 @@ def gateway(
     def why_not_ready() -> str:
         return "" if fleet.models() else "no neuron that is connected has a model"
 
-    rest = _framework([*listing, *health_routes(why_not_ready=why_not_ready, metrics=metrics)])
+    rest = _framework(
+        [*listing, *kept, *health_routes(why_not_ready=why_not_ready, metrics=metrics)]
+    )
 
     def app(scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         return hot.get(scope["path"], rest)(scope, receive, send)

@@ -5,22 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-import msgspec
-
-
-class Kept(msgspec.Struct, frozen=True, kw_only=True):
-    """One response with what it answered."""
-
-    id: str
-    account: str
-    created_at: int
-    """Unix seconds."""
-    previous: str = ""
-    """The response that it continued."""
-    input: bytes
-    """Its own items, without those of `previous`: a JSON array."""
-    response: bytes
-    """The object that its client was given."""
+from helexa.cortex.store.kept import Kept
 
 
 class Shelf(Protocol):

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
@@ -31,15 +32,19 @@ def open_store(home: Path) -> sa.Engine:
 
     Raises StoreUnusable.
     """
-    path = home / FILE_NAME
+    return open_file(home / FILE_NAME, _migrate)
+
+
+def open_file(path: Path, migrate: Callable[[sa.Engine, Path], None]) -> sa.Engine:
+    """One database by these rules; `migrate` brings it to its schema. Raises StoreUnusable."""
     try:
-        home.mkdir(parents=True, exist_ok=True, mode=0o700)
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         # SQLite would create it with the umask's bits; the first open decides.
         os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
         engine = sa.create_engine(f"sqlite:///{path}")
         event.listen(engine, "connect", _prepare)
         event.listen(engine, "begin", _begin)
-        _migrate(engine, path)
+        migrate(engine, path)
     except (OSError, sa.exc.DBAPIError, sqlite3.Error) as error:
         raise StoreUnusable(f"cannot use the database {path}: {error}") from error
     return engine

@@ -14,7 +14,7 @@ from helexa.cortex.gateway.answer import KEEPALIVE
 from helexa.cortex.gateway.endpoints import chat_completions
 from helexa.cortex.gateway.ingress import Ingress
 from helexa.cortex.gateway.seams import Visit
-from helexa.cortex.gateway.shelf import Kept, Shelf
+from helexa.cortex.gateway.shelf import Shelf
 from helexa.cortex.gateway.translation.chat_to_responses import Teller
 from helexa.cortex.gateway.translation.items import refused
 from helexa.cortex.gateway.translation.responses_asked import Asked, read
@@ -22,10 +22,13 @@ from helexa.cortex.gateway.translation.responses_names import renamed, said_of
 from helexa.cortex.gateway.translation.responses_to_chat import Chat, answer_to, chat_of
 from helexa.cortex.gateway.translation.stored import found_in, holder_of, items_of, own_input
 from helexa.cortex.gateway.work import WorkEndpoint
+from helexa.cortex.store.kept import Kept
 from helexa.protocol.errors import HelexaError, PreviousResponseUnknown
 from helexa.protocol.openai.requests import ChatHead
 from helexa.protocol.openai.responses import ID_START, Item
 
+KEY_ID_START: Final = "key_"
+"""Nothing is kept for who has no key: others of the same network have the same account."""
 HOLDERS_MAX: Final = 256
 """Responses whose items one request may name."""
 
@@ -105,16 +108,17 @@ class Responses:
     async def open(self, body: bytes, visit: Visit, ingress: Ingress) -> ResponseSpeech:  # noqa: ARG002
         asked = read(body)
         account = visit.grant.account
+        shelf = self._shelf if visit.grant.key_id.startswith(KEY_ID_START) else None
         earlier: Sequence[Item] = ()
         if (previous := asked.request.previous_response_id) is not None:
-            line = await self._shelf.line(account, previous) if self._shelf else ()
+            line = await shelf.line(account, previous) if shelf is not None else ()
             if not line:
                 raise PreviousResponseUnknown(previous)
             earlier = items_of(line)
-        await self._resolve(asked, account)
-        return ResponseSpeech(asked, chat_of(asked, earlier), account, self._shelf)
+        await self._resolve(asked, account, shelf)
+        return ResponseSpeech(asked, chat_of(asked, earlier), account, shelf)
 
-    async def _resolve(self, asked: Asked, account: str) -> None:
+    async def _resolve(self, asked: Asked, account: str, shelf: Shelf | None) -> None:
         """Put the items that are named where their names stand."""
         holders: dict[str, Kept | None] = {}
         items = asked.request.input
@@ -124,7 +128,7 @@ class Responses:
             if holder is not None and holder not in holders:
                 if len(holders) >= HOLDERS_MAX:
                     raise refused("input", f"`input` refers to more than {HOLDERS_MAX} responses.")
-                one = await self._shelf.one(account, holder) if self._shelf else None
+                one = await shelf.one(account, holder) if shelf is not None else None
                 holders[holder] = one
             kept = holders.get(holder or "")
             item = found_in(kept, item_id) if kept is not None else None

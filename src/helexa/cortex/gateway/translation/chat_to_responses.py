@@ -91,7 +91,10 @@ class Teller:
         return self._events.event(f"response.{self.response.status}", response=self.response)
 
     def fail(self, error: ErrorBody) -> bytes:
-        """The end of a stream that cannot go on: an `error`, and the response as far as it came."""
+        """The end of a stream that cannot go on: an `error`, and the response as far as it came.
+
+        It is not kept.
+        """
         if self.is_failed:
             return b""
         out: list[bytes] = []
@@ -100,6 +103,7 @@ class Teller:
         if self._saying is not None:
             self._saying.settle("incomplete")
         self.response.status = "failed"
+        self.response.store = False
         self.response.error = ResponseError(error.code or "server_error", error.message)
         said = {"code": error.code, "message": error.message, "param": error.param}
         # OpenAI's own programs look for it in either place.

@@ -12,8 +12,8 @@ from typing import Any, Final
 
 import msgspec
 
-from helexa.cortex.gateway.shelf import Kept
 from helexa.cortex.gateway.translation.responses_asked import Asked
+from helexa.cortex.store.kept import Kept
 from helexa.protocol.errors import RequestRejected
 from helexa.protocol.openai.responses import ID_START, Item, ItemList
 

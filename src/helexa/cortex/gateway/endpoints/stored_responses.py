@@ -1,0 +1,86 @@
+"""`/v1/responses/{id}` and below: what is kept of responses, for the account that has them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from helexa.cortex.gateway.admission import Admission
+from helexa.cortex.gateway.ingress import Ingress
+from helexa.cortex.gateway.shelf import Shelf
+from helexa.cortex.gateway.translation.stored import PAGE_DEFAULT, PAGE_MAX, listed, page
+from helexa.cortex.store.kept import Kept
+from helexa.protocol.errors import RequestRejected, ResponseUnknown, RouteUnknown
+from helexa.protocol.openai.responses import Deleted
+
+PATH: Final = "/v1/responses/{response_id}"
+
+
+def routes(*, shelf: Shelf | None, admission: Admission) -> Sequence[Route]:
+    def account_of(request: Request) -> str:
+        return admission.check(Ingress(request.scope).key()).account
+
+    async def found(request: Request) -> Kept:
+        account, response_id = account_of(request), request.path_params["response_id"]
+        kept = await shelf.one(account, response_id) if shelf is not None else None
+        if kept is None:
+            raise ResponseUnknown(response_id)
+        return kept
+
+    async def show(request: Request) -> Response:
+        kept = await found(request)
+        for name in ("stream", "starting_after"):
+            if request.query_params.get(name, "false") != "false":
+                raise RequestRejected(f"`{name}`: a kept response is not streamed again.", name)
+        return Response(kept.response, media_type="application/json")
+
+    async def remove(request: Request) -> Response:
+        account, response_id = account_of(request), request.path_params["response_id"]
+        if shelf is None or not await shelf.remove(account, response_id):
+            raise ResponseUnknown(response_id)
+        return _json(Deleted(id=response_id))
+
+    async def list_items(request: Request) -> Response:
+        account, response_id = account_of(request), request.path_params["response_id"]
+        order = request.query_params.get("order", "desc")
+        if order not in ("asc", "desc"):
+            raise RequestRejected("`order` is `asc` or `desc`.", "order")
+        limit, after = _limit(request), request.query_params.get("after", "")
+        line = await shelf.line(account, response_id) if shelf is not None else ()
+        if not line:
+            raise ResponseUnknown(response_id)
+        items = list(listed(line))
+        return _json(page(items, is_rising=order == "asc", after=after, limit=limit))
+
+    async def cancel(request: Request) -> Response:
+        await found(request)
+        raise RequestRejected("Only a response in the background can be cancelled.", "response_id")
+
+    async def unknown(request: Request) -> Response:
+        # Not a method that the path lacks: OpenAI has other calls there.
+        raise RouteUnknown(request.method, request.url.path)
+
+    return [
+        Route(PATH, show, methods=["GET"]),
+        Route(PATH, remove, methods=["DELETE"]),
+        Route(PATH, unknown, methods=["POST"]),
+        Route(f"{PATH}/input_items", list_items, methods=["GET"]),
+        Route(f"{PATH}/cancel", cancel, methods=["POST"]),
+    ]
+
+
+def _limit(request: Request) -> int:
+    given = request.query_params.get("limit", str(PAGE_DEFAULT))
+    is_small = len(given) <= len(str(PAGE_MAX)) and given.isdecimal()
+    if not is_small or not 1 <= int(given) <= PAGE_MAX:
+        raise RequestRejected(f"`limit` is 1 to {PAGE_MAX}.", "limit")
+    return int(given)
+
+
+def _json(value: object) -> Response:
+    return Response(msgspec.json.encode(value), media_type="application/json")
