@@ -48,16 +48,20 @@ class Node:
 
 @asynccontextmanager
 async def node(
-    home: Path, folder: Path, served: dict[str, ModelSettings], **more: Any
+    home: Path,
+    folder: Path,
+    served: dict[str, ModelSettings],
+    *,
+    keepalive_s: float = 10.0,
 ) -> AsyncIterator[Node]:
     """A whole neuron whose models are loaded and known by their digests."""
-    usual = settings(home, folder, slots=8, context_tokens=2048, **more)
+    usual = settings(home, folder, slots=8, context_tokens=2048)
     wanted = msgspec.structs.replace(usual, models=served)
     async with AsyncExitStack() as stack:
         opened = running(wanted, open_transports={"iroh": MemoryNetwork().open_transport})
         live = await stack.enter_async_context(opened)
         metrics = NeuronMetrics(live.roster)
-        executor = Executor(live.roster, metrics, body_bytes_max=1 << 20, keepalive_s=10.0)
+        executor = Executor(live.roster, metrics, body_bytes_max=1 << 20, keepalive_s=keepalive_s)
         listener = listen_tcp(Address("127.0.0.1", 0))
         app = Routes(live.roster, executor, metrics.metrics, dict).behind(MeshDoor())
         await stack.enter_async_context(
@@ -127,7 +131,7 @@ def delivered(events: Sequence[Any]) -> Delivered:
 
 
 def continuation(
-    path: str, body: dict[str, Any], digest: str, events: Sequence[Any], **more: Any
+    path: str, body: dict[str, Any], digest: str, events: Sequence[Any], /, **more: Any
 ) -> bytes:
     request = {"stream": True, "stream_options": {"include_usage": True}, **body}
     wanted = Continuation(
@@ -141,9 +145,10 @@ def continuation(
 
 
 async def continued(
-    node: Node, path: str, body: dict[str, Any], events: Sequence[Any], **more: Any
+    node: Node, path: str, body: dict[str, Any], events: Sequence[Any], /, **more: Any
 ) -> Reply:
-    wanted = continuation(path, body, node.digest(body["model"]), events, **more)
+    digest = more.pop("digest", node.digest(body["model"]))
+    wanted = continuation(path, body, digest, events, **more)
     return await ask(node.pool, "POST", CONTINUE_PATH, wanted)
 
 
@@ -163,10 +168,11 @@ def said(events: Sequence[Any]) -> dict[str, Any]:
             if piece.get("text"):
                 texts[index, "text"] = texts.get((index, "text"), "") + piece["text"]
             for call in delta.get("tool_calls") or ():
-                for name in ("id", "type"):
-                    if call.get(name):
+                # An id is drawn by lot; that it comes once is what a client needs.
+                for name, value in (("ids", call.get("id") and "1"), ("type", call.get("type"))):
+                    if value:
                         key = (index, call["index"], name)
-                        texts[key] = texts.get(key, "") + call[name]
+                        texts[key] = texts.get(key, "") + value
                 for name, text in call["function"].items():
                     key = (index, call["index"], name)
                     texts[key] = texts.get(key, "") + text

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -9,19 +10,25 @@ from typing import Any
 
 import anyio
 import pytest
+from tests.neuron.bench import PATIENCE_S, Reply, events_of
 from tests.neuron.resuming import (
     CHAT,
     COMPLETIONS,
     Node,
+    continuation,
     continued,
     node,
     resumed_of,
     said,
     streamed,
 )
+from tests.neuron.test_app import api, ask
+from tests.neuron.test_real_thoughts import DEMO, GRAMMAR, thinking
+from tests.neuron.test_real_tools import LAMP, NAMED, WEATHER
 
-from helexa.neuron.models.store import DEMO_FOLDER
+from helexa.neuron.models import gguf
 from helexa.neuron.settings import ModelSettings
+from helexa.protocol.continuation import CONTINUE_PATH
 from helexa.testing import gguf_copies, tiny_gguf
 
 pytestmark = pytest.mark.anyio
@@ -32,7 +39,10 @@ EXACT = ModelSettings(slots=8, context_tokens=1024, deterministic=True)
 @pytest.fixture(scope="module")
 def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("models")
-    gguf_copies.write(DEMO_FOLDER / "helexa-demo.gguf", folder / "demo.gguf", {})
+    gguf_copies.write(DEMO, folder / "demo.gguf", {})
+    template = gguf.read(DEMO).text("tokenizer.chat_template")
+    changed = {"tokenizer.chat_template": thinking(template, begins="")}
+    gguf_copies.write(DEMO, folder / "thinks.gguf", changed)
     # Any byte may be its next: most characters of more than one byte are divided among tokens.
     tiny_gguf.write(folder / "wild.gguf", context_tokens=2048)
     return folder
@@ -109,8 +119,137 @@ async def test_a_stream_that_is_cut_anywhere_goes_on_as_if_it_was_not(
             assert await cut_everywhere(first, second, path, body) > 5
 
 
+SCHEMA = {
+    "type": "object",
+    "properties": {"ok": {"type": "boolean"}, "n": {"type": "integer", "maximum": 99}},
+    "required": ["ok", "n"],
+}
+FORM = {"type": "json_schema", "json_schema": {"name": "s", "schema": SCHEMA}}
+FORMED: dict[str, tuple[str, dict[str, Any]]] = {
+    "a schema": (CHAT, chat("demo", "Hello!", response_format=FORM)),
+    "a schema by lot": (
+        CHAT,
+        chat("demo", "Hello!", response_format=FORM, temperature=1, seed=3),
+    ),
+    "tools": (CHAT, chat("demo", "Hello!", tools=[WEATHER, LAMP])),
+    "a call": (CHAT, chat("demo", "Hello!", tools=[WEATHER, LAMP], tool_choice="required")),
+    "a named call by lot": (
+        CHAT,
+        chat("demo", "Hello!", tools=[LAMP], tool_choice=NAMED, temperature=1, seed=9),
+    ),
+    "thoughts": (CHAT, chat("thinks", "Count!", grammar=GRAMMAR)),
+    "thoughts by lot": (CHAT, chat("thinks", "Count!", grammar=GRAMMAR, temperature=1, seed=2)),
+    "two answers": (CHAT, chat("demo", "Hello!", n=2, temperature=0.9, seed=8)),
+    "two prompts": (COMPLETIONS, text("demo", ["helexa", "What"], max_tokens=12)),
+    "log probabilities": (CHAT, chat("demo", "Hello!", logprobs=True, top_logprobs=2)),
+    "log probabilities of a text": (COMPLETIONS, text("demo", "helexa", logprobs=2)),
+    "a grammar": (COMPLETIONS, text("demo", "helexa", grammar='root ::= [a-d]{5,20} "."')),
+}
+
+
+async def test_what_has_a_form_is_repeated_and_goes_on_as_if_it_was_not_cut(
+    tmp_path: Path, models: Path
+) -> None:
+    served = {"demo": EXACT, "thinks": EXACT}
+    async with two(tmp_path, models, served) as (first, second):
+        for path, body in FORMED.values():
+            assert await cut_everywhere(first, second, path, body, step=3) > 1
+
+
 async def test_eight_at_a_time_go_on_as_if_each_was_alone(tmp_path: Path, models: Path) -> None:
     async with two(tmp_path, models) as (first, second):
         for more in ({}, {"temperature": 0.8, "seed": 4}):
             body = chat("demo", "What is helexa?", **more)
             assert await cut_everywhere(first, second, CHAT, body, at_once=8) > 5
+
+
+USUAL = {name: ModelSettings(slots=8, context_tokens=1024) for name in ("demo", "thinks")}
+FREE = {"temperature": 1.0}
+
+
+def text_of(events: list[Any]) -> str:
+    texts = said(events)["texts"]
+    return texts.get((0, "content"), "") or texts.get((0, "text"), "")
+
+
+async def test_what_was_drawn_by_lot_goes_on_where_it_ended_and_stays_right(
+    tmp_path: Path, models: Path
+) -> None:
+    free = {
+        "a chat": (CHAT, chat("demo", "What is helexa?", max_tokens=20, **FREE)),
+        "a text": (COMPLETIONS, text("demo", "helexa is", max_tokens=20, **FREE)),
+        "with tools": (CHAT, chat("demo", "Hello!", tools=[LAMP], max_tokens=20, **FREE)),
+        "a schema": (CHAT, chat("demo", "Hello!", response_format=FORM, **FREE)),
+    }
+    async with node(tmp_path, models, USUAL) as only:
+        for name, (path, body) in free.items():
+            events = await streamed(only, path, body)
+            for at in range(1, len(events) - 3, 3):
+                if said([*events[:at], "[DONE]"])["texts"].get((0, 0, "name")):
+                    break
+                reply = await continued(only, path, body, events[:at])
+                assert reply.status == 200, (name, at, reply.content)
+                whole = said([*events[:at], *reply.events])
+                assert (0, "finish") in whole["texts"], (name, at)
+                assert whole["end"] == "[DONE]"
+                assert whole["usage"]["prompt_tokens"] == said(events)["usage"]["prompt_tokens"]
+                assert whole["usage"]["completion_tokens"] <= body["max_tokens"] + 1
+                if name == "a schema" and whole["texts"][0, "finish"] == "stop":
+                    answer = json.loads(text_of([*events[:at], *reply.events]))
+                    assert isinstance(answer["ok"], bool)
+
+
+def refused(reply: Reply) -> tuple[int, str]:
+    return reply.status, reply.error["code"]
+
+
+async def test_what_cannot_go_on_exactly_is_refused_before_anything_is_sent(
+    tmp_path: Path, models: Path
+) -> None:
+    called = chat("demo", "Hello!", tools=[LAMP], tool_choice=NAMED, **FREE)
+    thought = chat("thinks", "Count!", grammar=GRAMMAR, **FREE)
+    two_of = chat("demo", "Hello!", n=2, **FREE)
+    seeded = chat("wild", "Hello!", temperature=1.0, seed=1)
+    no = (409, "not_continuable")
+    async with node(tmp_path, models, {"demo": EXACT, "thinks": EXACT, "wild": EXACT}) as only:
+        for body in (called, thought, two_of):
+            events = await streamed(only, CHAT, body)
+            reply = await continued(only, CHAT, body, events[:6])
+            assert refused(reply) == no, body
+            assert "without a seed" in reply.error["message"]
+        events = await streamed(only, CHAT, seeded)
+        # What is delivered is none of its own answers.
+        other = await continued(only, CHAT, {**seeded, "seed": 2}, events[:12])
+        strange = await continued(only, CHAT, seeded, events[:6], digest="sha256:" + "0" * 64)
+        unknown = await continued(only, CHAT, seeded, events[:6], digest="")
+        whole = await continued(only, CHAT, {**seeded, "stream": False}, events[:6])
+        path = await continued(only, CHAT, seeded, events[:6], path="/v1/embeddings")
+        nobody = await continued(only, CHAT, seeded, events[:6], model="nobody")
+        async with api(only.live) as pool:
+            public = await ask(pool, "POST", CONTINUE_PATH, b"{}")
+    assert [refused(one) for one in (other, strange, unknown, whole)] == [no] * 4
+    assert refused(path) == (400, "invalid_body")
+    assert refused(nobody) == (404, "model_not_found")
+    assert refused(public) == (404, "unknown_url")
+
+
+async def test_who_waited_with_comments_hears_of_a_refusal_in_the_stream(
+    tmp_path: Path, models: Path
+) -> None:
+    one = {"wild": ModelSettings(slots=1, context_tokens=1024, deterministic=True)}
+    seeded = chat("wild", "Hello!", temperature=1.0, seed=1)
+    async with node(tmp_path, models, one, keepalive_s=0.01) as only:
+        events = await streamed(only, CHAT, seeded)
+        wanted = continuation(CHAT, {**seeded, "seed": 2}, only.digest("wild"), events[:12])
+        replica = await only.live.roster.replica("wild")
+        async with replica.gate.slot():
+            with anyio.fail_after(PATIENCE_S):
+                response = await only.pool.request("POST", CONTINUE_PATH, (), wanted)
+                first = await response.chunk()
+        with response:
+            rest = await response.read(1 << 20)
+    assert first.startswith(b": keepalive")
+    found = events_of(first + rest)
+    assert len(found) == 1, first + rest
+    (error,) = found
+    assert error["error"]["code"] == "not_continuable"

@@ -115,7 +115,7 @@ class Replayed:
         said = []
         if new:
             said.append(encode(self._voice.relabelled({**chunk, "choices": new})))
-        elif pieces:
+        elif any(map(_speaks, pieces)):
             self._dropped += 1
         if isinstance(usage, dict):
             said.append(self._voice.usage(usage, self._count(usage)))
@@ -157,6 +157,12 @@ class Replayed:
 
     def whole(self, body: bytes) -> bytes:
         return body
+
+
+def _speaks(piece: Json) -> bool:
+    delta = piece.get("delta") or {}
+    names = (*_TEXTS, "tool_calls")
+    return bool(piece.get("text") or any(delta.get(name) for name in names))
 
 
 def _is_cut(piece: Json, new: Json) -> bool:

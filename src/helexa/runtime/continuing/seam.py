@@ -14,7 +14,7 @@ class Seam:
 
     def __init__(self, delivered: str, stops: Sequence[str]) -> None:
         longest = max(map(len, stops), default=0)
-        self._before = delivered[len(delivered) - longest + 1 :] if longest > 1 else ""
+        self._before = delivered[max(0, len(delivered) - longest + 1) :] if longest > 1 else ""
         self._stops = [one for one in stops if any(_begins(self._before, one))]
         self._held = ""
         self.is_stopped = False
