@@ -14,6 +14,7 @@ from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
+from tests.util.certificates import Authority
 
 from helexa.cli.checkup import NATIVE
 from helexa.cli.entry import enter
@@ -254,3 +255,29 @@ def test_servers_are_asked_as_the_neuron_will_ask_them(
     )
     assert down["level"] == "warning"
     assert "down: it cannot be reached (127.0.0.1:9" in down["what"]
+
+
+@pytest.mark.parametrize(
+    ("days", "level", "words"),
+    [
+        (90, "ok", "gateway.test; until"),
+        (3, "warning", "expires on"),
+        (-1, "warning", "expired on"),
+    ],
+)
+def test_the_end_of_the_gateways_certificate_is_told(
+    days: int,
+    level: str,
+    words: str,
+    home: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    files = Authority(tmp_path).files(days=days)
+    files.key.chmod(0o600)
+    pair = (
+        *("--set", f"cortex.gateway_tls_cert={files.certificate}"),
+        *("--set", f"cortex.gateway_tls_key={files.key}"),
+    )
+    _, found = examined(capsys, "--home", str(home), *pair)
+    assert [(one["level"], words in one["what"]) for one in found["certificate"]] == [(level, True)]

@@ -336,6 +336,23 @@ def test_who_is_denied_and_trusted_at_once_is_a_refusal(tmp_path: Path) -> None:
     assert f"is in mesh.deny too ({file}:2)" in line
 
 
+@pytest.mark.parametrize(("given", "other"), [("cert", "key"), ("key", "cert")])
+def test_half_a_certificate_is_refused(tmp_path: Path, given: str, other: str) -> None:
+    file = file_with(tmp_path, f"[cortex]\ngateway_tls_{given} = 'gateway.pem'\n")
+    (line,) = refusal(file=file, roles=("cortex",))
+    assert line.startswith(f"{file}:2: cortex.gateway_tls_{given}: ")
+    assert f"needs cortex.gateway_tls_{other} beside it" in line
+
+
+@pytest.mark.parametrize(
+    "origin", ["https://App.example.org", "https://app.example.org/", "app.example.org", "null", ""]
+)
+def test_what_no_browser_sends_as_an_origin_is_refused(tmp_path: Path, origin: str) -> None:
+    file = file_with(tmp_path, f"[cortex]\ncors_origins = ['{origin}']\n")
+    (line,) = refusal(file=file, roles=("cortex",))
+    assert line.startswith(f"{file}:2: cortex.cors_origins")
+
+
 def test_a_mesh_without_transports_is_refused() -> None:
     (line,) = refusal({}, {"HELEXA_MESH_TRANSPORTS": ""}, roles=("cortex",))
     assert line.startswith("HELEXA_MESH_TRANSPORTS: mesh.transports: names no transport")

@@ -15,6 +15,7 @@ from typing import Final
 
 import psutil
 
+from helexa.cli.certificate_checkup import of_certificate
 from helexa.cli.client import Client, Unreachable, running
 from helexa.cli.finding import Finding
 from helexa.cli.hardware_checkup import of_hardware
@@ -94,6 +95,7 @@ def of_machine(config: Config) -> list[Finding]:
         *findings,
         *_of_secrets(config.node.home),
         *_of_sockets(config),
+        *of_certificate(config),
         *of_mesh(config),
         *of_hardware(config),
         *of_models(config),
@@ -196,7 +198,8 @@ def _of_nodes(home: Path) -> Iterator[Finding]:
         url = facts.get(field)
         try:
             if url:
-                Client(url, "").probe("/healthz")
+                certificate = facts.get("gateway_certificate")
+                Client(url, "", Path(certificate) if certificate else None).probe("/healthz")
             where = f" at {url}" if url else ""
             yield Finding("ok", role, f"runs{where} (pid {facts['pid']})")
         except Unreachable as error:

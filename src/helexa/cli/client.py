@@ -45,6 +45,8 @@ class Refused(Failed):
 class Client:
     url: str
     token: str
+    certificate: Path | None = None
+    """The one that a server on this machine has, whatever host it names."""
 
     def get(self, path: str, headers: Mapping[str, str] = MappingProxyType({})) -> Any:
         connection = self._connection(ANSWER_WITHIN_S)
@@ -149,8 +151,17 @@ class Client:
             port, usable = None, False
         if not usable or not parts.hostname:
             raise Failed(f"{self.url!r} is not a URL such as http://127.0.0.1:8040")
-        kind = http.client.HTTPSConnection if parts.scheme == "https" else _Plain
-        return kind(parts.hostname, port, timeout=within_s)
+        if parts.scheme == "http":
+            return _Plain(parts.hostname, port, timeout=within_s)
+        context = None
+        if self.certificate is not None:
+            from helexa.util.tls_pair import TlsUnusable, pinned  # Python's ssl.
+
+            try:
+                context = pinned(self.certificate)
+            except TlsUnusable as error:
+                raise Failed(str(error)) from error
+        return http.client.HTTPSConnection(parts.hostname, port, timeout=within_s, context=context)
 
 
 _Plain = http.client.HTTPConnection

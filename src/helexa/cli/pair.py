@@ -176,7 +176,7 @@ class Pair:
         await self._load(control)
         gateway = self._cortex.ready["gateway_url"].rstrip("/").removesuffix("/v1")
         key = await self._key(control, gateway)
-        listed = await _asked(Client(gateway, key), "GET", "/v1/models")
+        listed = await _asked(self._as_client(gateway, key), "GET", "/v1/models")
         base_url = f"{gateway}/v1"
         return Ready(
             base_url=base_url,
@@ -193,6 +193,9 @@ class Pair:
         assert self._cortex is not None
         token = (self._config.cortex.home / "admin.token").read_text().strip()
         return Client(self._cortex.ready[_CONTROL].rstrip("/"), token)
+
+    def _as_client(self, gateway: str, key: str) -> Client:
+        return Client(gateway, key, self._config.cortex.gateway_tls_cert)
 
     async def _load(self, control: Client) -> None:
         """Wait until the cortex sees the neuron, then have it load the models. Raises Failed."""
@@ -218,7 +221,7 @@ class Pair:
         path = self._config.node.home / "up.key"
         try:
             secret = path.read_text().strip()
-            await _asked(Client(gateway, secret), "GET", "/v1/models")
+            await _asked(self._as_client(gateway, secret), "GET", "/v1/models")
         except (FileNotFoundError, Refused) as error:
             if isinstance(error, Refused) and error.status != http.HTTPStatus.UNAUTHORIZED:
                 raise
@@ -239,6 +242,8 @@ def curl_line(base_url: str, key: str, models: Sequence[str]) -> str:
     return " ".join(
         [
             "curl",
+            # The certificate names the host that others ask, and this line asks loopback.
+            *(("--insecure",) if base_url.startswith("https:") else ()),
             shlex.quote(f"{base_url}/chat/completions"),
             *("-H", shlex.quote(f"Authorization: Bearer {key}")),
             *("-H", shlex.quote("Content-Type: application/json")),

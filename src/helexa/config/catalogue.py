@@ -102,16 +102,17 @@ _MODEL: Final = names.pattern("a model's name", "team/*")
 _PLACE: Final = names.pattern("a region", "eu-*")
 _TRANSPORT: Final = kinds.Choice(transports.names())
 _PROGRAM: Final = kinds.Folder("a program; a relative one starts at the file that names it")
+_FILE: Final = kinds.Folder("a file; a relative one starts at the file that names it")
 _FORMS: Final[Mapping[str, kinds.Kind]] = {
+    "cortex.gateway_tls_cert": _FILE,
+    "cortex.gateway_tls_key": _FILE,
     "neuron.models.runtime": runtime_words.RUNTIME,
     "neuron.models.server": names.SERVER,
     "neuron.models.cpus": machine_words.Cpus(),
     "neuron.runtimes.python": _PROGRAM,
     "neuron.runtimes.program": _PROGRAM,
     "neuron.servers.url": kinds.Url(),
-    "neuron.servers.key_file": kinds.Folder(
-        "a file; a relative one starts at the file that names it"
-    ),
+    "neuron.servers.key_file": _FILE,
     "mesh.realm": names.REALM,
     "neuron.realm": names.REALM,
     "models.id": kinds.ModelName(),
@@ -120,9 +121,7 @@ _FORMS: Final[Mapping[str, kinds.Kind]] = {
     "models.quantisation": names.QUANTISATION,
     "models.runtime": names.RUNTIME,
     "neuron.hub": kinds.Url(),
-    "neuron.hub_token_file": kinds.Folder(
-        "a file; a relative one starts at the file that names it"
-    ),
+    "neuron.hub_token_file": _FILE,
 }
 _ITEMS: Final[Mapping[str, kinds.Kind]] = {
     "cortex.relays": kinds.Url(),

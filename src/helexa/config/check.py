@@ -51,6 +51,16 @@ def conflicts(values: Mapping[str, Value], roles: Collection[str]) -> Iterator[P
     if "cortex" in roles or "up" in roles:
         yield from _impatience(values)
         yield from _both_ways(values)
+        yield from _half_a_pair(values)
+
+
+def _half_a_pair(values: Mapping[str, Value]) -> Iterator[Problem]:
+    """One file alone would leave the gateway unencrypted, which nobody meant."""
+    pair = values["cortex.gateway_tls_cert"], values["cortex.gateway_tls_key"]
+    for given, other in (pair, pair[::-1]):
+        if given.value is not None and other.value is None:
+            key = given.setting.key
+            yield Problem(given.origin, key, f"needs {other.setting.key} beside it")
 
 
 def _both_ways(values: Mapping[str, Value]) -> Iterator[Problem]:

@@ -76,6 +76,18 @@ WORDS: Final[Mapping[str, Words]] = {
         default="off",
         example=(Address("0.0.0.0", 8091),),
     ),
+    "cortex.gateway_tls_cert": Words(
+        "The gateway's certificate and those that signed it, as PEM; read again when it changes.",
+        "--gateway-tls-cert",
+        default="plain HTTP",
+        example=Path("/etc/helexa/gateway.crt.pem"),
+    ),
+    "cortex.gateway_tls_key": Words(
+        "The key of that certificate, as PEM without a passphrase.",
+        "--gateway-tls-key",
+        default="plain HTTP",
+        example=Path("/etc/helexa/gateway.key.pem"),
+    ),
     "cortex.cors_origins": Words(
         "Web pages whose scripts may use the gateway from a browser; * is every page.",
         example=("https://app.example.org",),
@@ -91,6 +103,9 @@ WORDS: Final[Mapping[str, Words]] = {
         "A client that takes longer from the first byte to the end of its headers is dropped."
     ),
     "cortex.body_timeout_s": Words("A client that takes longer to send its body is dropped."),
+    "cortex.handshake_timeout_s": Words(
+        "A client that takes longer for a TLS handshake is dropped."
+    ),
     "cortex.write_stall_s": Words(
         "A client that reads nothing for this long while bytes wait for it is dropped."
     ),

@@ -59,6 +59,7 @@ if TYPE_CHECKING:
     from helexa.cortex.gateway.keeper import Keeper
     from helexa.util.asgi import App
     from helexa.util.metrics import Metrics
+    from helexa.util.tls_server import TlsServer
 
 ADMIN_TOKEN_FILE: Final = "admin.token"  # noqa: S105 - the file's name
 KEY_FILE: Final = "node.key"
@@ -90,6 +91,14 @@ class Cortex:
     provisioner: Provisioner | None
     """None where models are moved by hand alone."""
     roles: tuple[str, ...]
+    gateway_tls: TlsServer | None
+    """None where the gateway speaks plain HTTP, or is off."""
+
+    def reread(self) -> None:
+        """Take the operator's files as they are now, soon."""
+        self.book.reread()
+        if self.gateway_tls is not None:
+            self.gateway_tls.reread()
 
 
 @asynccontextmanager
@@ -107,7 +116,7 @@ async def running(
     federation settings where they may change at run time, and `entries` the file's
     part of the catalogue; `open_transports`, by name, stand in for those of the
     settings. Raises AddressTaken, HomeUnusable,
-    StoreUnusable, KeyUnusable, TransportUnusable and RequestRejected (an unknown
+    StoreUnusable, KeyUnusable, TlsUnusable, TransportUnusable and RequestRejected (an unknown
     policy), each with the words for an operator, before anything serves.
     """
     started_s = time.monotonic()
@@ -115,7 +124,8 @@ async def running(
         stack.enter_context(claimed(settings.home))
         # All sockets first: a taken one must refuse the start, not half of it.
         sockets = _Sockets(stack)
-        gateway_url = sockets.open("gateway", settings.gateway_socket)
+        tls = await _gateway_tls(stack, settings)
+        gateway_url = sockets.open("gateway", settings.gateway_socket, is_tls=tls is not None)
         orchestrator_url = sockets.open("orchestrator", settings.orchestrator_socket)
         portal_urls = tuple(
             url for address in settings.portal_sockets if (url := sockets.open("portal", address))
@@ -188,14 +198,27 @@ async def running(
             place=place,
             provisioner=provisioner,
             roles=roles,
+            gateway_tls=tls,
         )
         if sockets.by_role:
             shelf = await _shelf(stack, settings) if gateway_url else None
             apps = _apps(settings, cortex, admin_token, started_s, shelf)
             await _lend(stack, settings, cortex)
-            await _serve(stack, settings, sockets.by_role, apps)
+            await _serve(stack, settings, sockets.by_role, apps, tls)
         stack.enter_context(announced(settings.home, _run_facts(cortex)))
         yield cortex
+
+
+async def _gateway_tls(stack: AsyncExitStack, settings: CortexSettings) -> TlsServer | None:
+    """Raises TlsUnusable."""
+    certificate, key = settings.gateway_tls_cert, settings.gateway_tls_key
+    if settings.gateway_socket is None or certificate is None or key is None:
+        return None
+    from helexa.util.tls_pair import TlsFiles  # With Python's ssl; see the top.
+    from helexa.util.tls_server import TlsServer
+
+    files = TlsFiles(certificate=certificate, key=key)
+    return await stack.enter_async_context(TlsServer.running(files, name="gateway"))
 
 
 async def _lend(stack: AsyncExitStack, settings: CortexSettings, cortex: Cortex) -> None:
@@ -221,12 +244,14 @@ async def _serve(
     settings: CortexSettings,
     listeners: Mapping[str, Sequence[socket.socket]],
     apps: Mapping[str, MakeApp],
+    gateway_tls: TlsServer | None,
 ) -> None:
     from helexa.util.http_server import ServerLimits, serving  # uvicorn; see the top.
 
     limits = ServerLimits(
         header_bytes_max=settings.header_bytes_max,
         header_timeout_s=settings.header_timeout_s,
+        handshake_timeout_s=settings.handshake_timeout_s,
         write_stall_s=settings.write_stall_s,
         connections_max=settings.connections_max,
     )
@@ -240,6 +265,7 @@ async def _serve(
                     limits,
                     error_body=http_refusal,
                     websockets=role == "orchestrator",
+                    tls=gateway_tls if role == "gateway" else None,
                     shutdown_grace_s=settings.shutdown_grace_s if role == "gateway" else 1.0,
                 )
             )
@@ -252,14 +278,15 @@ class _Sockets:
         self._stack = stack
         self.by_role: dict[str, list[socket.socket]] = {}
 
-    def open(self, role: str, address: Address | None) -> str | None:
+    def open(self, role: str, address: Address | None, *, is_tls: bool = False) -> str | None:
         """The URL a client on this machine can use, or None when the role is off."""
         if address is None:
             return None
         listener = listen_tcp(address)
         self._stack.callback(listener.close)
         self.by_role.setdefault(role, []).append(listener)
-        return f"http://{address.reachable_host()}:{listener.getsockname()[1]}"
+        scheme = "https" if is_tls else "http"
+        return f"{scheme}://{address.reachable_host()}:{listener.getsockname()[1]}"
 
 
 def _apps(
@@ -298,6 +325,7 @@ def _apps(
             "neurons": len(cortex.neurons.view.neurons),
             "models": len(cortex.neurons.view.holders),
             "in_flight": sum(cortex.neurons.in_flight.values()),
+            "gateway_tls": _tls_facts(cortex.gateway_tls),
         }
 
     async def portal() -> App:
@@ -305,13 +333,14 @@ def _apps(
         from helexa.cortex.portal.overview import Overview, model_rows, neuron_rows
 
         def overview(host: str) -> Overview:
-            port = cortex.gateway_url.rpartition(":")[2] if cortex.gateway_url else ""
+            scheme, _, port = (cortex.gateway_url or "").rpartition(":")
+            scheme = scheme.partition(":")[0]
             view = cortex.neurons.view
             return Overview(
                 name=settings.name,
                 version=helexa.__version__,
                 node=str(cortex.node_id),
-                base_url=f"http://{host}:{port}/v1" if port else "",
+                base_url=f"{scheme}://{host}:{port}/v1" if port else "",
                 roles=cortex.roles,
                 models=model_rows(view),
                 neurons=neuron_rows(view, cortex.neurons.now_s()),
@@ -354,6 +383,17 @@ def _apps(
         )
 
     return {"gateway": gateway, "orchestrator": orchestrator, "portal": portal}
+
+
+def _tls_facts(tls: TlsServer | None) -> Mapping[str, Any] | None:
+    if tls is None:
+        return None
+    return {
+        "certificate": str(tls.files.certificate),
+        "names": tls.pair.names,
+        "valid_until_s": tls.pair.valid_until_s,
+        "fault": tls.fault,
+    }
 
 
 def _shares(book: Book, place: Place, node: NodeId) -> bool:
@@ -426,11 +466,13 @@ def _mesh_metrics(metrics: Metrics, place: Place) -> None:
 
 
 def _run_facts(cortex: Cortex) -> dict[str, Any]:
+    tls = cortex.gateway_tls
     return {
         "role": "cortex",
         "node_id": cortex.node_id,
         "ticket": cortex.ticket,
         "gateway_url": cortex.gateway_url,
+        "gateway_certificate": None if tls is None else str(tls.files.certificate.absolute()),
         "orchestrator_url": cortex.orchestrator_url,
         "portal_urls": cortex.portal_urls,
     }

@@ -204,6 +204,9 @@ class CortexSettings(msgspec.Struct, frozen=True, kw_only=True):
     orchestrator_socket: Address | None = None
     gateway_socket: Address | None = None
     portal_sockets: tuple[Address, ...] = ()
+    gateway_tls_cert: Path | None = None
+    gateway_tls_key: Path | None = None
+    """PEM files; with both the gateway speaks TLS, and nothing else."""
     cors_origins: tuple[str, ...] = ()
     """Web pages whose scripts may use the gateway; `*` is all there are."""
     name: str = ""
@@ -214,6 +217,7 @@ class CortexSettings(msgspec.Struct, frozen=True, kw_only=True):
     header_bytes_max: Annotated[int, Meta(ge=1024, le=1 << 20)] = 64 * 1024
     header_timeout_s: Annotated[float, Meta(gt=0, le=600)] = 20.0
     """From the first byte of a request to the end of its headers."""
+    handshake_timeout_s: Annotated[float, Meta(gt=0, le=600)] = 10.0
     body_timeout_s: Annotated[float, Meta(gt=0, le=3600)] = 60.0
     write_stall_s: Annotated[float, Meta(gt=0, le=3600)] = 30.0
     """A client that reads nothing for this long while bytes wait for it is dropped."""

@@ -54,6 +54,8 @@ class ServerLimits:
     header_bytes_max: int = 64 * 1024
     header_timeout_s: float = 20.0
     """From the first byte of a request to the end of its headers."""
+    handshake_timeout_s: float = 10.0
+    """From the connection to its keys, where it speaks TLS."""
     write_stall_s: float = 30.0
     """A client that reads nothing for this long while bytes wait for it is dropped."""
     connections_max: int = 8_192
@@ -334,11 +336,7 @@ class HttpConnection(HttpToolsProtocol):
             self.transport.abort()
             return
         body = self._host.error_body(status, message)
-        self.transport.write(
-            b"HTTP/1.1 %d %s\r\ncontent-type: application/json\r\ncontent-length: %d\r\n"
-            b"connection: close\r\n\r\n%s"
-            % (status, HTTPStatus(status).phrase.encode(), len(body), body)
-        )
+        self.transport.write(answer_of(status, body))
         if self.transport.can_write_eof() and len(self.connections) <= (
             2 * self._host.limits.connections_max
         ):
@@ -400,6 +398,15 @@ class HttpConnection(HttpToolsProtocol):
         self.parser = httptools.HttpRequestParser(_BodyOnly(self))
         self.parser.feed_data(b"POST / HTTP/1.1\r\n" + framing + b"\r\n\r\n")
         self.data_received(rest)
+
+
+def answer_of(status: int, body: bytes) -> bytes:
+    """The last answer of a connection, whole."""
+    return (
+        b"HTTP/1.1 %d %s\r\ncontent-type: application/json\r\ncontent-length: %d\r\n"
+        b"connection: close\r\n\r\n%s"
+        % (status, HTTPStatus(status).phrase.encode(), len(body), body)
+    )
 
 
 class _BodyOnly:

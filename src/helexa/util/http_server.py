@@ -19,7 +19,7 @@ import asyncio
 import logging
 import socket
 from collections.abc import AsyncIterator, Iterable, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, closing, suppress
 from pathlib import Path
 from typing import Final, cast
 
@@ -39,6 +39,7 @@ from helexa.util.asgi import (
     header,
     read_body,
 )
+from helexa.util.background import background
 from helexa.util.byte_streams import ByteStream, StreamTransport
 from helexa.util.deadlines import Deadlines
 from helexa.util.http_connection import (
@@ -46,7 +47,10 @@ from helexa.util.http_connection import (
     ErrorBody,
     HttpConnection,
     ServerLimits,
+    answer_of,
 )
+from helexa.util.tls_door import TlsDoor
+from helexa.util.tls_server import TlsServer
 
 __all__ = [
     "App",
@@ -102,6 +106,7 @@ class HttpServer:
         self.websockets = websockets
         self.is_accepting = True
         self.deadlines = Deadlines(self._connections)
+        self._doors: list[anyio.CancelScope] = []
 
     @property
     def connections(self) -> int:
@@ -112,6 +117,8 @@ class HttpServer:
         self.is_accepting = False
         for listening in self._listening:
             listening.close()
+        for door in self._doors:
+            door.cancel()
         for connection in list(self._connections()):
             connection.shutdown()
 
@@ -130,6 +137,20 @@ class HttpServer:
         else:
             serving_it = await loop.create_server(self._connection, sock=listener)
         self._listening.append(serving_it)
+
+    async def _listen_tls(self, listener: socket.socket, tls: TlsServer) -> None:
+        """Until `stop_accepting`."""
+        said = answer_of(400, self.error_body(400, "This port speaks TLS: use https://."))
+        door = TlsDoor(
+            self._connection,
+            lambda: tls.context,
+            within_s=self.limits.handshake_timeout_s,
+            places=lambda: self.limits.connections_max - self.connections,
+            plain_answer=said,
+        )
+        with anyio.CancelScope() as scope, closing(listener):
+            self._doors.append(scope)
+            await door.receive(listener)
 
     def connection_ended(self) -> None:
         if not self._state.connections:
@@ -182,8 +203,11 @@ async def serving(
     error_body: ErrorBody,
     shutdown_grace_s: float,
     websockets: bool = False,
+    tls: TlsServer | None = None,
 ) -> AsyncIterator[HttpServer]:
     """Serve `app` on listening sockets (TCP or Unix), which are closed at the end.
+
+    With `tls` those of TCP speak nothing else.
 
     `error_body(status, message)` makes the JSON body for what never reaches the app. With
     `websockets` the app gets them too, as ASGI has them.
@@ -196,10 +220,17 @@ async def serving(
     server = HttpServer(app, limits, error_body, websockets=websockets)
     grace_s = 0.0
     try:
-        for listener in sockets:
-            await server._listen(listener)  # noqa: SLF001
-        yield server
-        grace_s = shutdown_grace_s
+        async with AsyncExitStack() as stack:
+            # No task group where nothing needs one: what leaves it is wrapped.
+            tasks = None if tls is None else await stack.enter_async_context(background())
+            for listener in sockets:
+                if tls is None or tasks is None or listener.family == socket.AF_UNIX:
+                    await server._listen(listener)  # noqa: SLF001
+                else:
+                    tasks.start_soon(server._listen_tls, listener, tls)  # noqa: SLF001
+            yield server
+            grace_s = shutdown_grace_s
+            server.stop_accepting()
     finally:
         try:
             await server._end(grace_s)  # noqa: SLF001

@@ -19,6 +19,8 @@ def configure(parser: ArgumentParser) -> None:
         parser,
         "cortex.orchestrator_socket",
         "cortex.gateway_socket",
+        "cortex.gateway_tls_cert",
+        "cortex.gateway_tls_key",
         "cortex.portal_sockets",
         "cortex.mesh_socket",
         "cortex.name",
@@ -43,6 +45,6 @@ def run(args: Namespace) -> int:
         "cortex",
         config,
         lambda events: running(config.cortex, events=events, policy=policy, entries=entries),
-        on_hangup=lambda cortex: cortex.book.reread(),
+        on_hangup=lambda cortex: cortex.reread(),
         as_json=args.json,
     )

@@ -31,7 +31,8 @@ SOCKETS: Final = (
 
 
 def configure(parser: ArgumentParser) -> None:
-    flags.add(parser, *SOCKETS, "neuron.models_dir", *flags.COMMON)
+    tls = ("cortex.gateway_tls_cert", "cortex.gateway_tls_key")
+    flags.add(parser, *SOCKETS, *tls, "neuron.models_dir", *flags.COMMON)
 
 
 def run(args: Namespace) -> int:

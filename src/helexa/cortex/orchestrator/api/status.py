@@ -12,6 +12,16 @@ from starlette.routing import Route
 from helexa.cortex.orchestrator.api.calls import JSON, Asked, Call, Nothing
 
 
+class GatewayTls(msgspec.Struct, frozen=True, kw_only=True):
+    certificate: str
+    """The file."""
+    names: Sequence[str]
+    valid_until_s: float
+    """Unix time."""
+    fault: str
+    """Why the files as they are now are not what is served; empty when they are."""
+
+
 class CortexStatus(msgspec.Struct, frozen=True, kw_only=True):
     node_id: str = ""
     name: str = ""
@@ -26,6 +36,8 @@ class CortexStatus(msgspec.Struct, frozen=True, kw_only=True):
     neurons: int = 0
     models: int = 0
     in_flight: int = 0
+    gateway_tls: GatewayTls | None = None
+    """None where the gateway speaks plain HTTP, or is off."""
 
 
 class Status(Protocol):
