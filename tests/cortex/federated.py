@@ -312,6 +312,13 @@ class Member:
             with anyio.fail_after(WAIT_S):
                 return Answer(response, await response.read(1 << 24))
 
+    async def post(self, path: str, body: dict[str, Any]) -> Answer:
+        sent = [(b"authorization", b"Bearer " + KEY.encode())]
+        data = json.dumps(body).encode()
+        with await self.client.request("POST", path, sent, data) as response:
+            with anyio.fail_after(WAIT_S):
+                return Answer(response, await response.read(1 << 24))
+
     async def send(
         self,
         name: str,

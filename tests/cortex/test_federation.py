@@ -56,6 +56,23 @@ async def test_the_body_arrives_as_the_client_wrote_it_without_its_key() -> None
         assert not any(b"hx_live" in value for _, value in scope["headers"])
 
 
+async def test_tokens_are_counted_by_whoever_lends_the_model() -> None:
+    async with pair() as (a, b, neuron):
+        b.terms(lend_classes=("completion",))
+        for body in (
+            {"model": "m", "messages": [{"role": "user", "content": "hi"}]},
+            {"model": "m", "prompt": "hi"},
+        ):
+            answer = await a.post("/v1/tokenize", body)
+            assert answer.status == 200, answer.json
+            assert json.loads(neuron.asked[-1][1]) == body
+            assert neuron.asked[-1][0]["path"] == "/v1/tokenize"
+        answer = await a.post("/v1/detokenize", {"model": "m", "tokens": [1]})
+        assert answer.status == 200, answer.json
+        both = await a.post("/v1/tokenize", {"model": "m", "prompt": "a", "messages": []})
+        assert (both.status, both.error["param"]) == (400, "messages")
+
+
 async def test_models_of_others_are_listed_with_their_owner() -> None:
     async with pair() as (a, b, _):
         (entry,) = (await a.get("/v1/models")).json["data"]

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import openai
 import psutil
@@ -91,6 +92,20 @@ def test_it_completes_plain_text_streamed_and_not(client: openai.OpenAI) -> None
     )
     streamed = "".join(chunk.choices[0].text for chunk in chunks if chunk.choices)
     assert streamed == plain.choices[0].text
+
+
+def test_tokens_are_counted_as_a_completion_counts_them(client: openai.OpenAI) -> None:
+    asked = {"model": "helexa-demo", "messages": QUESTION}
+    counted: Any = client.post("/tokenize", body={**asked, "return_token_strs": True}, cast_to=dict)
+    answer = client.chat.completions.create(model="helexa-demo", messages=QUESTION, max_tokens=1)
+    assert answer.usage is not None
+    assert counted["count"] == len(counted["tokens"]) == answer.usage.prompt_tokens
+    rest = {"model": "helexa-demo", "tokens": counted["tokens"]}
+    text: Any = client.post("/detokenize", body=rest, cast_to=dict)
+    assert text["prompt"] == "".join(counted["token_strs"])
+    with pytest.raises(openai.BadRequestError) as refusal:
+        client.post("/tokenize", body={"model": "helexa-demo"}, cast_to=dict)
+    assert refusal.value.param == "prompt"
 
 
 def test_a_tool_call_comes_in_the_form_that_clients_parse(client: openai.OpenAI) -> None:
