@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import msgspec
 
 from helexa.protocol.anthropic.blocks import AnyBlock, CacheControl, Strict, Text
+
+
+_ABSENT: Final = msgspec.Raw()
 
 
 class Turn(Strict, frozen=True, kw_only=True):
@@ -88,6 +91,12 @@ class PromptRequest(Strict, frozen=True, kw_only=True):
     speed: Literal["standard"] | None = None
     context_management: ContextManagement | None = None
     mcp_servers: Any = None
+    models: msgspec.Raw = _ABSENT
+    """This and the next four are helexa's: where the request may go."""
+    provider: msgspec.Raw = _ABSENT
+    route: msgspec.Raw = _ABSENT
+    transforms: msgspec.Raw = _ABSENT
+    helexa: msgspec.Raw = _ABSENT
 
 
 class MessageRequest(PromptRequest, frozen=True, kw_only=True):

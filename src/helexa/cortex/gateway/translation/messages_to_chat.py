@@ -25,6 +25,7 @@ from helexa.protocol.anthropic.requests import (
 
 Json: TypeAlias = dict[str, Any]
 
+_WAY: Final = ("models", "provider", "route", "transforms", "helexa")
 _CHOICES: Final = {"auto": "auto", "any": "required", "none": "none"}
 
 
@@ -57,6 +58,9 @@ def prompt(request: PromptRequest) -> Chat:
         body["add_generation_prompt"] = False
     _tools(request, body)
     _thinking(request, body)
+    for name in _WAY:
+        if said := getattr(request, name):
+            body[name] = said
     return Chat(body, turns.places)
 
 
