@@ -1,4 +1,4 @@
-"""What others say an OpenAI server must do: llm-comply's chat suite, against the real chain."""
+"""What others say that servers of these APIs must do: llm-comply's suites, on the real chain."""
 
 from __future__ import annotations
 
@@ -13,15 +13,16 @@ from tests.e2e.processes import Node
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(180)]
 
 PICTURE_TEST = "chat-image-input"
-# The suite runs this one only for models whose name says that they reason.
-NOT_FOR_THESE_MODELS = {"chat-reasoning-summary"}
+MESSAGES_PICTURE_TEST = "anth-image-input"
+# The suite runs these only for models whose name says that they reason.
+NOT_FOR_THESE_MODELS = {"chat-reasoning-summary", "anth-thinking-display"}
 
 
-def run_suite(up: Node, model: str, *more: str) -> dict[str, str]:
+def run_suite(up: Node, model: str, *more: str, form: str = "openai-chat") -> dict[str, str]:
     """Each test's status, by its id."""
     done = subprocess.run(
         [
-            *(str(Path(sys.executable).with_name("llm-comply")), "--format", "openai-chat"),
+            *(str(Path(sys.executable).with_name("llm-comply")), "--format", form),
             *("-u", up.ready["base_url"], "-k", up.ready["api_key"], "-m", model, "--json"),
             *more,
         ],
@@ -48,3 +49,15 @@ def test_every_chat_test_passes_that_a_text_model_can_pass(up: Node) -> None:
 def test_the_picture_test_passes_with_the_vision_model(up: Node) -> None:
     results = run_suite(up, "helexa-demo-vision", "-f", PICTURE_TEST)
     assert results[PICTURE_TEST] == "passed"
+
+
+def test_every_messages_test_passes_that_a_text_model_can_pass(up: Node) -> None:
+    results = run_suite(up, "helexa-demo", form="anthropic")
+    expected = results.keys() - NOT_FOR_THESE_MODELS - {MESSAGES_PICTURE_TEST}
+    assert len(expected) >= 7
+    assert {name: results[name] for name in expected} == dict.fromkeys(expected, "passed")
+
+
+def test_the_picture_test_of_messages_passes_with_the_vision_model(up: Node) -> None:
+    results = run_suite(up, "helexa-demo-vision", "-f", MESSAGES_PICTURE_TEST, form="anthropic")
+    assert results[MESSAGES_PICTURE_TEST] == "passed"

@@ -57,7 +57,7 @@ def added_up(events: list[dict[str, Any]]) -> dict[str, Any]:
             blocks[index]["input"] = partial_json.completed(text)
     assert delta["type"] == "message_delta"
     message.update(delta["delta"])
-    message["usage"] = delta["usage"]
+    message["usage"].update(delta["usage"])
     return message
 
 

@@ -101,12 +101,18 @@ async def test_a_neuron_is_asked_for_a_chat_completion() -> None:
         "content": [{"type": "text", "text": "hello", "citations": None}],
         "stop_reason": "end_turn",
         "stop_sequence": None,
+        "stop_details": None,
+        "container": None,
         "usage": {
             "input_tokens": 6,
             "cache_creation_input_tokens": 0,
             "cache_read_input_tokens": 4,
             "output_tokens": 7,
             "output_tokens_details": None,
+            "server_tool_use": None,
+            "cache_creation": None,
+            "inference_geo": None,
+            "service_tier": "standard",
         },
     }
 
@@ -131,12 +137,13 @@ async def test_a_stream_is_a_message_by_and_by() -> None:
     message = added_up(events)
     assert message["content"] == [{"type": "text", "text": "hello", "citations": None}]
     assert message["stop_reason"] == "max_tokens"
-    assert message["usage"] == {
+    assert events[-2]["usage"] == {
         "input_tokens": 6,
         "cache_creation_input_tokens": 0,
         "cache_read_input_tokens": 4,
         "output_tokens": 7,
         "output_tokens_details": {"thinking_tokens": 2},
+        "server_tool_use": None,
     }
 
 

@@ -6,7 +6,7 @@ token.
 
 from __future__ import annotations
 
-from typing import Final, Literal, TypeAlias
+from typing import Final, Literal, Self, TypeAlias
 
 import msgspec
 
@@ -29,10 +29,15 @@ class ThinkingBlock(msgspec.Struct, frozen=True, tag_field="type", tag="thinking
     signature: str = UNSIGNED
 
 
+class Caller(msgspec.Struct, frozen=True, tag_field="type", tag="direct"):
+    """Whoever calls a tool: the model itself, always."""
+
+
 class ToolUseBlock(msgspec.Struct, frozen=True, tag_field="type", tag="tool_use"):
     id: str
     name: str
     input: msgspec.Raw
+    caller: Caller = Caller()
 
 
 class ThinkingTokens(msgspec.Struct, frozen=True):
@@ -47,25 +52,38 @@ class Counts(msgspec.Struct, frozen=True, kw_only=True):
     cache_read_input_tokens: int = 0
     output_tokens: int = 0
     output_tokens_details: ThinkingTokens | None = None
+    server_tool_use: None = None
 
 
-class Message(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="message"):
+class Usage(Counts, frozen=True, kw_only=True):
+    """With what strict clients look for, and helexa has not."""
+
+    cache_creation: None = None
+    inference_geo: None = None
+    service_tier: Literal["standard"] = "standard"
+
+    @classmethod
+    def of(cls, counts: Counts) -> Self:
+        return cls(**msgspec.structs.asdict(counts))
+
+
+class Stopped(msgspec.Struct, frozen=True, kw_only=True):
+    stop_reason: StopReason | None = None
+    stop_sequence: str | None = None
+    stop_details: None = None
+    container: None = None
+
+
+class Message(Stopped, frozen=True, kw_only=True, tag_field="type", tag="message"):
     id: str
     role: Literal["assistant"] = "assistant"
     model: str
     content: list[TextBlock | ThinkingBlock | ToolUseBlock] = []
-    stop_reason: StopReason | None = None
-    stop_sequence: str | None = None
-    usage: Counts = Counts()
+    usage: Usage = Usage()
 
 
 class TokenCount(msgspec.Struct, frozen=True):
     input_tokens: int
-
-
-class Stopped(msgspec.Struct, frozen=True):
-    stop_reason: StopReason
-    stop_sequence: str | None = None
 
 
 class MessageStart(msgspec.Struct, frozen=True, tag_field="type", tag="message_start"):

@@ -8,7 +8,6 @@ import msgspec
 
 from helexa.protocol.anthropic.blocks import AnyBlock, CacheControl, Strict, Text
 
-
 _ABSENT: Final = msgspec.Raw()
 
 

@@ -24,6 +24,7 @@ from helexa.protocol.anthropic.answers import (
     ThinkingBlock,
     ThinkingTokens,
     ToolUseBlock,
+    Usage,
 )
 from helexa.protocol.errors import ErrorBody, RuntimeMalformed
 
@@ -90,7 +91,7 @@ def message(body: bytes, asked: Asked) -> Message:
         content=content,
         stop_reason=how.stop_reason,
         stop_sequence=how.stop_sequence,
-        usage=counts(completion.usage),
+        usage=Usage.of(counts(completion.usage)),
     )
 
 
@@ -215,12 +216,12 @@ def _stopped(finish: str | None, stop: str | None, *, called: bool, refused: boo
     if reason == "end_turn":
         if called:
             # A choice that was made for the model ends with `stop` on some engines.
-            return Stopped("tool_use")
+            return Stopped(stop_reason="tool_use")
         if refused:
-            return Stopped("refusal")
+            return Stopped(stop_reason="refusal")
         if stop is not None:
-            return Stopped("stop_sequence", stop)
-    return Stopped(reason)
+            return Stopped(stop_reason="stop_sequence", stop_sequence=stop)
+    return Stopped(stop_reason=reason)
 
 
 def _stop_in(payload: bytes, asked: Asked) -> str | None:
