@@ -18,7 +18,7 @@ import anyio
 from anyio.abc import TaskGroup, TaskStatus
 from tests.gateway.parts import DONE, KEY, USAGE, Answer, MemoryKeys, token
 
-from helexa.cortex.gateway.app import gateway
+from helexa.cortex.gateway.app import gateway, turns_of
 from helexa.cortex.gateway.observe import FederationCounts
 from helexa.cortex.gateway.peer_door import lending
 from helexa.cortex.orchestrator import policies
@@ -435,11 +435,22 @@ async def member(
     async with AsyncExitStack() as stack:
         enter = stack.enter_async_context
         await enter(peers.running())
+        turns = turns_of(cortex_settings, fabric, metrics)
         if lends:
-            await enter(lending(cortex_settings, fabric=fabric, peers=peers, monotonic=one.ticks))
+            await enter(
+                lending(
+                    cortex_settings,
+                    fabric=fabric,
+                    peers=peers,
+                    turns=turns,
+                    monotonic=one.ticks,
+                )
+            )
         transports = {"memory": (world.network.open_transport, BIND)}
         one.mesh = await enter(MeshNode.running(key, hello(Role.CORTEX), transports, one))
-        app = gateway(cortex_settings, keys=MemoryKeys(), fleet=fabric, metrics=metrics)
+        app = gateway(
+            cortex_settings, keys=MemoryKeys(), fleet=fabric, metrics=metrics, turns=turns
+        )
         listener = listen_tcp(Address("127.0.0.1", 0))
         port = listener.getsockname()[1]
         await enter(

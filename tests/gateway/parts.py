@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 from tests.util.http_parts import Caller, FarSide, Script, far_side
 
+from helexa.cortex.accounts.limits import UNBOUND, Bounds
 from helexa.cortex.gateway.app import gateway
 from helexa.cortex.gateway.shelf import Shelf
 from helexa.cortex.settings import CortexSettings
@@ -45,10 +46,17 @@ AS_ASKED = ModelId("")
 class Grant:
     key_id: str
     account: str
+    bounds: Bounds = UNBOUND
 
 
 class MemoryKeys:
+    def __init__(self) -> None:
+        self.others: dict[str, Grant] = {}
+        """By secret, besides the good one."""
+
     def check(self, secret: str) -> Grant:
+        if secret in self.others:
+            return self.others[secret]
         if secret == "hx_live_revoked":
             raise KeyRevoked
         if secret == OTHER_KEY:
@@ -78,6 +86,11 @@ class MemoryFleet:
     outcomes: list[str] = field(default_factory=list)
     digests: dict[NodeId, str] = field(default_factory=dict)
     """Of the model's weights, by neuron."""
+    slots_each: int | None = None
+    """What each neuron says that it has."""
+
+    def slots(self, model: ModelId) -> int | None:
+        return self.slots_each and len(self.ways) * self.slots_each
 
     def route(self, workload: WorkloadClass, model: ModelId, hints: RouteHints) -> RoutingDecision:
         self.routed.append((workload, model, hints))
@@ -156,6 +169,7 @@ class Gateway:
     neurons: list[FarSide]
     pool: Pool
     metrics: Metrics
+    keys: MemoryKeys
 
     async def post(
         self,
@@ -219,10 +233,10 @@ async def gateway_to(
             headers = ((b"x-helexa-token", b"token-%d" % number),)
             fleet.ways[NodeId(f"{number:064x}")] = MemoryWay(pool, headers)
             neurons.append(neuron)
-        metrics = Metrics()
+        metrics, keys = Metrics(), MemoryKeys()
         app = gateway(
             CortexSettings(home=Path("/nowhere"), **settings),
-            keys=MemoryKeys(),
+            keys=keys,
             fleet=fleet,
             metrics=metrics,
             shelf=shelf,
@@ -237,7 +251,7 @@ async def gateway_to(
             )
         )
         client = await stack.enter_async_context(Pool(Tcp("127.0.0.1", port)).running())
-        yield Gateway(port, fleet, neurons, client, metrics)
+        yield Gateway(port, fleet, neurons, client, metrics, keys)
 
 
 def _check_nothing_left(fleet: MemoryFleet, metrics: Metrics) -> None:

@@ -27,6 +27,7 @@ from helexa.cortex.settings import (
     Alias,
     CortexSettings,
     FederationSettings,
+    LimitsSettings,
     MeshSettings,
     ModelEntry,
     OrchestratorSettings,
@@ -54,6 +55,7 @@ SECTIONS: Final[Mapping[str, type[msgspec.Struct]]] = {
     "orchestrator": OrchestratorSettings,
     "responses": ResponsesSettings,
     "survival": SurvivalSettings,
+    "limits": LimitsSettings,
     "neuron": NeuronSettings,
     "up": UpSettings,
 }
@@ -73,6 +75,7 @@ _NOT_SET_BY_NAME: Final = {
     "cortex.orchestrator",
     "cortex.responses",
     "cortex.survival",
+    "cortex.limits",
     "cortex.models",
     "neuron.home",
     *NAMED_SECTIONS,
@@ -138,6 +141,8 @@ _ITEMS: Final[Mapping[str, kinds.Kind]] = {
     "federation.borrow_classes": _CLASS,
     "federation.borrow_models": _MODEL,
     "federation.borrow_regions": _PLACE,
+    "limits.models": _MODEL,
+    "limits.anonymous_models": _MODEL,
     "neuron.transports": _TRANSPORT,
     "neuron.image_url_hosts": names.HOST_PATTERN,
     "neuron.image_url_networks": names.NETWORK,
@@ -196,6 +201,7 @@ _CHOICES: Final[Mapping[str, tuple[str, ...]]] = {
     "federation.lend_to": _LEVELS,
     "federation.borrow_from": _LEVELS,
     "federation.order": ("local_first", "cheapest", "fastest"),
+    "limits.lent": ("after", "beside"),
     "orchestrator.share_pieces": ("own", "trusted", "any", "nobody"),
 }
 

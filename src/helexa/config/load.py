@@ -23,6 +23,7 @@ from helexa.config.origin import DEFAULT, ConfigRefused, Layer, Origin, Problem
 from helexa.cortex.settings import (
     CortexSettings,
     FederationSettings,
+    LimitsSettings,
     MeshSettings,
     OrchestratorSettings,
     ResponsesSettings,
@@ -261,6 +262,7 @@ def _composed(
             orchestrator=OrchestratorSettings(**of("orchestrator")),
             responses=ResponsesSettings(**of("responses")),
             survival=SurvivalSettings(**of("survival")),
+            limits=LimitsSettings(**of("limits")),
             models=listed.entries,
             **of("cortex"),
         ),

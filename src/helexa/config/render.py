@@ -27,6 +27,8 @@ SECTION_WORDS: Final = {
     "responses": "What a gateway keeps of responses for the clients that asked for them, see "
     "docs/responses.md.",
     "survival": "What becomes of a request whose node fails, see docs/continuation.md.",
+    "limits": "Who may ask a gateway how much, and whose turn it is; see docs/limits.md. 0 sets no "
+    "limit. What a key or an account says for itself (`helexa keys set`) beats the first seven.",
     ENTRY_SECTION: "The catalogue: one such table for each model that may be served, see "
     "docs/catalogue.md. Any number of them; a change is in force without a restart.",
     "neuron": "The data plane, `helexa neuron`.",

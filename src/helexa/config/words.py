@@ -259,6 +259,46 @@ WORDS: Final[Mapping[str, Words]] = {
         "How long, until one request tries it again; doubled each time that fails, too."
     ),
     "survival.eject_s_max": Words("The longest that it is passed over at a time."),
+    "limits.requests_per_s": Words("Requests a second of each key."),
+    "limits.requests_burst": Words(
+        "Requests of a key at once, after a pause; 0: those of a second, and at least one."
+    ),
+    "limits.tokens_per_minute": Words("Tokens a minute of each key, of prompts and answers."),
+    "limits.concurrent": Words("Requests of a key at once, those that wait included."),
+    "limits.models": Words("Models that a key may ask for.", example=("team/*",)),
+    "limits.prompt_tokens_max": Words("The longest prompt of a key, as estimated by its size."),
+    "limits.output_tokens_max": Words(
+        "The longest answer of a key; a request that asks for more is refused, one that sets no "
+        "end gets this one."
+    ),
+    "limits.fair": Words(
+        "Share a busy model's tokens between accounts; off: first come, first served."
+    ),
+    "limits.credit_tokens": Words(
+        "By how many tokens an account that comes back may be ahead of those that wait always."
+    ),
+    "limits.bulk_share": Words(
+        "The part of a busy model's tokens that bulk requests get while interactive ones wait."
+    ),
+    "limits.overcommit": Words(
+        "Requests sent to a model beyond its slots, as a part of them, so that no slot idles."
+    ),
+    "limits.lent": Words(
+        "When requests of other operators are served: after own clients or beside."
+    ),
+    "limits.lent_weight": Words(
+        "The weight of another operator beside an own account, which has 1."
+    ),
+    "limits.anonymous": Words("Serve requests without a key from what nobody else wants."),
+    "limits.anonymous_requests_per_minute": Words(
+        "Requests a minute of one address without a key."
+    ),
+    "limits.anonymous_tokens_per_minute": Words("Tokens a minute of one address without a key."),
+    "limits.anonymous_concurrent": Words("Requests at once of one address without a key."),
+    "limits.anonymous_output_tokens_max": Words("The longest answer without a key."),
+    "limits.anonymous_models": Words(
+        "Models that may be asked for without a key.", example=("helexa-demo",)
+    ),
     "models.id": Words(
         "What clients put into `model`.",
         default="none: it has to be given",

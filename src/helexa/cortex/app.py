@@ -56,6 +56,7 @@ from helexa.util.sockets import Address, listen_tcp
 
 if TYPE_CHECKING:
     # For the types alone, see above.
+    from helexa.cortex.gateway.admission.turns import Turns
     from helexa.cortex.gateway.keeper import Keeper
     from helexa.util.asgi import App
     from helexa.util.metrics import Metrics
@@ -133,7 +134,7 @@ async def running(
         key = NodeKey.load_or_create(settings.home / KEY_FILE)
         token_path = settings.home / ADMIN_TOKEN_FILE
         admin_token = secret_token(token_path)
-        keys = stack.enter_context(keyring(settings.home))
+        keys = stack.enter_context(keyring(settings.home, settings.limits))
         watched = "orchestrator" in sockets.by_role
         log = Log(epoch=token_hex(4), monotonic=time.monotonic, unix=time.time) if watched else None
         source = entries or FixedEntries(settings.models, settings.orchestrator)
@@ -201,9 +202,13 @@ async def running(
             gateway_tls=tls,
         )
         if sockets.by_role:
+            from helexa.util.metrics import Metrics  # Prometheus; only a served socket has numbers.
+
+            metrics = Metrics()
+            turns = _turns(settings, cortex, metrics)
             shelf = await _shelf(stack, settings) if gateway_url else None
-            apps = _apps(settings, cortex, admin_token, started_s, shelf)
-            await _lend(stack, settings, cortex)
+            apps = _apps(settings, cortex, admin_token, started_s, metrics, turns, shelf)
+            await _lend(stack, settings, cortex, turns)
             await _serve(stack, settings, sockets.by_role, apps, tls)
         stack.enter_context(announced(settings.home, _run_facts(cortex)))
         yield cortex
@@ -221,12 +226,27 @@ async def _gateway_tls(stack: AsyncExitStack, settings: CortexSettings) -> TlsSe
     return await stack.enter_async_context(TlsServer.running(files, name="gateway"))
 
 
-async def _lend(stack: AsyncExitStack, settings: CortexSettings, cortex: Cortex) -> None:
+def _turns(settings: CortexSettings, cortex: Cortex, metrics: Metrics) -> Turns:
+    from helexa.cortex.gateway.app import turns_of  # The gateway's way of a request.
+
+    fabric = cortex.place.fabric
+    turns = turns_of(settings, fabric, metrics)
+    fabric.queues = turns.waits
+    return turns
+
+
+async def _lend(
+    stack: AsyncExitStack, settings: CortexSettings, cortex: Cortex, turns: Turns
+) -> None:
     from helexa.cortex.gateway.peer_door import lending  # The gateway's way of a request.
 
     await stack.enter_async_context(
         lending(
-            settings, fabric=cortex.place.fabric, peers=cortex.place.peers, monotonic=time.monotonic
+            settings,
+            fabric=cortex.place.fabric,
+            peers=cortex.place.peers,
+            turns=turns,
+            monotonic=time.monotonic,
         )
     )
 
@@ -294,13 +314,13 @@ def _apps(
     cortex: Cortex,
     admin_token: str,
     started_s: float,
+    metrics: Metrics,
+    turns: Turns,
     shelf: Keeper | None,
 ) -> Mapping[str, MakeApp]:
     """By role, what makes its app; each brings its own imports."""
     from helexa.cortex.gateway.observe import FederationCounts
-    from helexa.util.metrics import Metrics  # Prometheus; only a served socket has numbers.
 
-    metrics = Metrics()
     metrics.of_process()
     _fleet_metrics(metrics, cortex.neurons)
     _mesh_metrics(metrics, cortex.place)
@@ -380,6 +400,7 @@ def _apps(
             metrics=metrics,
             node=cortex.node_id,
             shelf=shelf,
+            turns=turns,
         )
 
     return {"gateway": gateway, "orchestrator": orchestrator, "portal": portal}

@@ -194,6 +194,38 @@ class SurvivalSettings(msgspec.Struct, frozen=True, kw_only=True):
     eject_s_max: Annotated[float, Meta(gt=0, le=86_400)] = 300.0
 
 
+class LimitsSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """Who may ask how much, and whose turn it is: `[limits]`. 0 sets no limit."""
+
+    requests_per_s: Annotated[float, Meta(ge=0, le=1_000_000)] = 0.0
+    """Of each key, where the key says nothing else; and so for the next six."""
+    requests_burst: Annotated[int, Meta(ge=0, le=1_000_000)] = 0
+    """Requests at once; 0: those of a second, and at least one."""
+    tokens_per_minute: Annotated[int, Meta(ge=0, le=1_000_000_000)] = 0
+    concurrent: Annotated[int, Meta(ge=0, le=1_000_000)] = 0
+    models: tuple[str, ...] = ()
+    prompt_tokens_max: Annotated[int, Meta(ge=0, le=1 << 24)] = 0
+    output_tokens_max: Annotated[int, Meta(ge=0, le=1 << 24)] = 0
+    fair: bool = True
+    """Off: first come, first served."""
+    credit_tokens: Annotated[int, Meta(ge=0, le=1 << 24)] = 1_024
+    """By how much an account that comes back may be ahead of those that wait."""
+    bulk_share: Annotated[float, Meta(ge=0, le=0.9)] = 0.1
+    overcommit: Annotated[float, Meta(ge=0, le=16)] = 0.25
+    """Requests beyond the slots of a model, in slots: no slot is to idle for a round trip."""
+    lent: str = "after"
+    """Requests of other operators: `after` the own clients' or `beside` them."""
+    lent_weight: Annotated[float, Meta(gt=0, le=1_000)] = 1.0
+    """Of each other operator, where they stand beside."""
+    anonymous: bool = False
+    anonymous_requests_per_minute: Annotated[float, Meta(gt=0, le=1_000_000)] = 10.0
+    """Of one address, and so the rest."""
+    anonymous_tokens_per_minute: Annotated[int, Meta(ge=1, le=1_000_000_000)] = 4_000
+    anonymous_concurrent: Annotated[int, Meta(ge=1, le=1_000)] = 1
+    anonymous_output_tokens_max: Annotated[int, Meta(ge=1, le=1 << 24)] = 512
+    anonymous_models: tuple[str, ...] = ()
+
+
 class CortexSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Resolved: addresses parsed, folders absolute. A role is on when its socket is given."""
 
@@ -237,5 +269,6 @@ class CortexSettings(msgspec.Struct, frozen=True, kw_only=True):
     orchestrator: OrchestratorSettings = OrchestratorSettings()
     responses: ResponsesSettings = ResponsesSettings()
     survival: SurvivalSettings = SurvivalSettings()
+    limits: LimitsSettings = LimitsSettings()
     models: tuple[ModelEntry, ...] = ()
     """The file's part of the catalogue."""

@@ -12,6 +12,7 @@
         ResponseUnknown        404  none of that id is kept for who asks
         PreviousResponseUnknown 400  the same, of one that was to be continued
         PromptTooLong          400
+        KeyLimitExceeded       400  more tokens in one request than its key may ask for
         ModalityUnsupported    400
         CapabilityMissing      400
         RouteUnknown           404
@@ -26,6 +27,7 @@
       NotAllowed
         KeyInvalid             401
         KeyRevoked             401
+        KeyExpired             401
         AdminTokenInvalid      401
         SignatureInvalid       401
         OriginForbidden        403
@@ -118,6 +120,12 @@ class PictureRefused(RequestRejected):
     """A picture that is none, is too large, or is not to be had."""
 
     code = "invalid_image"
+
+
+class KeyLimitExceeded(RequestRejected):
+    """One request with more tokens than its key may ask for at once."""
+
+    code = "key_limit_exceeded"
 
 
 @dataclass(eq=False)
@@ -378,6 +386,14 @@ class KeyRevoked(NotAllowed):
         return "This API key was revoked."
 
 
+class KeyExpired(NotAllowed):
+    status, kind, code = 401, "authentication_error", "expired_api_key"
+
+    @property
+    def message(self) -> str:
+        return "This API key has expired."
+
+
 class AdminTokenInvalid(NotAllowed):
     status, kind, code = 401, "authentication_error", "invalid_admin_token"
 
@@ -454,8 +470,11 @@ class QueueFull(Busy):
     status, kind, code = 429, "rate_limit_error", "queue_full"
 
 
+@dataclass(eq=False)
 class RateLimited(Busy):
     status, kind, code = 429, "rate_limit_error", "rate_limit_exceeded"
+    lines: bytes = b""
+    """Header lines that say which limit it is, and what is left of it."""
 
 
 class DeadlinePassed(Busy):

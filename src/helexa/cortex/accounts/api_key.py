@@ -6,12 +6,17 @@ from typing import Final
 
 import msgspec
 
+from helexa.cortex.accounts.limits import NO_LIMITS, Limits
 from helexa.protocol.errors import RequestRejected
 
 NAME_CHARS_MAX: Final = 100
 _UNSEEN: Final = r"\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2066-\u2069\ufeff"
 """Controls, line breaks, and what turns or hides text: a name is shown in tables."""
 NAME_PATTERN: Final = rf"^[^{_UNSEEN}]*[^\s{_UNSEEN}][^{_UNSEEN}]*$(?!\n)"
+
+
+ACCOUNT_PATTERN: Final = r"^[A-Za-z0-9][A-Za-z0-9._@+-]{0,63}$(?!\n)"
+"""An account's name: it stands in paths and in tables."""
 
 
 class KeyUnknown(RequestRejected):
@@ -27,6 +32,19 @@ class ApiKey(msgspec.Struct, frozen=True, kw_only=True):
     account: str
     created_at: int
     revoked_at: int | None = None
+    expires_at: int | None = None
+    """From then on it is refused; null: never."""
+    limits: Limits = NO_LIMITS
+    """What it says for itself."""
+
+
+class AccountShown(msgspec.Struct, frozen=True, kw_only=True):
+    """An account that says something, or that keys name."""
+
+    name: str
+    keys: int
+    """That may be used."""
+    limits: Limits = NO_LIMITS
 
 
 class NewKey(msgspec.Struct, frozen=True, kw_only=True):

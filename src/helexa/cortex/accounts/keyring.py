@@ -11,20 +11,25 @@ import importlib
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from anyio import to_thread
+
+from helexa.cortex.settings import LimitsSettings
 
 if TYPE_CHECKING:
     # For the type alone: this import is what the file puts off.
     from helexa.cortex.accounts.keys import Keys
 
+LIMITS: Final = LimitsSettings()
+
 
 class Keyring:
     """Made by `keyring`."""
 
-    def __init__(self, home: Path, stack: ExitStack) -> None:
+    def __init__(self, home: Path, defaults: LimitsSettings, stack: ExitStack) -> None:
         self._home = home
+        self._defaults = defaults
         self._stack = stack
         self._keys: Keys | None = None
 
@@ -35,12 +40,15 @@ class Keyring:
             keys = await to_thread.run_sync(importlib.import_module, "helexa.cortex.accounts.keys")
             # Nothing is awaited between this look and the opening, so it is opened once.
             if self._keys is None:
-                self._keys = self._stack.enter_context(keys.open_keys(self._home))
+                self._keys = self._stack.enter_context(keys.open_keys(self._home, self._defaults))
         return self._keys
 
 
 @contextmanager
-def keyring(home: Path) -> Iterator[Keyring]:
-    """The keys of the cortex whose own folder is `home`, closed with the block."""
+def keyring(home: Path, defaults: LimitsSettings = LIMITS) -> Iterator[Keyring]:
+    """The keys of the cortex whose own folder is `home`, closed with the block.
+
+    `defaults` hold for keys that say nothing else.
+    """
     with ExitStack() as stack:
-        yield Keyring(home, stack)
+        yield Keyring(home, defaults, stack)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from helexa.cortex.gateway.envelope import OPENAI, Envelope, headers_of
 from helexa.protocol import sse
-from helexa.protocol.errors import HelexaError
+from helexa.protocol.errors import HelexaError, RateLimited
 from helexa.util.http_cycle import Cycle
 
 KEEPALIVE = sse.comment(b"keepalive")
@@ -94,6 +94,8 @@ class Answer:
             self.served_by = b""
             body = self._envelope.body(error)
             lines = b"".join([b"%s: %s\r\n" % pair for pair in headers_of(error)])
+            if isinstance(error, RateLimited):
+                self.lines = error.lines or self.lines
             await self.whole(error.status, b"application/json", body, lines)
 
     def close(self) -> None:

@@ -21,7 +21,11 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute
 
 from helexa.cortex.gateway import endpoints
-from helexa.cortex.gateway.admission import Admission
+from helexa.cortex.gateway.admission.anonymous import strangers
+from helexa.cortex.gateway.admission.door import Admission
+from helexa.cortex.gateway.admission.lane import Rules
+from helexa.cortex.gateway.admission.observe import QueueObserver
+from helexa.cortex.gateway.admission.turns import Turns
 from helexa.cortex.gateway.anthropic_envelope import speaks_anthropic
 from helexa.cortex.gateway.cors import Cors
 from helexa.cortex.gateway.dispatch import Dispatch
@@ -54,18 +58,16 @@ def gateway(
     metrics: Metrics,
     node: str = "",
     shelf: Shelf | None = None,
+    turns: Turns | None = None,
 ) -> App:
     """The app to serve on the gateway socket; `node` is the cortex' own id.
 
     Without a `shelf` no response is kept.
+    `turns` are shared with the door for other cortexes; without one they are clients' alone.
     """
-
-    def queue_max(model: ModelId) -> int:
-        own = fleet.queue_max(model)
-        return settings.queue_max if own is None else own
-
-    admission = Admission(keys, queue_max=queue_max)
     now = asyncio.get_running_loop().time
+    turns = turns or turns_of(settings, fleet, metrics)
+    admission = Admission(keys, turns, strangers(settings.limits), observer=turns.observer, now=now)
     bench = Bench(
         fleet=fleet,
         door=admission,
@@ -91,7 +93,7 @@ def gateway(
     listing = models.routes(
         fleet=fleet,
         admission=admission,
-        queue_max=queue_max,
+        queue_max=turns.queue_max,
         created=int(time.time()),
         node=node,
     )
@@ -107,6 +109,29 @@ def gateway(
         return hot.get(scope["path"], rest)(scope, receive, send)
 
     return Cors(app, settings.cors_origins) if settings.cors_origins else app
+
+
+def turns_of(settings: CortexSettings, fleet: Fleet, metrics: Metrics) -> Turns:
+    """The queues in front of a fleet's models. For the event loop that runs."""
+
+    def queue_max(model: ModelId) -> int:
+        own = fleet.queue_max(model)
+        return settings.queue_max if own is None else own
+
+    limits = settings.limits
+    return Turns(
+        fleet,
+        Rules(
+            fair=limits.fair,
+            credit_tokens=limits.credit_tokens,
+            bulk_share=limits.bulk_share,
+            overcommit=limits.overcommit,
+        ),
+        queue_max=queue_max,
+        wait_most_s=settings.first_byte_timeout_s,
+        observer=QueueObserver(metrics),
+        now=asyncio.get_running_loop().time,
+    )
 
 
 def work_endpoints() -> Iterator[WorkEndpoint[Any]]:

@@ -20,12 +20,13 @@ from helexa.cortex.gateway.delivered import Record, Shelf, Unreadable, told
 from helexa.cortex.gateway.envelope import PassedOn
 from helexa.cortex.gateway.job import Job, Patience
 from helexa.cortex.gateway.observe import CountsContinuations, Uncounted
+from helexa.cortex.gateway.queueing import Queueing
 from helexa.cortex.gateway.relay import relay
 from helexa.cortex.gateway.resume import Broken, Rest, Resuming
-from helexa.cortex.gateway.seams import Fleet
+from helexa.cortex.gateway.seams import Fleet, Turn
 from helexa.cortex.gateway.trial import Elsewhere, Trial
 from helexa.cortex.gateway.usage import UsageTap
-from helexa.cortex.gateway.waiting import Asked, Waiting
+from helexa.cortex.gateway.waiting import COMMENT_EVERY_S, Asked, Waiting
 from helexa.cortex.settings import SurvivalSettings
 from helexa.protocol.errors import (
     DoesNotFit,
@@ -80,6 +81,15 @@ class Dispatch:
             keepalive_s=patience.keepalive_s,
             count=count or Uncounted(),
         )
+        self._queueing = Queueing(
+            fleet, self._waiting, comment_every_s=min(patience.keepalive_s, COMMENT_EVERY_S)
+        )
+
+    async def until_turn(
+        self, turn: Turn, job: Job, decision: RoutingDecision, answer: Answer
+    ) -> RoutingDecision:
+        """Where the request goes once it may. Raises HelexaError when it may not in its time."""
+        return await self._queueing.until_turn(turn, _asked(job), decision, answer)
 
     async def serve(self, job: Job, decision: RoutingDecision, answer: Answer) -> None:
         """Answer the client completely; the ticket's attempts say who did what.

@@ -42,6 +42,8 @@ _KEPT: Final = {
     b"x-helexa-workload": "workload",
     b"x-helexa-max-wait": "max_wait",
     b"x-helexa-resume": "resume",
+    b"x-helexa-deadline": "deadline",
+    b"x-helexa-priority": "priority",
 }
 """Headers that are kept as they are, the last of several, and read by who needs them."""
 
@@ -51,10 +53,13 @@ class Ingress:
 
     __slots__ = (
         "coding",
+        "deadline",
+        "has_key",
         "id_header",
         "id_lines",
         "max_wait",
         "policy",
+        "priority",
         "request_id",
         "resume",
         "secret",
@@ -71,16 +76,21 @@ class Ingress:
         self.workload = b""
         self.max_wait = b""
         self.resume = b""
+        self.deadline = b""
+        self.priority = b""
+        self.has_key = False
         self.via = b""
         shown = b""
         for name, value in scope["headers"]:
             if name in _NOBODYS:
                 continue
             if name == b"authorization":
+                self.has_key = True
                 scheme, _, secret = value.partition(b" ")
                 if scheme.lower() == b"bearer":
                     self.secret = secret.strip()
             elif name == b"x-api-key":
+                self.has_key = True
                 self.secret = self.secret or value
             elif name == b"x-request-id":
                 if _SANE_ID.match(value):
@@ -106,20 +116,15 @@ class Ingress:
         return parse(self.policy) if self.policy else None
 
     def max_wait_s(self) -> float | None:
-        """How long the request may wait for its model, where it says so. Raises RequestRejected."""
-        if not self.max_wait:
-            return None
-        try:
-            seconds = float(self.max_wait)
-        except ValueError:
-            seconds = -1.0
-        # Not a number is in no range either.
-        if not 0 <= seconds <= MAX_WAIT_MOST_S:
-            raise RequestRejected(
-                f"x-helexa-max-wait is a number of seconds from 0 to {MAX_WAIT_MOST_S}.",
-                "x-helexa-max-wait",
-            )
-        return seconds
+        """How long the request may wait for its turn and its model, where it says so.
+
+        Raises RequestRejected.
+        """
+        return _seconds("x-helexa-max-wait", self.max_wait) if self.max_wait else None
+
+    def deadline_s(self) -> float | None:
+        """Within how long the answer has to be complete to be of use. Raises RequestRejected."""
+        return _seconds("x-helexa-deadline", self.deadline) if self.deadline else None
 
     def resumes(self) -> bool:
         """Whether others may go on with its stream when it breaks off. Raises RequestRejected."""
@@ -134,3 +139,14 @@ class Ingress:
         if not self.secret or not self.secret.isascii():
             raise KeyInvalid
         return self.secret.decode("ascii")
+
+
+def _seconds(name: str, text: bytes) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = -1.0
+    # Not a number is in no range either.
+    if not 0 <= seconds <= MAX_WAIT_MOST_S:
+        raise RequestRejected(f"{name} is a number of seconds from 0 to {MAX_WAIT_MOST_S}.", name)
+    return seconds

@@ -14,19 +14,22 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Final
 
+from helexa.cortex.accounts.limits import Bounds
+from helexa.cortex.gateway.admission.ranks import Rank, rank_of
+from helexa.cortex.gateway.admission.turns import Turns
 from helexa.cortex.gateway.answer import Answer
 from helexa.cortex.gateway.app import work_endpoints
 from helexa.cortex.gateway.dispatch import Dispatch
 from helexa.cortex.gateway.ingress import Ingress
 from helexa.cortex.gateway.job import Patience
 from helexa.cortex.gateway.observe import PeerObserver
-from helexa.cortex.gateway.seams import Ticket, Visit
+from helexa.cortex.gateway.seams import Ticket, Turn, Visit
 from helexa.cortex.gateway.work import Bench, WorkApp
 from helexa.cortex.orchestrator.fabric import HOPS_HEADER, PATH_HEADER, Fabric
 from helexa.cortex.orchestrator.federation.limits import Limits
 from helexa.cortex.orchestrator.federation.peers import Peers
 from helexa.cortex.orchestrator.federation.terms import lends, lends_to
-from helexa.cortex.settings import CortexSettings
+from helexa.cortex.settings import CortexSettings, LimitsSettings
 from helexa.mesh.trust import Standing, Trust
 from helexa.protocol.errors import (
     LoopDetected,
@@ -52,6 +55,7 @@ class PeerGrant:
     """As a key is for a client: who asks, and whose account it would be."""
 
     standing: Standing
+    bounds: Bounds
 
     @property
     def key_id(self) -> str:
@@ -65,10 +69,15 @@ class PeerGrant:
 class PeerDoor:
     """`gateway.seams.Door` for cortexes. The terms are those of the moment."""
 
-    def __init__(self, fabric: Fabric, peers: Peers, limits: Limits) -> None:
+    def __init__(
+        self, fabric: Fabric, peers: Peers, limits: Limits, turns: Turns, settings: LimitsSettings
+    ) -> None:
         self._fabric = fabric
         self._peers = peers
         self._limits = limits
+        self._turns = turns
+        self._is_beside = settings.lent == "beside"
+        self._bounds = Bounds(weight=settings.lent_weight)
 
     def enter(self, scope: Scope, ingress: Ingress) -> Visit:  # noqa: ARG002 - no key here
         """Raises LoopDetected, NotLent, RateLimited and RequestRejected. `part` undoes it."""
@@ -84,7 +93,7 @@ class PeerDoor:
             self._limits.enter(standing.operator, self._fabric.terms.lend_concurrency)
             scope[_COUNTED] = standing.operator
         return Visit(
-            PeerGrant(standing),
+            PeerGrant(standing, self._bounds),
             path,
             hops_left,
             model,
@@ -100,8 +109,18 @@ class PeerDoor:
         if standing.trust is not Trust.OWN:
             self._limits.take(standing.operator, terms.lend_rate_per_minute)
 
-    def admit(self, ticket: Ticket, decision: RoutingDecision) -> None:
-        """What is under way was counted when the request came in."""
+    def admit(self, ticket: Ticket, decision: RoutingDecision) -> Turn | None:
+        """In line with the own clients: an operator is an account there.
+
+        Raises QueueFull and DeadlinePassed.
+        """
+        assert isinstance(ticket.grant, PeerGrant)
+        standing = ticket.grant.standing
+        rank = rank_of(ticket.workload, None, None)
+        if not (self._is_beside or standing.trust is Trust.OWN):
+            rank = Rank.LENT
+        account = f"operator {standing.operator}"
+        return self._turns.admit(ticket, decision, account, rank, self._bounds.weight)
 
     def lines(self, ticket: Ticket) -> bytes:  # noqa: ARG002 - peers get none
         return b""
@@ -111,6 +130,7 @@ class PeerDoor:
 
     def leave(self, ticket: Ticket) -> None:
         """`part` is for every request, admitted or not."""
+        self._turns.leave(ticket)
 
     def part(self, scope: Scope) -> None:
         """The request is over, however it ended."""
@@ -142,9 +162,10 @@ def peer_app(
     fabric: Fabric,
     peers: Peers,
     limits: Limits,
+    turns: Turns,
 ) -> App:
     """The app to serve on streams that peers open. `client` in a scope is the proven node id."""
-    door = PeerDoor(fabric, peers, limits)
+    door = PeerDoor(fabric, peers, limits, turns, settings.limits)
     now = asyncio.get_running_loop().time
     bench = Bench(
         fleet=fabric,
@@ -174,9 +195,13 @@ async def lending(
     *,
     fabric: Fabric,
     peers: Peers,
+    turns: Turns,
     monotonic: Callable[[], float],
 ) -> AsyncIterator[Limits]:
-    """Serve peers inside the block; what they have under way at its end gets the grace."""
+    """Serve peers inside the block; what they have under way at its end gets the grace.
+
+    `turns` are those that the own clients wait for, too.
+    """
     limits = Limits(monotonic)
     bounds = ServerLimits(
         header_bytes_max=settings.header_bytes_max,
@@ -185,7 +210,7 @@ async def lending(
         connections_max=settings.connections_max,
     )
     async with serving(
-        peer_app(settings, fabric=fabric, peers=peers, limits=limits),
+        peer_app(settings, fabric=fabric, peers=peers, limits=limits, turns=turns),
         [],
         bounds,
         error_body=http_refusal,

@@ -6,11 +6,12 @@ microseconds: nothing on the way of a request waits for a database.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
+from helexa.cortex.accounts.limits import Bounds
 from helexa.cortex.gateway.ingress import Ingress
 from helexa.protocol.errors import HelexaError
 from helexa.protocol.ids import ModelId, NodeId, RequestId
@@ -29,10 +30,15 @@ class KeyGrant(Protocol):
     @property
     def account(self) -> str: ...
 
+    @property
+    def bounds(self) -> Bounds:
+        """What it may ask for."""
+        ...
+
 
 class Keys(Protocol):
     def check(self, secret: str) -> KeyGrant:
-        """Raises KeyInvalid or KeyRevoked."""
+        """Raises KeyInvalid, KeyRevoked or KeyExpired."""
         ...
 
 
@@ -85,6 +91,12 @@ class Ticket:
     ingress: Ingress
     queue_s: float = 0.0
     """How long it waited to be let in."""
+    output_tokens_max: int = 0
+    """What its answer is ended at, where its body sets no end; 0: nowhere."""
+    held: Any = None
+    """What the queue keeps of it from `admit` to `leave`."""
+    limits: Any = None
+    """What its door keeps of it, where its key has limits."""
     attempts: list[Attempt] = field(default_factory=list)
 
     @property
@@ -105,8 +117,26 @@ class Ticket:
         )
 
 
+class Turn(Protocol):
+    """Of one request whose turn it is not yet."""
+
+    async def come(self, timeout_s: float | None) -> bool:
+        """Return after this time, or sooner; whether the request may go now.
+
+        Raises DeadlinePassed, QueueFull and the like when it is sent away.
+        """
+        ...
+
+    @property
+    def apart(self) -> bool:
+        """Whether it stands in no queue, before the first `come` or since its model is served no
+        more: it is for the caller to see where that is served, and to come then.
+        """
+        ...
+
+
 class Door(Protocol):
-    """One way in: clients with keys, or other cortexes. Called in this order, `leave` always."""
+    """One way in: clients with keys, or other cortexes. Called in this order."""
 
     def enter(self, scope: Scope, ingress: Ingress) -> Visit:
         """Before the body is read. Raises HelexaError."""
@@ -116,10 +146,10 @@ class Door(Protocol):
         """Before anybody is looked for. Raises HelexaError."""
         ...
 
-    def admit(self, ticket: Ticket, decision: RoutingDecision) -> Awaitable[None] | None:
+    def admit(self, ticket: Ticket, decision: RoutingDecision) -> Turn | None:
         """When there is somebody to serve it: None lets it in at once; else it waits its turn.
 
-        Raises HelexaError, here or while it waits; who is cancelled while waiting has left.
+        Raises HelexaError; then there is nothing to `leave`.
         """
         ...
 
@@ -128,11 +158,16 @@ class Door(Protocol):
         ...
 
     def delivered(self, ticket: Ticket, events: int) -> None:
-        """So many more events of a stream went to the client: about as many tokens."""
+        """So many more events of a stream went to the client: about as many tokens.
+
+        A ticket whose attempts are kept up to date needs no such call.
+        """
         ...
 
     def leave(self, ticket: Ticket) -> None:
-        """Once for each `admit` that let in; the ticket's attempts say what came of it."""
+        """Once for each `admit` that did not raise, whether its turn came or not; the ticket's
+        attempts say what came of it.
+        """
         ...
 
 
@@ -197,6 +232,12 @@ class Fleet(Protocol):
 
     def queue_max(self, model: ModelId) -> int | None:
         """How many requests for the model may be under way; None is the gateway's own bound."""
+        ...
+
+    def slots(self, model: ModelId) -> int | None:
+        """How many requests those who serve the model now work on at once; None: unknown, or
+        nobody serves it. Of others, where requests go to them.
+        """
         ...
 
     def route(self, workload: WorkloadClass, model: ModelId, hints: RouteHints) -> RoutingDecision:

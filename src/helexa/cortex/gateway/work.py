@@ -38,7 +38,7 @@ from helexa.protocol.errors import (
 )
 from helexa.protocol.ids import ModelId
 from helexa.protocol.openai import text
-from helexa.protocol.openai.body import prompt_heads, typed
+from helexa.protocol.openai.body import prompt_heads, typed, with_end
 from helexa.protocol.openai.requests import Generation, Head
 from helexa.protocol.routing import RouteHints
 from helexa.protocol.via import VIA_HEADER
@@ -233,11 +233,13 @@ class WorkApp(Generic[H]):
             handed_over=handed_over,
             goes_on=handed_over is not None,
         )
-        queue = bench.door.admit(ticket, decision)
-        if queue is not None:
-            await queue
+        turn = bench.door.admit(ticket, decision)
         try:
             answer.lines = bench.door.lines(ticket)
+            if ticket.output_tokens_max:
+                job.body = with_end(job.body, ticket.output_tokens_max)
+            if turn is not None:
+                decision = await bench.dispatch.until_turn(turn, job, decision, answer)
             await bench.dispatch.serve(job, decision, answer)
         finally:
             bench.door.leave(ticket)

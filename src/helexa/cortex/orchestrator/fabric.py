@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypeAlias
 
 import msgspec
 
@@ -58,6 +58,8 @@ _SERVES: Final = (ModelState.LOADED, ModelState.LOADING, ModelState.UNLOADED)
 
 
 _AS_ASKED: Final = ModelId("")
+
+Queues: TypeAlias = Callable[[], Mapping[ModelId, tuple[int, float]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +116,8 @@ class Fabric:
         self._neurons = neurons
         self._peers = peers
         self._random = random
+        self.queues: Queues = dict
+        """How many wait for a slot of each model, and about how long: the gateway's to say."""
         self._room: Room | None = None
         self._demand: Demand | None = None
 
@@ -121,6 +125,7 @@ class Fabric:
         """From here on a model that nobody serves is waited for, and brought."""
         self._room = room
         self._demand = demand
+        demand.queues = lambda: self.queues()  # noqa: PLW0108 - another one by and by
 
     @property
     def terms(self) -> Terms:
@@ -208,6 +213,30 @@ class Fabric:
     @property
     def brings_models(self) -> bool:
         return self._room is not None
+
+    def slots(self, model: ModelId) -> int | None:
+        """How many requests those who serve the model now work on at once; None: unknown, or
+        nobody serves it. Of other cortexes, where requests go to them.
+        """
+        own = self._neurons.slots(model)
+        if own is None or not self._peers.offers_anything:
+            return own or None
+        if own and self.terms.order == ORDERS[0]:
+            # Others are asked only where no neuron here serves it.
+            return own
+        return own + self._borrowable_slots(model) or None
+
+    def _borrowable_slots(self, model: ModelId) -> int:
+        if not self._peers.knows(model):
+            return 0
+        return sum(
+            offer.slots
+            for prospect in self._peers.prospects(model, WorkloadClass.OTHER)
+            if (offer := prospect.offer) is not None
+            and offer.ready
+            and not prospect.why_not
+            and not borrows(self.terms, offer, prospect.standing, WorkloadClass.OTHER)
+        )
 
     def queue_max(self, model: ModelId) -> int | None:
         entry = self._neurons.catalogue.entries.get(model)

@@ -343,6 +343,25 @@ class Neurons:
         """What a neuron asks, or the catalogue where it asks nothing."""
         return price_of(capability, self._catalogue().entries.get(capability.model))
 
+    def slots(self, model: ModelId) -> int | None:
+        """How many requests the neurons that take any now work on at once; None where one of
+        them does not say.
+        """
+        view, found = self.view, 0
+        for node in view.loaded.get(model, ()):
+            neuron = view.neurons[node]
+            if (
+                neuron.presence is not Presence.PRESENT
+                or neuron.draining
+                or (node, model) in self._yielding
+            ):
+                continue
+            slots = neuron.capabilities[model].slots
+            if not slots:
+                return None
+            found += slots
+        return found
+
     def way(self, target: Target) -> Way:
         """Raises PeerLost when the neuron left between the decision and now."""
         reception = self._receptions.get(target.node)

@@ -17,6 +17,7 @@ from typing import Any, Final
 import sqlalchemy as sa
 from sqlalchemy import event
 
+from helexa.cortex.store.migrations import STEPS
 from helexa.cortex.store.schema import SCHEMA_VERSION, metadata, schema_versions
 
 BUSY_TIMEOUT_MS: Final = 5_000
@@ -68,15 +69,26 @@ def _begin(connection: sa.Connection) -> None:
 
 
 def _migrate(engine: sa.Engine, path: Path) -> None:
+    """To this schema, or not at all: one transaction, whoever else opens it meanwhile."""
     with engine.begin() as connection:
-        metadata.create_all(connection)
+        schema_versions.create(connection, checkfirst=True)
         found = connection.scalar(sa.select(sa.func.max(schema_versions.c.version)))
         if found is None:
-            connection.execute(
-                schema_versions.insert().values(version=SCHEMA_VERSION, applied_at=int(time.time()))
-            )
+            metadata.create_all(connection)
+            _note(connection, SCHEMA_VERSION)
         elif found > SCHEMA_VERSION:
             raise StoreUnusable(
                 f"the database {path} has schema {found}, written by a newer helexa; "
                 f"this one knows schemas up to {SCHEMA_VERSION}"
             )
+        else:
+            for version in range(found + 1, SCHEMA_VERSION + 1):
+                for statement in STEPS[version]:
+                    connection.exec_driver_sql(statement)
+                _note(connection, version)
+
+
+def _note(connection: sa.Connection, version: int) -> None:
+    connection.execute(
+        schema_versions.insert().values(version=version, applied_at=int(time.time()))
+    )

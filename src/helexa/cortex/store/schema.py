@@ -8,7 +8,8 @@ import sqlalchemy as sa
 
 metadata: Final = sa.MetaData()
 
-SCHEMA_VERSION: Final = 1
+SCHEMA_VERSION: Final = 2
+"""Of the tables as they stand here; `migrations` says how older ones become so."""
 
 schema_versions: Final = sa.Table(
     "schema_versions",
@@ -29,4 +30,16 @@ api_keys: Final = sa.Table(
     sa.Column("account", sa.Text, nullable=False),
     sa.Column("created_at", sa.BigInteger, nullable=False),
     sa.Column("revoked_at", sa.BigInteger, nullable=True),
+    sa.Column("expires_at", sa.BigInteger, nullable=True),
+    # What the key says of its limits, as JSON; null leaves all to its account.
+    sa.Column("limits", sa.Text, nullable=True),
+)
+
+accounts: Final = sa.Table(
+    "accounts",
+    metadata,
+    # Only those that say something: a key may name an account that has no row.
+    sa.Column("name", sa.Text, primary_key=True),
+    sa.Column("limits", sa.Text, nullable=True),
+    sa.Column("created_at", sa.BigInteger, nullable=False),
 )

@@ -59,6 +59,12 @@ class Generation(Head, frozen=True, kw_only=True):
     n: int | None = None
     seed: int | None = None
     stop: str | list[str] | None = None
+    service_tier: str | None = None
+
+    @property
+    def output_tokens_max(self) -> int | None:
+        """Where the caller wants an answer to end at the latest."""
+        return self.max_tokens
 
     @property
     def wants_usage(self) -> bool:
@@ -71,6 +77,12 @@ class ChatHead(Generation, frozen=True, kw_only=True):
     tools: list[msgspec.Raw] | None = None
     tool_choice: str | dict[str, msgspec.Raw] | None = None
     response_format: dict[str, msgspec.Raw] | None = None
+
+    @property
+    def output_tokens_max(self) -> int | None:
+        """The least of both names, by which neurons go."""
+        said = [one for one in (self.max_tokens, self.max_completion_tokens) if one is not None]
+        return min(said, default=None)
 
 
 class CompletionHead(Generation, frozen=True, kw_only=True):

@@ -9,12 +9,12 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from helexa.cortex.gateway.admission import Admission
+from helexa.cortex.gateway.admission.door import Admission
 from helexa.cortex.gateway.anthropic_envelope import speaks_anthropic
 from helexa.cortex.gateway.ingress import Ingress
 from helexa.cortex.gateway.seams import Fleet
 from helexa.protocol.anthropic import models as anthropic
-from helexa.protocol.errors import ModelUnknown
+from helexa.protocol.errors import ModelForbidden, ModelUnknown
 from helexa.protocol.ids import ModelId
 from helexa.protocol.openai.models import ModelList, ModelObject, model_object
 from helexa.protocol.routing import NODE_HEADER
@@ -41,9 +41,10 @@ def routes(
 
     async def list_models(request: Request) -> Response:
         ingress = Ingress(request.scope)
-        admission.check(ingress.key())
+        bounds = admission.grant(request.scope, ingress).bounds
         owners = fleet.owners()
-        listed = ModelList(data=[shown(one, owners) for one in fleet.models()])
+        mine = (one for one in fleet.models() if bounds.may_use(one.model))
+        listed = ModelList(data=[shown(one, owners) for one in mine])
         if speaks_anthropic(request.scope):
             asked = request.query_params
             return _json(
@@ -58,8 +59,10 @@ def routes(
 
     async def show_model(request: Request) -> Response:
         ingress = Ingress(request.scope)
-        admission.check(ingress.key())
+        bounds = admission.grant(request.scope, ingress).bounds
         wanted = request.path_params["model"]
+        if not bounds.may_use(wanted):
+            raise ModelForbidden(wanted)
         for one in fleet.models():
             if one.model == wanted:
                 found = shown(one, fleet.owners())

@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from helexa.cortex.gateway.admission import Admission
+from helexa.cortex.gateway.admission.door import Admission
 from helexa.cortex.gateway.ingress import Ingress
 from helexa.cortex.gateway.shelf import Shelf
 from helexa.cortex.gateway.translation.stored import PAGE_DEFAULT, PAGE_MAX, listed, page
@@ -23,7 +23,7 @@ PATH: Final = "/v1/responses/{response_id}"
 
 def routes(*, shelf: Shelf | None, admission: Admission) -> Sequence[Route]:
     def account_of(request: Request) -> str:
-        return admission.check(Ingress(request.scope).key()).account
+        return admission.grant(request.scope, Ingress(request.scope)).account
 
     async def found(request: Request) -> Kept:
         account, response_id = account_of(request), request.path_params["response_id"]

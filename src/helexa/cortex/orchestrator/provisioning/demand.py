@@ -7,7 +7,7 @@ look-ups. `wants` makes of them what the planner reads.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -36,6 +36,8 @@ class Demand:
 
     def __init__(self) -> None:
         self._models: dict[ModelId, _Model] = {}
+        self.queues: Callable[[], Mapping[ModelId, tuple[int, float]]] = dict
+        """How many wait for a slot of each model that is served, and about how long."""
 
     def waits(self, model: ModelId, now_s: float) -> None:
         """A request began to wait for the model. `served` ends it."""
@@ -72,8 +74,11 @@ class Demand:
             if not one.waits and not one.in_flight and now_s - one.used_s > FORGOTTEN_S
         ]:
             del self._models[model]
+        queues = self.queues()
         return {
             model: Want(
+                queued=queues.get(model, (0, 0.0))[0],
+                queue_s=queues.get(model, (0, 0.0))[1],
                 waiting=len(one.waits),
                 oldest_s=now_s - one.waits[0] if one.waits else 0.0,
                 in_flight=one.in_flight,

@@ -29,6 +29,10 @@ class Want:
     """Arrivals, smoothed over about a minute."""
     idle_s: float = 0.0
     """Since the last request came or ended."""
+    queued: int = 0
+    """Requests that wait at the gateway for a slot, while it is served."""
+    queue_s: float = 0.0
+    """About how long each of them waits."""
 
 
 class Kind(enum.Enum):

@@ -132,12 +132,14 @@ def _crowded(given: Given, ground: Ground, memory: Memory) -> Iterator[Wish]:
     """Models whose requests wait longer for a slot than they should, the longest first."""
     found = []
     for model, replicas in ground.replicas.items():
-        if not any(one.queued for one in replicas):
+        want = given.want(model)
+        if not (want.queued or any(one.queued for one in replicas)):
             continue
         serving = ground.serving(model)
         if not serving or ground.coming(model) or ground.arriving.get(model):
             continue
-        queue_s = sum(one.queue_s for one in serving) / len(serving)
+        at_neurons_s = sum(one.queue_s for one in serving) / len(serving)
+        queue_s = max(at_neurons_s, want.queue_s)
         most = ground.entry(model).replicas_max
         if queue_s <= given.settings.scale_up_queue_s:
             continue
