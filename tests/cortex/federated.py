@@ -76,6 +76,12 @@ def model(
     )
 
 
+def served_by(answer: Answer) -> str:
+    """`local`, or the name of the cortex that it came through."""
+    _, _, via = answer.headers["x-helexa-served-by"].partition("; via=")
+    return via.rpartition("=")[2] or "local"
+
+
 @dataclass
 class Ticks:
     """A clock of the test's for rates; everything else runs on the real one."""

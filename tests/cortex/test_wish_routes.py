@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from tests.cortex.federated import member, model, pair, world
+from tests.cortex.federated import member, model, pair, served_by, world
 
 from helexa.cortex.orchestrator.federation.wish import parse
 from helexa.cortex.settings import Alias, ModelEntry
@@ -58,7 +58,7 @@ async def test_a_body_narrows_where_it_goes(members: dict[str, Any], who: str) -
             await a.until_offered("m", by=other)
         answer = await a.ask("m", body=members)
         assert answer.status == 200, answer.body
-        assert who in answer.headers["x-helexa-served-by"]
+        assert who in served_by(answer)
 
 
 async def test_what_an_unknown_quantisation_or_speed_is_never_satisfies() -> None:

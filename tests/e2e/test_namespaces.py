@@ -99,7 +99,8 @@ class Site:
         url = self.cortex.ready["gateway_url"]
         with self.host.entered(), asked(url, CHAT, body, key=self.key, timeout_s=30) as response:
             assert response.status == 200
-            yield response.headers["x-helexa-served-by"], events(response)
+            by = response.headers["x-helexa-served-by"] or ""
+            yield by.partition("; via=")[2], events(response)
 
 
 def question(model: str) -> dict[str, Any]:

@@ -51,7 +51,7 @@ def answers(printed: str) -> list[Answer]:
     found = []
     for one in printed.split(MARK)[1:]:
         head, _, rest = one.strip().replace("\r", "").partition("\n\n")
-        by = re.search(r"^x-helexa-served-by: (.*)$", head, re.MULTILINE)
+        by = re.search(r"^x-helexa-served-by: .*; via=(.*)$", head, re.MULTILINE)
         body, _ = json.JSONDecoder().raw_decode(rest)
         found.append(Answer(int(head.split()[1]), by[1] if by else "", body))
     return found

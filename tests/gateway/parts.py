@@ -16,6 +16,7 @@ from tests.util.http_parts import Caller, FarSide, Script, far_side
 from helexa.cortex.accounts.limits import UNBOUND, Bounds
 from helexa.cortex.gateway.app import gateway
 from helexa.cortex.gateway.shelf import Shelf
+from helexa.cortex.orchestrator.labels import label
 from helexa.cortex.settings import CortexSettings
 from helexa.protocol.errors import (
     ErrorBody,
@@ -28,8 +29,8 @@ from helexa.protocol.errors import (
 )
 from helexa.protocol.ids import ModelId, NodeId
 from helexa.protocol.openai.models import ModelAbout
-from helexa.protocol.routing import RouteHints, RoutingDecision, Target
-from helexa.protocol.work import ModelCapability, ModelState, WorkloadClass
+from helexa.protocol.routing import Label, RouteHints, RoutingDecision, Target
+from helexa.protocol.work import ModelCapability, ModelState, Price, WorkloadClass
 from helexa.util.http_server import ServerLimits, serving
 from helexa.util.metrics import Metrics
 from helexa.util.sockets import Address, listen_tcp
@@ -78,6 +79,7 @@ class MemoryFleet:
 
     ways: dict[NodeId, MemoryWay] = field(default_factory=dict)
     lost: set[NodeId] = field(default_factory=set)
+    price: Price = field(default_factory=Price)
     by_prefix: bool = False
     leads_to: ModelId = AS_ASKED
     routed: list[tuple[WorkloadClass, ModelId, RouteHints]] = field(default_factory=list)
@@ -108,6 +110,7 @@ class MemoryFleet:
         return RoutingDecision(model=model, workload=workload, targets=targets)
 
     brings_models = False
+    terms_version = "terms-1"
 
     def waits(self, decision: RoutingDecision) -> ModelId | None:
         return None
@@ -155,8 +158,9 @@ class MemoryFleet:
     def called(self, target: Target) -> str:
         return target.node[-4:]
 
-    def digest(self, target: Target, model: ModelId) -> str:
-        return self.digests.get(target.node, "")
+    def label(self, target: Target, model: ModelId) -> Label:
+        digest, name = self.digests.get(target.node, ""), target.node[-4:]
+        return label(digest=digest, price=self.price, operator="ab" * 32, name=name)
 
     def why_lost(self, target: Target) -> str:
         return ""

@@ -110,6 +110,12 @@ WORDS: Final[Mapping[str, Words]] = {
         "A client that reads nothing for this long while bytes wait for it is dropped."
     ),
     "cortex.connections_max": Words("Client connections at once; the next is refused with 503."),
+    "cortex.tell_served_by": Words(
+        "Say in the header x-helexa-served-by which neuron and operator served a request."
+    ),
+    "cortex.receipts_max": Words(
+        "Requests that GET /v1/generation still knows, the newest ones, kept in memory."
+    ),
     "cortex.queue_max": Words("Requests in flight per model; the next is refused with 429."),
     "cortex.first_byte_timeout_s": Words(
         "How long a neuron may take to the first byte of its answer, a cold load included."

@@ -254,6 +254,10 @@ class CortexSettings(msgspec.Struct, frozen=True, kw_only=True):
     write_stall_s: Annotated[float, Meta(gt=0, le=3600)] = 30.0
     """A client that reads nothing for this long while bytes wait for it is dropped."""
     connections_max: Annotated[int, Meta(ge=1, le=1_000_000)] = 8_192
+    tell_served_by: bool = True
+    """Say in `x-helexa-served-by` which neuron and operator served."""
+    receipts_max: Annotated[int, Meta(ge=0, le=1_000_000)] = 10_000
+    """Requests whose `/v1/generation` is kept, in memory; the oldest goes first."""
     queue_max: Annotated[int, Meta(ge=0, le=1_000_000)] = 1_024
     """Requests in flight per model; the next is refused with 429."""
     first_byte_timeout_s: Annotated[float, Meta(gt=0, le=86_400)] = 300.0

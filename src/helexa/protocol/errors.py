@@ -169,6 +169,25 @@ class PeerUnknown(HelexaError):
 
 
 @dataclass(eq=False)
+class GenerationUnknown(HelexaError):
+    """The gateway was asked what became of a request that it does not know, or not any more."""
+
+    status, kind, code = 404, "invalid_request_error", "generation_not_found"
+    request: str
+
+    @property
+    def message(self) -> str:
+        return (
+            f"No request {self.request[:80]!r} of this account is kept here: the newest ones are, "
+            "by their x-helexa-request-id, until the cortex stops."
+        )
+
+    @property
+    def param(self) -> str | None:
+        return "id"
+
+
+@dataclass(eq=False)
 class NodeUnknown(HelexaError):
     """The control API was asked about a neuron that is not registered."""
 

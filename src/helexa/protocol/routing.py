@@ -7,7 +7,7 @@ from typing import Final
 import msgspec
 
 from helexa.protocol.ids import ModelId, NodeId
-from helexa.protocol.work import WorkloadClass
+from helexa.protocol.work import Price, WorkloadClass
 
 MODEL_HEADER: Final = b"x-helexa-model"
 """From a cortex to whom it asks: the model to serve the request by, whatever the body says. The
@@ -85,6 +85,21 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
     """What to ask it for, where that is not the model of the request: an alias or a fallback."""
     ready: bool = True
     """Whether the model is loaded there, as far as is known."""
+
+
+class Label(msgspec.Struct, frozen=True, gc=False):
+    """What is known of a target for one model: what answers and receipts say of it."""
+
+    digest: str = ""
+    """Of the weights, where somebody said."""
+    price: Price = Price()
+    operator: str = ""
+    """Its id."""
+    name: bytes = b""
+    """Printable ASCII without `;` or `,`, as all that follows."""
+    who_line: bytes = b""
+    """The whole header line that says who serves, and the one that says at which price."""
+    price_line: bytes = b""
 
 
 class Exclusion(msgspec.Struct, frozen=True, kw_only=True):

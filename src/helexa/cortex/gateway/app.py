@@ -29,13 +29,21 @@ from helexa.cortex.gateway.admission.turns import Turns
 from helexa.cortex.gateway.anthropic_envelope import speaks_anthropic
 from helexa.cortex.gateway.cors import Cors
 from helexa.cortex.gateway.dispatch import Dispatch
-from helexa.cortex.gateway.endpoints import messages, models, responses, stored_responses
+from helexa.cortex.gateway.endpoints import (
+    generation,
+    messages,
+    models,
+    responses,
+    stored_responses,
+)
 from helexa.cortex.gateway.envelope import OPENAI, Envelope, headers_of
 from helexa.cortex.gateway.ingress import Ingress
 from helexa.cortex.gateway.job import Patience
 from helexa.cortex.gateway.observe import Continuations, Observer
+from helexa.cortex.gateway.receipts import Receipts
 from helexa.cortex.gateway.seams import Fleet, Keys
 from helexa.cortex.gateway.shelf import Shelf
+from helexa.cortex.gateway.truth import Truth
 from helexa.cortex.gateway.work import Bench, WorkApp, WorkEndpoint
 from helexa.cortex.settings import CortexSettings
 from helexa.protocol.errors import HelexaError, InternalFault, MethodNotAllowed, RouteUnknown
@@ -68,6 +76,7 @@ def gateway(
     now = asyncio.get_running_loop().time
     turns = turns or turns_of(settings, fleet, metrics)
     admission = Admission(keys, turns, strangers(settings.limits), observer=turns.observer, now=now)
+    receipts = Receipts(settings.receipts_max, now=now)
     bench = Bench(
         fleet=fleet,
         door=admission,
@@ -77,11 +86,13 @@ def gateway(
             now=now,
             survival=settings.survival,
             count=Continuations(metrics),
+            truth=Truth(tells_who=settings.tell_served_by),
         ),
         observer=Observer(metrics, under_way=lambda: admission.under_way),
         now=now,
         body_bytes_max=settings.body_bytes_max,
         body_timeout_s=settings.body_timeout_s,
+        receipts=receipts,
     )
     hot: dict[str, App] = {
         one.path: WorkApp(one, bench) for one in work_endpoints() if one.for_clients
@@ -101,8 +112,9 @@ def gateway(
     def why_not_ready() -> str:
         return "" if fleet.models() else "no neuron that is connected has a model"
 
+    told = generation.routes(receipts, admission, tells_who=settings.tell_served_by)
     rest = _framework(
-        [*listing, *kept, *health_routes(why_not_ready=why_not_ready, metrics=metrics)]
+        [*listing, *kept, *told, *health_routes(why_not_ready=why_not_ready, metrics=metrics)]
     )
 
     def app(scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:

@@ -25,6 +25,7 @@ from helexa.cortex.gateway.relay import relay
 from helexa.cortex.gateway.resume import Broken, Rest, Resuming
 from helexa.cortex.gateway.seams import Fleet, Turn
 from helexa.cortex.gateway.trial import Elsewhere, Trial
+from helexa.cortex.gateway.truth import Truth
 from helexa.cortex.gateway.usage import UsageTap
 from helexa.cortex.gateway.waiting import COMMENT_EVERY_S, Asked, Waiting
 from helexa.cortex.settings import SurvivalSettings
@@ -52,7 +53,6 @@ SAID_CHARS_MAX: Final = 300
 """Of what another cortex answered, inside our own refusal."""
 COUNTED_BYTES_MAX: Final = 1 << 20
 """A longer answer that is no stream is not read for its counts: embeddings without end."""
-_LOCAL: Final = b"x-helexa-served-by: local\r\n"
 
 
 class Dispatch:
@@ -64,7 +64,9 @@ class Dispatch:
         now: Callable[[], float],
         survival: SurvivalSettings | None = None,
         count: CountsContinuations | None = None,
+        truth: Truth | None = None,
     ) -> None:
+        self._truth = truth or Truth()
         self._fleet = fleet
         self._patience = patience
         self._now = now
@@ -156,7 +158,9 @@ class Dispatch:
         with Trial(self._fleet, self._patience, self._now, job, target) as trial:
             await trial.open(answer.keepalive)
             if not answer.started:
-                answer.served_by = _LOCAL if target.via is None else self._served_by(target)
+                answer.served_by = self._truth.lines(
+                    job.ticket, target, trial.attempt, trial.response
+                )
             if trial.whole is None:
                 await self._stream(trial, answer, rest)
             else:
@@ -238,9 +242,6 @@ class Dispatch:
             return f"{kind} {called} {self._fleet.why_lost(target) or 'was lost'}"
         verb = " said" if isinstance(error, PassedOn) else ""
         return f"{kind} {called}{verb}: {error.message[:SAID_CHARS_MAX].rstrip('.')}"
-
-    def _served_by(self, target: Target) -> bytes:
-        return b"x-helexa-served-by: %s\r\n" % self._fleet.called(target).encode("ascii")
 
 
 def _asked(job: Job) -> Asked:

@@ -9,8 +9,10 @@ from helexa.cortex.orchestrator.federation.wish import parse
 from helexa.protocol.errors import KeyInvalid, RequestRejected
 from helexa.protocol.ids import RequestId, new_request_id
 from helexa.protocol.routing import Wish
+from helexa.protocol.trace import PARENT_HEADER, STATE_HEADER, passed_on
 from helexa.protocol.via import VIA_HEADER, is_sound
 from helexa.util.asgi import Scope
+from helexa.util.upstream import Headers
 
 MAX_WAIT_MOST_S: Final = 86_400
 _NOBODYS: Final = frozenset(
@@ -44,6 +46,9 @@ _KEPT: Final = {
     b"x-helexa-resume": "resume",
     b"x-helexa-deadline": "deadline",
     b"x-helexa-priority": "priority",
+    b"x-helexa-quiet": "quiet",
+    PARENT_HEADER: "traceparent",
+    STATE_HEADER: "tracestate",
 }
 """Headers that are kept as they are, the last of several, and read by who needs them."""
 
@@ -60,10 +65,13 @@ class Ingress:
         "max_wait",
         "policy",
         "priority",
+        "quiet",
         "request_id",
         "resume",
         "secret",
         "session",
+        "traceparent",
+        "tracestate",
         "via",
         "workload",
     )
@@ -80,6 +88,7 @@ class Ingress:
         self.priority = b""
         self.has_key = False
         self.via = b""
+        self.quiet = self.traceparent = self.tracestate = b""
         shown = b""
         for name, value in scope["headers"]:
             if name in _NOBODYS:
@@ -114,6 +123,10 @@ class Ingress:
     def wish(self) -> Wish | None:
         """What the request asks of its way. Raises RequestRejected for what cannot be read."""
         return parse(self.policy) if self.policy else None
+
+    def trace(self) -> Headers:
+        """Headers for whom this is passed on to; usually none."""
+        return passed_on(self.traceparent, self.tracestate) if self.traceparent else ()
 
     def max_wait_s(self) -> float | None:
         """How long the request may wait for its turn and its model, where it says so.

@@ -24,6 +24,7 @@ from helexa.cortex.gateway.ingress import Ingress
 from helexa.cortex.gateway.job import Patience
 from helexa.cortex.gateway.observe import PeerObserver
 from helexa.cortex.gateway.seams import Ticket, Turn, Visit
+from helexa.cortex.gateway.truth import Truth
 from helexa.cortex.gateway.work import Bench, WorkApp
 from helexa.cortex.orchestrator.fabric import HOPS_HEADER, PATH_HEADER, Fabric
 from helexa.cortex.orchestrator.federation.limits import Limits
@@ -170,7 +171,13 @@ def peer_app(
     bench = Bench(
         fleet=fabric,
         door=door,
-        dispatch=Dispatch(fabric, Patience.of(settings), now=now, survival=settings.survival),
+        dispatch=Dispatch(
+            fabric,
+            Patience.of(settings),
+            now=now,
+            survival=settings.survival,
+            truth=Truth(tells_who=settings.tell_served_by),
+        ),
         observer=PeerObserver(fabric.count),
         now=now,
         body_bytes_max=settings.body_bytes_max,

@@ -13,11 +13,12 @@ from typing import Any, Protocol
 
 from helexa.cortex.accounts.limits import Bounds
 from helexa.cortex.gateway.ingress import Ingress
+from helexa.cortex.orchestrator.federation.wish import policy_id
 from helexa.protocol.errors import HelexaError
 from helexa.protocol.ids import ModelId, NodeId, RequestId
 from helexa.protocol.openai.models import ModelAbout
 from helexa.protocol.openai.requests import Head
-from helexa.protocol.routing import RouteHints, RoutingDecision, Target
+from helexa.protocol.routing import Label, RouteHints, RoutingDecision, Target, Wish
 from helexa.protocol.work import ModelCapability, Progress, Usage, WorkloadClass
 from helexa.util.asgi import Scope
 from helexa.util.upstream import Headers, Response
@@ -62,8 +63,8 @@ class Attempt:
     target: Target
     model: ModelId
     """As the target knows it."""
-    digest: str
-    """Of its weights, where that is known."""
+    label: Label
+    """Its weights and its price as they were then, and who it is."""
     began_s: float
     resumed: bool = False
     """Whether it went on from what another had delivered."""
@@ -75,6 +76,12 @@ class Attempt:
     """Its own tokens alone: those of all attempts of a request add up to the client's usage."""
     delivered_tokens: int = 0
     """Of its answer, those that went on to the client; counted by events where nobody said."""
+    said_by: bytes = b""
+    """Of another cortex: who served there, by its own word."""
+
+    @property
+    def digest(self) -> str:
+        return self.label.digest
 
 
 @dataclass(slots=True)
@@ -98,6 +105,15 @@ class Ticket:
     limits: Any = None
     """What its door keeps of it, where its key has limits."""
     attempts: list[Attempt] = field(default_factory=list)
+    wish: Wish | None = None
+    """What it asked of its way."""
+    terms: str = ""
+    """The mark of the operator's rules that were in force."""
+
+    @property
+    def policy_id(self) -> str:
+        """One mark for what was asked and the rules that it met."""
+        return policy_id(self.wish, self.terms)
 
     @property
     def grant(self) -> KeyGrant:
@@ -226,6 +242,11 @@ class Fleet(Protocol):
         ...
 
     @property
+    def terms_version(self) -> str:
+        """A mark of the operator's rules in force: other rules have another one."""
+        ...
+
+    @property
     def brings_models(self) -> bool:
         """Whether a model that nobody serves is brought somewhere for a request that waits."""
         ...
@@ -271,8 +292,8 @@ class Fleet(Protocol):
         """Its name, printable ASCII."""
         ...
 
-    def digest(self, target: Target, model: ModelId) -> str:
-        """Of the weights that it serves `model` by, where that is known; else empty."""
+    def label(self, target: Target, model: ModelId) -> Label:
+        """What is known of it for `model`. Never raises."""
         ...
 
     def why_lost(self, target: Target) -> str:

@@ -77,7 +77,7 @@ class Trial:
         self.target = target
         self.model = target.model or job.ticket.model
         self.attempt = Attempt(
-            target, self.model, fleet.digest(target, self.model), now(), resumed=job.goes_on
+            target, self.model, fleet.label(target, self.model), now(), resumed=job.goes_on
         )
         self.outcome = "client_gone"
         """Until anything else is known."""

@@ -23,6 +23,7 @@ from helexa.cortex.gateway.envelope import OPENAI, Envelope
 from helexa.cortex.gateway.ingress import Ingress
 from helexa.cortex.gateway.job import HandedOver, Job
 from helexa.cortex.gateway.observe import Observes
+from helexa.cortex.gateway.receipts import Receipts
 from helexa.cortex.gateway.seams import Door, Fleet, Ticket
 from helexa.cortex.gateway.surface import Surface, TranslatedAnswer
 from helexa.cortex.orchestrator.federation.wish_bodies import asked, first_model
@@ -41,6 +42,7 @@ from helexa.protocol.openai import text
 from helexa.protocol.openai.body import prompt_heads, typed, with_end
 from helexa.protocol.openai.requests import Generation, Head
 from helexa.protocol.routing import RouteHints
+from helexa.protocol.trace import in_logs
 from helexa.protocol.via import VIA_HEADER
 from helexa.protocol.work import Usage, WorkloadClass
 from helexa.util.asgi import (
@@ -122,6 +124,8 @@ class Bench:
     now: Callable[[], float]
     body_bytes_max: int
     body_timeout_s: float
+    receipts: Receipts | None = None
+    """Where what became of a request is kept for its client."""
 
 
 class WorkApp(Generic[H]):
@@ -158,7 +162,8 @@ class WorkApp(Generic[H]):
                     await answer.fail(Draining("This node is shutting down."))
                 raise
             except Exception:
-                log.exception("gateway_fault", extra={"request": ingress.request_id})
+                about = {"request": ingress.request_id, **in_logs(ingress.traceparent)}
+                log.exception("gateway_fault", extra=about)
                 await answer.fail(InternalFault())
             finally:
                 answer.close()
@@ -214,6 +219,7 @@ class WorkApp(Generic[H]):
         ticket = Ticket(
             ingress.request_id, visit, model, workload, began_s, head, len(body), ingress
         )
+        ticket.wish, ticket.terms = wish, bench.fleet.terms_version
         job = Job(
             ticket,
             self._path,
@@ -223,6 +229,7 @@ class WorkApp(Generic[H]):
                 ingress.id_header,
                 (b"x-helexa-usage", b"1"),
                 *(((VIA_HEADER, ingress.via),) if ingress.via else ()),
+                *ingress.trace(),
             ),
             isinstance(head, Generation) and bool(head.stream),
             visit.shows_usage or (isinstance(head, Generation) and head.wants_usage),
@@ -234,6 +241,7 @@ class WorkApp(Generic[H]):
             goes_on=handed_over is not None,
         )
         turn = bench.door.admit(ticket, decision)
+        outcome = "client_gone"
         try:
             answer.lines = bench.door.lines(ticket)
             if ticket.output_tokens_max:
@@ -241,8 +249,14 @@ class WorkApp(Generic[H]):
             if turn is not None:
                 decision = await bench.dispatch.until_turn(turn, job, decision, answer)
             await bench.dispatch.serve(job, decision, answer)
+            outcome = answer.outcome
+        except HelexaError as error:
+            outcome = error.code
+            raise
         finally:
             bench.door.leave(ticket)
+            if bench.receipts is not None:
+                bench.receipts.keep(ticket, endpoint.path, outcome, stream=job.stream)
         return ticket.usage
 
     async def _body(self, scope: Scope, receive: Receive, coding: bytes) -> bytes:

@@ -30,6 +30,7 @@ from helexa.cortex.orchestrator.federation.wanted import (
 )
 from helexa.cortex.orchestrator.federation.wish import HEADER, onward
 from helexa.cortex.orchestrator.federation.wish_here import hopeful_choices, neuron_server
+from helexa.cortex.orchestrator.labels import Labels, label
 from helexa.cortex.orchestrator.listing import about, as_used, listed, owners
 from helexa.cortex.orchestrator.neurons import Neurons
 from helexa.cortex.orchestrator.provisioning.demand import Demand
@@ -41,7 +42,7 @@ from helexa.protocol.errors import HelexaError, ModelUnknown, NoCapacity
 from helexa.protocol.ids import ModelId, NodeId
 from helexa.protocol.openai.models import ModelAbout
 from helexa.protocol.records import Offer
-from helexa.protocol.routing import Exclusion, RouteHints, RoutingDecision, Target, Wish
+from helexa.protocol.routing import Exclusion, Label, RouteHints, RoutingDecision, Target, Wish
 from helexa.protocol.work import ModelCapability, ModelState, Price, WorkloadClass
 from helexa.util.upstream import Headers
 
@@ -58,6 +59,7 @@ _SERVES: Final = (ModelState.LOADED, ModelState.LOADING, ModelState.UNLOADED)
 
 
 _AS_ASKED: Final = ModelId("")
+_NOBODY: Final = Label()
 
 Queues: TypeAlias = Callable[[], Mapping[ModelId, tuple[int, float]]]
 
@@ -115,6 +117,7 @@ class Fabric:
         """Told where each request goes, where anybody wants to know."""
         self._neurons = neurons
         self._peers = peers
+        self._labels = Labels()
         self._random = random
         self.queues: Queues = dict
         """How many wait for a slot of each model, and about how long: the gateway's to say."""
@@ -130,6 +133,10 @@ class Fabric:
     @property
     def terms(self) -> Terms:
         return self._peers.terms
+
+    @property
+    def terms_version(self) -> str:
+        return self._peers.terms.version
 
     def set_terms(self, terms: Terms) -> None:
         """In force for the next request; what peers are offered follows."""
@@ -292,14 +299,38 @@ class Fabric:
             return self._neurons.called(target)
         return self._peers.called(target.via)
 
-    def digest(self, target: Target, model: ModelId) -> str:
-        """Of the weights that the target serves `model` by; empty where nobody said."""
+    def label(self, target: Target, model: ModelId) -> Label:
+        """What is known of the target for `model`."""
         if target.via is not None:
-            offer = self._peers.offer(target.via, model)
-            return offer.digest if offer is not None else ""
-        neuron = self._neurons.view.neurons.get(target.node)
+            return self._label_of_peer(target.via, model)
+        neurons, node = self._neurons, target.node
+        neuron = neurons.view.neurons.get(node)
         capability = neuron.capabilities.get(model) if neuron is not None else None
-        return capability.digest if capability is not None else ""
+        if neuron is None or capability is None:
+            return _NOBODY
+        about, catalogue = neuron.descriptor, neurons.catalogue
+        if found := self._labels.get(node, model, about, capability, catalogue):
+            return found
+        made = label(
+            digest=capability.digest,
+            price=neurons.price(capability),
+            operator=about.operator,
+            name=about.name or node[:10],
+        )
+        return self._labels.put(node, model, made, about, capability, catalogue)
+
+    def _label_of_peer(self, node: NodeId, model: ModelId) -> Label:
+        offer, standing = self._peers.offer(node, model), self._peers.known(node)
+        if found := self._labels.get(node, model, offer, standing, None):
+            return found
+        made = label(
+            digest=offer.digest if offer is not None else "",
+            price=offer.price if offer is not None else Price(),
+            operator=standing.operator if standing is not None else "",
+            name=self._peers.called(node),
+            via=True,
+        )
+        return self._labels.put(node, model, made, offer, standing, None)
 
     def why_lost(self, target: Target) -> str:
         """What is known about a target that could not be reached, to go on from its name."""

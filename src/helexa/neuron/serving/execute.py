@@ -30,6 +30,7 @@ from helexa.protocol.errors import (
     UpstreamTimeout,
 )
 from helexa.protocol.routing import MODEL_HEADER
+from helexa.protocol.trace import PARENT_HEADER, STATE_HEADER, in_logs, passed_on
 from helexa.protocol.via import VIA_HEADER, new_mark, onward
 from helexa.runtime.contract import Endpoint
 from helexa.util.http_server import (
@@ -119,7 +120,8 @@ class Executor:
             await answer.fail(error)
         except Exception:
             outcome = InternalFault.code
-            log.exception("request failed", extra={"request": answer.request_id})
+            about = {"request": answer.request_id, **in_logs(header(scope, PARENT_HEADER))}
+            log.exception("request failed", extra=about)
             await answer.fail(InternalFault())
         except asyncio.CancelledError:
             outcome = Draining.code
@@ -168,6 +170,7 @@ class Executor:
             model=model,
             displacing=displacing,
             via=onward(header(scope, VIA_HEADER), self._mark),
+            trace=passed_on(header(scope, PARENT_HEADER), header(scope, STATE_HEADER)),
             course=going,
         )
 

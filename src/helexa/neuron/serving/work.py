@@ -39,6 +39,7 @@ from helexa.protocol.errors import (
 )
 from helexa.protocol.openai import body as bodies
 from helexa.protocol.openai import text
+from helexa.protocol.trace import in_logs
 from helexa.protocol.via import VIA_HEADER
 from helexa.protocol.work import Usage, WorkloadClass
 from helexa.runtime.contract import (
@@ -131,6 +132,7 @@ class Work:
         model: str = "",
         displacing: bool = False,
         via: bytes = b"",
+        trace: Headers = (),
         course: Course | None = None,
     ) -> None:
         """`model` is the one to serve it by, where that is not the body's.
@@ -139,6 +141,7 @@ class Work:
         is for one that goes on with a broken stream.
         """
         self._via = via
+        self._trace = trace
         self._course = course
         self._has_spoken = False
         self.replica: Replica | None = None
@@ -282,7 +285,7 @@ class Work:
             with await engine.pool.send(
                 request.method,
                 request.path,
-                (JSON, *engine.plan.headers, *self._passage(engine)),
+                (JSON, *engine.plan.headers, *self._trace, *self._passage(engine)),
                 request.body,
                 first_byte_timeout_s=FIRST_BYTE_TIMEOUT_S,
                 silence_timeout_s=SILENCE_TIMEOUT_S,
@@ -314,7 +317,8 @@ class Work:
         return ((VIA_HEADER, self._via),) if self._via and not engine.process.pid else ()
 
     def _broken_off(self, error: UpstreamError) -> RuntimeExited:
-        extra = {"request": self._answer.request_id, "why": str(error)}
+        trace = in_logs(self._trace[0][1]) if self._trace else {}
+        extra = {"request": self._answer.request_id, "why": str(error), **trace}
         log.warning("runtime broke off", extra=extra)
         return RuntimeExited(
             reason="The model's runtime broke off while it worked on this request."

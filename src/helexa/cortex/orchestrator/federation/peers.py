@@ -297,6 +297,11 @@ class Peers:
         peer = self._peers.get(node)
         return None if peer is None or peer.session is None else peer.standing
 
+    def known(self, node: NodeId) -> Standing | None:
+        """Who a cortex is, linked or not; None for one that was never heard of."""
+        peer = self._peers.get(node)
+        return None if peer is None else peer.standing
+
     def called(self, node: NodeId) -> str:
         peer = self._peers.get(node)
         return str(node)[:10] if peer is None else peer.called

@@ -1,0 +1,34 @@
+"""`GET /v1/generation?id=`: what became of a request, for the account that sent it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from helexa.cortex.gateway.admission import Admission
+from helexa.cortex.gateway.ingress import Ingress
+from helexa.cortex.gateway.receipts import Receipts
+from helexa.protocol.errors import GenerationUnknown, RequestRejected
+
+
+def routes(receipts: Receipts, admission: Admission, *, tells_who: bool) -> Sequence[Route]:
+    async def show(request: Request) -> Response:
+        grant = admission.check(Ingress(request.scope).key())
+        wanted = request.query_params.getlist("id")
+        if len(wanted) != 1 or not wanted[0]:
+            raise RequestRejected("`id` is the x-helexa-request-id of an answer.", "id")
+        receipt = receipts.find(wanted[0], grant.account)
+        if receipt is None:
+            raise GenerationUnknown(wanted[0])
+        shown = {"data": receipts.shown(receipt, tells_who=tells_who)}
+        return Response(
+            msgspec.json.encode(shown),
+            media_type="application/json",
+            headers={"cache-control": "no-store"},
+        )
+
+    return [Route("/v1/generation", show, methods=["GET"])]

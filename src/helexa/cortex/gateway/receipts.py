@@ -1,0 +1,173 @@
+"""What became of the newest requests, for those who sent them: in memory, and gone at the end.
+
+What is kept is what the request left anyway, without its body and its key; it is put into
+words when somebody asks.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from helexa.cortex.gateway.seams import Attempt, Ticket
+from helexa.cortex.orchestrator.federation.wish import canonical, policy_id
+from helexa.protocol.ids import ModelId, RequestId
+from helexa.protocol.routing import Wish
+from helexa.protocol.work import Price, Usage
+
+NANO: Final = 1_000_000_000
+
+
+@dataclass(slots=True)
+class Receipt:
+    """Times are those of the loop's clock."""
+
+    request_id: RequestId
+    account: str
+    path: str
+    model: ModelId
+    wish: Wish | None
+    terms: str
+    stream: bool
+    began_s: float
+    ended_s: float
+    queue_s: float
+    outcome: str
+    """`ok`, `client_gone`, or the code of the error that was the last word."""
+    attempts: list[Attempt]
+
+
+class Receipts:
+    def __init__(self, most: int, *, now: Callable[[], float]) -> None:
+        """The newest `most` are kept."""
+        self._most = most
+        self._now = now
+        self._kept: dict[RequestId, Receipt] = {}
+        self._order: deque[RequestId] = deque()
+
+    def __len__(self) -> int:
+        return len(self._kept)
+
+    def keep(self, ticket: Ticket, path: str, outcome: str, *, stream: bool) -> None:
+        if not self._most:
+            return
+        if len(self._order) >= self._most:
+            del self._kept[self._order.popleft()]
+        self._order.append(ticket.request_id)
+        self._kept[ticket.request_id] = Receipt(
+            ticket.request_id,
+            ticket.grant.account,
+            path,
+            ticket.model,
+            ticket.wish,
+            ticket.terms,
+            stream,
+            ticket.began_s,
+            self._now(),
+            ticket.queue_s,
+            outcome,
+            ticket.attempts,
+        )
+
+    def find(self, request_id: str, account: str) -> Receipt | None:
+        """Another account's is as unknown as one that never was."""
+        found = self._kept.get(RequestId(request_id))
+        return found if found is not None and found.account == account else None
+
+    def shown(self, receipt: Receipt, *, tells_who: bool = True) -> dict[str, Any]:
+        """As JSON has it: OpenRouter's names where it has them, the rest under `helexa`."""
+        attempts = receipt.attempts
+        served = attempts[-1] if attempts else None
+        counted = [(one.usage, one.label.price) for one in attempts if one.usage is not None]
+        usage = _sum(usage for usage, _ in counted)
+        nano = sum(cost(usage, price) for usage, price in counted) if counted else None
+        first_s = next((one.first_byte_s for one in attempts if one.first_byte_s), None)
+        began = time.time() - (self._now() - receipt.began_s)
+        return {
+            "id": receipt.request_id,
+            "model": served.model if served is not None else receipt.model,
+            "created_at": datetime.fromtimestamp(began, UTC).isoformat(),
+            "streamed": receipt.stream,
+            "cancelled": receipt.outcome == "client_gone",
+            "provider_name": _provider(served) if served is not None and tells_who else None,
+            "latency": None if first_s is None else _ms(first_s - receipt.began_s),
+            "generation_time": None if first_s is None else _ms(receipt.ended_s - first_s),
+            "tokens_prompt": None if usage is None else usage.prompt,
+            "tokens_completion": None if usage is None else usage.completion + usage.reasoning,
+            "native_tokens_reasoning": None if usage is None else usage.reasoning,
+            "native_tokens_cached": None if usage is None else usage.prompt_cached,
+            "total_cost": None if nano is None else nano / NANO,
+            "helexa": {
+                "path": receipt.path,
+                "model_asked": receipt.model,
+                "outcome": receipt.outcome,
+                "queue_ms": _ms(receipt.queue_s),
+                "total_ms": _ms(receipt.ended_s - receipt.began_s),
+                "cost_nano": nano,
+                "policy": {
+                    "id": policy_id(receipt.wish, receipt.terms),
+                    "asked": canonical(receipt.wish) if receipt.wish is not None else "",
+                    "terms": receipt.terms,
+                },
+                "attempts": [
+                    _attempt(one, receipt.began_s, tells_who=tells_who) for one in attempts
+                ],
+            },
+        }
+
+
+def cost(usage: Usage, price: Price) -> int:
+    """Nano-credits for what was counted."""
+    return (
+        usage.prompt_uncached * price.prompt_uncached
+        + usage.prompt_cached * price.prompt_cached
+        + usage.completion * price.completion
+        + usage.reasoning * price.reasoning
+    )
+
+
+def _attempt(one: Attempt, began_s: float, *, tells_who: bool) -> dict[str, Any]:
+    label, usage = one.label, one.usage
+    said: dict[str, Any] = {
+        "model": one.model,
+        "digest": label.digest,
+        "outcome": one.outcome,
+        "resumed": one.resumed,
+        "began_ms": _ms(one.began_s - began_s),
+        "first_byte_ms": _ms(one.first_byte_s - began_s) if one.first_byte_s else None,
+        "ended_ms": _ms(one.ended_s - began_s) if one.ended_s else None,
+        "price": _classes(label.price),
+        "usage": None if usage is None else _classes(usage),
+        "cost_nano": None if usage is None else cost(usage, label.price),
+        "delivered_tokens": one.delivered_tokens,
+    }
+    if tells_who:
+        said |= {"served_by": _provider(one), "operator": label.operator}
+    return said
+
+
+def _provider(one: Attempt) -> str:
+    name = one.label.name.decode("ascii")
+    if one.target.via is None:
+        return name
+    return f"{one.said_by.decode('ascii')}; via={name}" if one.said_by else f"via={name}"
+
+
+def _classes(of: Price | Usage) -> dict[str, int]:
+    return {name: getattr(of, name) for name in Price.__struct_fields__}
+
+
+def _sum(counted: Iterable[Usage]) -> Usage | None:
+    known = list(counted)
+    if not known:
+        return None
+    names = Usage.__struct_fields__
+    return Usage(**{name: sum(getattr(one, name) for one in known) for name in names})
+
+
+def _ms(seconds: float) -> int:
+    return round(seconds * 1000)
