@@ -9,7 +9,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from helexa.cortex.gateway.admission import Admission
+from helexa.cortex.gateway.admission.door import Admission
 from helexa.cortex.gateway.ingress import Ingress
 from helexa.cortex.gateway.receipts import Receipts
 from helexa.protocol.errors import GenerationUnknown, RequestRejected
@@ -17,7 +17,7 @@ from helexa.protocol.errors import GenerationUnknown, RequestRejected
 
 def routes(receipts: Receipts, admission: Admission, *, tells_who: bool) -> Sequence[Route]:
     async def show(request: Request) -> Response:
-        grant = admission.check(Ingress(request.scope).key())
+        grant = admission.grant(request.scope, Ingress(request.scope))
         wanted = request.query_params.getlist("id")
         if len(wanted) != 1 or not wanted[0]:
             raise RequestRejected("`id` is the x-helexa-request-id of an answer.", "id")
