@@ -112,7 +112,7 @@ async def test_a_stream_that_breaks_off_ends_with_an_error_and_a_failed_response
     assert error["error"]["code"] == error["code"] == "stream_interrupted"
     assert failed["type"] == "response.failed"
     assert failed["response"]["status"] == "failed"
-    assert failed["response"]["error"]["code"] == "stream_interrupted"
+    assert failed["response"]["error"]["code"] == "server_error"
     assert failed["response"]["output"][0]["status"] == "incomplete"
     assert failed["response"]["output"][0]["content"][0]["text"] == "hel"
 
@@ -125,7 +125,8 @@ async def test_a_neurons_error_in_its_stream_fails_the_response() -> None:
         )
     events = events_of(answer)
     assert [one["type"] for one in events[-2:]] == ["error", "response.failed"]
-    assert events[-1]["response"]["error"] == {"code": "runtime_exited", "message": "x"}
+    assert events[-2]["code"] == "runtime_exited"
+    assert events[-1]["response"]["error"] == {"code": "server_error", "message": "x"}
 
 
 async def test_a_failure_after_comments_alone_is_a_whole_stream_still() -> None:

@@ -20,7 +20,7 @@ class Part(msgspec.Struct, omit_defaults=True):
     image_url: str | None = None
     detail: str | None = None
     file_id: str | None = None
-    input_audio: msgspec.Raw | None = None
+    input_audio: dict[str, msgspec.Raw] | None = None
 
 
 class Item(msgspec.Struct, omit_defaults=True):
@@ -55,7 +55,7 @@ class ToolAsked(msgspec.Struct, forbid_unknown_fields=True, rename={"is_async": 
     parameters: dict[str, msgspec.Raw] | None = None
     strict: bool | None = None
     defer_loading: bool | None = None
-    output_schema: msgspec.Raw | None = None
+    output_schema: dict[str, msgspec.Raw] | None = None
     allowed_callers: list[str] | None = None
     is_async: bool | None = None
 
@@ -76,7 +76,7 @@ class Format(msgspec.Struct, forbid_unknown_fields=True):
     type: str
     name: str | None = None
     description: str | None = None
-    schema: msgspec.Raw | None = None
+    schema: dict[str, msgspec.Raw] | None = None
     strict: bool | None = None
 
 
@@ -229,7 +229,7 @@ class JsonObjectFormat(msgspec.Struct, tag_field="type", tag="json_object"):
 class JsonSchemaFormat(msgspec.Struct, tag_field="type", tag="json_schema"):
     name: str
     description: str | None
-    schema: msgspec.Raw
+    schema: dict[str, msgspec.Raw]
     strict: bool
 
 

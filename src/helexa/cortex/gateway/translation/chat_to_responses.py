@@ -39,6 +39,12 @@ from helexa.protocol.openai.responses import (
 
 _INCOMPLETE: Final = {"length": "max_output_tokens", "content_filter": "content_filter"}
 
+_CODES: Final = {
+    "rate_limit_error": "rate_limit_exceeded",
+    "invalid_request_error": "invalid_prompt",
+}
+"""Of a failed response, for which OpenAI has a closed list; the `error` event has our own."""
+
 
 class Teller:
     """Takes one answer: `feed` its events, then `finish` and `last`; or `take` it whole."""
@@ -104,7 +110,7 @@ class Teller:
             self._saying.settle("incomplete")
         self.response.status = "failed"
         self.response.store = False
-        self.response.error = ResponseError(error.code or "server_error", error.message)
+        self.response.error = ResponseError(_CODES.get(error.type, "server_error"), error.message)
         said = {"code": error.code, "message": error.message, "param": error.param}
         # OpenAI's own programs look for it in either place.
         out.append(self._events.event("error", error={"type": error.type, **said}, **said))

@@ -194,7 +194,7 @@ def _tools(given: Sequence[msgspec.Raw]) -> Sequence[ToolAsked]:
             )
         if tool.is_async:
             raise refused(f"{at}.async", f"`{at}.async` is not taken.")
-        if tool.output_schema is not None and bytes(tool.output_schema) != b"null":
+        if tool.output_schema is not None:
             raise refused(
                 f"{at}.output_schema", f"`{at}.output_schema`: a chat has no place for it."
             )
