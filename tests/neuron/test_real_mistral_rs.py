@@ -179,3 +179,23 @@ async def test_the_footprint_is_within_15_percent_of_what_it_takes(
         engine = await live.roster.engine(replica)
         measured = group_bytes(engine.process.pid)
     assert replica.adapter.footprint(engine.spec).use == pytest.approx(measured, rel=0.15)
+
+
+async def test_a_chat_is_counted_as_its_completion_counts_it(tmp_path: Path, models: Path) -> None:
+    bodies = [
+        chat("tools", "Grüße, 世界! 🙂", max_tokens=1),
+        chat("tools", "time?", tools=[CLOCK, WEATHER], max_tokens=1),
+    ]
+    async with neuron(tmp_path, models, served()) as (_, pool):
+        for body in bodies:
+            counted = await ask(pool, "POST", "/v1/tokenize", body)
+            whole = await ask(pool, "POST", CHAT, body)
+            assert counted.status == 200, counted.content
+            assert counted.json["count"] == whole.json["usage"]["prompt_tokens"]
+        asked = {"model": "tools", "prompt": "hello there"}
+        bare = await ask(pool, "POST", "/v1/tokenize", {**asked, "add_special_tokens": False})
+        back = {"model": "tools", "tokens": bare.json["tokens"]}
+        text = await ask(pool, "POST", "/v1/detokenize", back)
+        strings = await ask(pool, "POST", "/v1/tokenize", {**asked, "return_token_strs": True})
+    assert text.json == {"prompt": "hello there"}
+    assert (strings.status, strings.error["param"]) == (400, "return_token_strs")

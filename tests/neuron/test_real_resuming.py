@@ -253,3 +253,12 @@ async def test_who_waited_with_comments_hears_of_a_refusal_in_the_stream(
     assert len(found) == 1, first + rest
     (error,) = found
     assert error["error"]["code"] == "not_continuable"
+
+
+async def test_an_engine_that_takes_no_tokens_repeats_what_was_delivered(
+    tmp_path: Path, models: Path
+) -> None:
+    how = ModelSettings(slots=4, context_tokens=512, deterministic=True, runtime="mistral_rs")
+    async with two(tmp_path, models, {"demo": how}) as (first, second):
+        body = chat("demo", "What is helexa?")
+        assert await cut_everywhere(first, second, CHAT, body, step=5) > 3

@@ -13,7 +13,17 @@ import threading
 import time
 from pathlib import Path
 
-from .server.engine import Counts, Embedding, Piece, Refused, Scores, TooLong, Unloadable, Vectors
+from .server.engine import (
+    Counts,
+    Embedding,
+    Piece,
+    Refused,
+    Scores,
+    Tokens,
+    TooLong,
+    Unloadable,
+    Vectors,
+)
 
 EVERYTHING = {
     "chat": {"temperature", "n", "logprobs", "top_logprobs", "tools", "response_format"},
@@ -56,6 +66,18 @@ class Scripted:
                 yield from self._step(step, request, done)
         finally:
             self._note("closed", steps=done)
+
+    def tokens_of_text(self, text, *, special):
+        pieces = [text[at : at + 2].encode() for at in range(0, len(text), 2)]
+        return Tokens(len(pieces) + special, [] if special else range(len(pieces)), pieces)
+
+    def tokens_of_chat(self, request):
+        return self.tokens_of_text(request.messages[-1]["content"], special=False)
+
+    def text_of(self, ids):
+        if 99 in ids:
+            raise Refused("99 is none", param="tokens")
+        return "".join(map(chr, ids))
 
     def _step(self, step, request, done):
         match step.pop("do", ""):

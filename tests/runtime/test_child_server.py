@@ -444,6 +444,32 @@ async def test_documents_come_back_the_best_first_with_where_they_were() -> None
     assert reply.json["usage"]["prompt_tokens"] == 9
 
 
+async def test_tokens_are_told_beside_what_is_computed_and_as_far_as_they_are_known() -> None:
+    async with serving(slots=1) as live, anyio.create_task_group() as tasks:
+        tasks.start_soon(live.says, {"do": "hold"})
+        await live.journal.heard("holding")
+        one = await live.post("/tokenize", {"content": "abc", "special": False})
+        several = await live.post("/tokenize", {"content": ["ab", "é"], "special": False})
+        special = await live.post("/tokenize", {"content": "abc"})
+        said = [{"role": "user", "content": "abcd"}]
+        of_chat = await live.post("/tokenize/chat", {"model": "m", "messages": said})
+        text = await live.post("/detokenize", {"tokens": [104, 105]})
+        refused = [
+            await live.post("/detokenize", {"tokens": [99]}),
+            await live.post("/detokenize", {"tokens": [-1]}),
+            await live.post("/tokenize", {"content": [1]}),
+            await live.post("/tokenize/chat", {"model": "m", "messages": said, "zork": 1}),
+        ]
+        tasks.cancel_scope.cancel()
+    assert one.json == {"count": 2, "tokens": [0, 1], "pieces": [[97, 98], [99]]}
+    assert several.json["pieces"] == [[97, 98], list("é".encode())]
+    assert special.json == {"count": 3, "tokens": [], "pieces": []}
+    assert of_chat.json["count"] == 2
+    assert text.json == {"content": "hi"}
+    params = [(reply.status, reply.error["param"]) for reply in refused]
+    assert params == [(400, "tokens"), (400, "tokens"), (400, "content"), (400, "zork")]
+
+
 async def test_what_is_not_served_is_a_404_and_the_wrong_method_a_405() -> None:
     async with serving(kinds=["embeddings"]) as live:
         chatting = await live.says({"text": "x"})

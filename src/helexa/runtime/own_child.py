@@ -16,8 +16,16 @@ import msgspec
 
 from helexa.protocol.errors import Busy, HelexaError, PromptTooLong
 from helexa.runtime.children import __file__ as _children
-from helexa.runtime.contract import EngineLoad, Installation, ReplicaSpec
+from helexa.runtime.contract import (
+    Asking,
+    ChildRequest,
+    EngineLoad,
+    Installation,
+    ReplicaSpec,
+    Tokens,
+)
 from helexa.runtime.openai import abilities, refusal
+from helexa.runtime.openai.answers import read
 
 LOAD_PATH: Final = "/load"
 _PROGRAM: Final = str(Path(_children).parent / "__main__.py")
@@ -40,6 +48,18 @@ class _Load(msgspec.Struct):
     cached_tokens: int | None = None
 
 
+class _Tokens(msgspec.Struct):
+    count: int
+    tokens: list[int]
+    pieces: list[list[int]]
+
+
+class _Text(msgspec.Struct):
+    content: str
+
+
+_tokens: Final = msgspec.json.Decoder(_Tokens)
+_text: Final = msgspec.json.Decoder(_Text)
 _body: Final = msgspec.json.Decoder(_Body)
 _load: Final = msgspec.json.Decoder(_Load)
 
@@ -61,6 +81,27 @@ def meaning(status: int, body: bytes, spec: ReplicaSpec, *, runtime: str) -> Hel
     if words.code == "overloaded":
         return Busy()
     return refusal.meaning(status, body, spec, runtime=runtime)
+
+
+def tokens_of_text(text: str | Sequence[str], *, special: bool) -> Asking[Tokens]:
+    body = json.dumps({"content": text, "special": special}).encode()
+    return _read((yield ChildRequest(path="/tokenize", body=body, streamed=False)))
+
+
+def tokens_of_chat(chat: bytes) -> Asking[Tokens]:
+    """`chat` is what the child would be asked for an answer."""
+    return _read((yield ChildRequest(path="/tokenize/chat", body=chat, streamed=False)))
+
+
+def text_of(ids: Sequence[int]) -> Asking[str]:
+    body = json.dumps({"tokens": list(ids)}).encode()
+    answer = yield ChildRequest(path="/detokenize", body=body, streamed=False)
+    return read(answer, _text).content
+
+
+def _read(answer: bytes) -> Tokens:
+    said = read(answer, _tokens)
+    return Tokens(count=said.count, ids=said.tokens, pieces=[bytes(one) for one in said.pieces])
 
 
 def load(body: bytes) -> EngineLoad:

@@ -20,6 +20,7 @@ from helexa.runtime import exits, own_child
 from helexa.runtime.contract import (
     Ability,
     Argument,
+    Asking,
     Capabilities,
     ChildRequest,
     DeviceWish,
@@ -34,9 +35,10 @@ from helexa.runtime.contract import (
     ReplicaSpec,
     Requirement,
     RuntimeAdapter,
+    Tokens,
 )
 from helexa.runtime.mistral_rs import architectures, memory
-from helexa.runtime.openai import efforts, requests
+from helexa.runtime.openai import abilities, efforts, requests
 
 _READY_WITHIN_S: Final = 120.0
 _DISK_BYTES_PER_S: Final = 20e6
@@ -170,6 +172,25 @@ class MistralRs:
     def text(self, body: bytes, spec: ReplicaSpec) -> ChildRequest:
         raw = requests.text(body, spec, self._does(spec), runtime=self.name)
         return requests.streamed(Endpoint.COMPLETIONS, raw, requests.generation(raw, spec))
+
+    def tokens_of_text(
+        self, text: str | Sequence[str], spec: ReplicaSpec, *, special: bool = True
+    ) -> Asking[Tokens]:
+        del spec
+        return own_child.tokens_of_text(text, special=special)
+
+    def tokens_of_chat(
+        self, body: bytes, spec: ReplicaSpec, *, special: bool | None = None
+    ) -> Asking[Tokens]:
+        if special is not None:
+            raise abilities.missing(
+                "other special tokens than its template's", "add_special_tokens", spec, self.name
+            )
+        return own_child.tokens_of_chat(self.chat(body, spec).body)
+
+    def text_of(self, ids: Sequence[int], spec: ReplicaSpec) -> Asking[str]:
+        del spec
+        return own_child.text_of(ids)
 
     def _does(self, spec: ReplicaSpec) -> Capabilities:
         return self.serves(spec.files) or Capabilities(classes=())

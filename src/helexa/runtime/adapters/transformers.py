@@ -8,6 +8,7 @@ that their file has.
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 from typing import Final
 
 from helexa.protocol.errors import HelexaError
@@ -17,6 +18,7 @@ from helexa.runtime import own_child, torch_build
 from helexa.runtime.contract import (
     Ability,
     Argument,
+    Asking,
     Capabilities,
     ChildRequest,
     DeviceWish,
@@ -29,8 +31,9 @@ from helexa.runtime.contract import (
     ModelFiles,
     ReplicaSpec,
     RuntimeAdapter,
+    Tokens,
 )
-from helexa.runtime.openai import efforts, requests
+from helexa.runtime.openai import abilities, efforts, requests
 from helexa.runtime.transformers import memory, refusal
 
 _READY_WITHIN_S: Final = 300.0
@@ -169,6 +172,25 @@ class Transformers:
     def rerank(self, body: bytes, spec: ReplicaSpec) -> ChildRequest:
         requests.rerank(body, spec, self._does(spec), runtime=self.name)
         return requests.whole(Endpoint.RERANK, body)
+
+    def tokens_of_text(
+        self, text: str | Sequence[str], spec: ReplicaSpec, *, special: bool = True
+    ) -> Asking[Tokens]:
+        del spec
+        return own_child.tokens_of_text(text, special=special)
+
+    def tokens_of_chat(
+        self, body: bytes, spec: ReplicaSpec, *, special: bool | None = None
+    ) -> Asking[Tokens]:
+        if special is not None:
+            raise abilities.missing(
+                "other special tokens than its template's", "add_special_tokens", spec, self.name
+            )
+        return own_child.tokens_of_chat(self.chat(body, spec).body)
+
+    def text_of(self, ids: Sequence[int], spec: ReplicaSpec) -> Asking[str]:
+        del spec
+        return own_child.text_of(ids)
 
     def _does(self, spec: ReplicaSpec) -> Capabilities:
         offered = self.serves(spec.files)

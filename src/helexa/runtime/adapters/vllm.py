@@ -9,6 +9,7 @@ pooled, one server a role; what it forks goes on for ever when the server is kil
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 from typing import Final
 
 from helexa.protocol.errors import HelexaError
@@ -16,6 +17,7 @@ from helexa.protocol.openai import usage
 from helexa.protocol.work import Modality, Usage, WorkloadClass
 from helexa.runtime.contract import (
     Ability,
+    Asking,
     Capabilities,
     ChildRequest,
     DeviceWish,
@@ -29,9 +31,20 @@ from helexa.runtime.contract import (
     ReplicaSpec,
     Requirement,
     RuntimeAdapter,
+    Tokens,
 )
 from helexa.runtime.openai import requests
-from helexa.runtime.vllm import build, command, load, memory, refusal, steering, templates, tuning
+from helexa.runtime.vllm import (
+    build,
+    command,
+    load,
+    memory,
+    refusal,
+    steering,
+    templates,
+    tokens,
+    tuning,
+)
 
 _READY_WITHIN_S: Final = 900.0
 """It compiles the model's every step, and on a GPU records them for each size of a batch."""
@@ -153,6 +166,19 @@ class Vllm:
         raw = requests.rerank(body, spec, self._does(spec), runtime=self.name)
         steering.check(body, raw, 0)
         return requests.whole(Endpoint.RERANK, body)
+
+    def tokens_of_text(
+        self, text: str | Sequence[str], spec: ReplicaSpec, *, special: bool = True
+    ) -> Asking[Tokens]:
+        return tokens.of_text(text, spec, special=special)
+
+    def tokens_of_chat(
+        self, body: bytes, spec: ReplicaSpec, *, special: bool | None = None
+    ) -> Asking[Tokens]:
+        return tokens.of_chat(self.chat(body, spec).body, spec, special=special)
+
+    def text_of(self, ids: Sequence[int], spec: ReplicaSpec) -> Asking[str]:
+        return tokens.text_of(ids, spec)
 
     def _does(self, spec: ReplicaSpec) -> Capabilities:
         offered = self.serves(spec.files)

@@ -31,6 +31,7 @@ from .server.engine import (
     Generation,
     Piece,
     Refused,
+    Tokens,
     TooLong,
     Unloadable,
 )
@@ -121,6 +122,28 @@ class MistralRs:
                     yield piece
                 if reading.is_over:
                     break
+
+    def tokens_of_text(self, text: str, *, special: bool) -> Tokens:
+        with self._borrowed:
+            ids = self._runner.tokenize_text(text, special, None)
+        return self._counted(ids, special=special)
+
+    def tokens_of_chat(self, request: Generation) -> Tokens:
+        return self._counted(self._tokens(self._prompt(request)), special=True)
+
+    def text_of(self, ids: Sequence[int]) -> str:
+        try:
+            with self._borrowed:
+                return str(self._runner.detokenize_text(list(ids), False))
+        except (ValueError, OverflowError) as error:
+            raise Refused(
+                f"These are no tokens: {_first_line(error)}"[:300], param="tokens"
+            ) from error
+
+    def _counted(self, ids: Sequence[int], *, special: bool) -> Tokens:
+        extra = self._extra_tokens if special else 0
+        # Those that the engine adds by itself are known by their number alone.
+        return Tokens(len(ids) + extra, () if extra else ids)
 
     def _prompt(self, request: Generation) -> str:
         if not request.is_chat:

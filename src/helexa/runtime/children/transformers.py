@@ -6,7 +6,7 @@ what it honours and refuses the rest: everything that is not in `honours` below.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from .server import engine as seam
@@ -59,6 +59,24 @@ class Transformers:
     def generate(self, request: seam.Generation) -> Iterator[seam.Piece]:
         assert self._generating is not None
         return self._generating.pieces(request)
+
+    def tokens_of_text(self, text: str, *, special: bool) -> seam.Tokens:
+        return self._reads().tokens_of_text(text, special=special)
+
+    def tokens_of_chat(self, request: seam.Generation) -> seam.Tokens:
+        return self._reads().tokens_of_chat(request)
+
+    def text_of(self, ids: Sequence[int]) -> str:
+        return self._reads().text_of(ids)
+
+    def _reads(self) -> Generating:
+        if self._generating is None:
+            raise seam.Refused(
+                "Tokens are told of models that generate.",
+                param="model",
+                code="unsupported_capability",
+            )
+        return self._generating
 
     def embed(self, request: seam.Embedding) -> seam.Vectors:
         assert self._vectors is not None

@@ -10,13 +10,14 @@ import torch
 from torch import Tensor
 from transformers import GenerationConfig
 
-from ..server.engine import Counts, Generation, Piece, Refused, TooLong
+from ..server.engine import Counts, Generation, Piece, Refused, Tokens, TooLong
 from . import prompts
 from .choosing import Chooser, Chosen, Taste
 from .decoding import Decoding
 from .forms import Forms
 from .loading import Loaded
 from .marks import CALL, CALLED, THINK, THOUGHT, Marks
+from .spelling import bytes_of
 from .turns import Turns
 from .words import Words
 
@@ -56,6 +57,9 @@ class Generating:
         self._usual = _usual(usual)
         words = loaded.model.get_input_embeddings().weight.shape[0]
         self._forms = Forms(loaded.tokenizer, words, sorted(self._ends))
+        # A space, or the byte of a line's end, as byte-level tokenizers spell them.
+        spelt = loaded.tokenizer.get_vocab()
+        self._spells_bytes = "\u0120" in spelt or "\u010a" in spelt
         self._pad = loaded.tokenizer.pad_token_id
         if self._pad is None:
             self._pad = min(self._ends, default=0)
@@ -81,6 +85,32 @@ class Generating:
             form = self._forms.made(grammar) if grammar else None
             chooser = Chooser(taste, chance, prompt.tokens, form)
             yield from self._choice(request, prompt, limit, chooser, tally, choice)
+
+    def tokens_of_text(self, text: str, *, special: bool) -> Tokens:
+        read = self._loaded.tokenizer(text, add_special_tokens=special, truncation=False)
+        return self._spelt(read["input_ids"])
+
+    def tokens_of_chat(self, request: Generation) -> Tokens:
+        prompt = self._chat(request)
+        if set(prompt.inputs) - {"input_ids", "attention_mask"}:
+            # Pictures: what stands for them among the ids is none of their own.
+            return Tokens(prompt.tokens)
+        return self._spelt(prompt.inputs["input_ids"][0].tolist())
+
+    def text_of(self, ids: Sequence[int]) -> str:
+        most = self._loaded.model.get_input_embeddings().weight.shape[0]
+        if any(one >= most for one in ids):
+            raise Refused(f"This model has {most} tokens.", param="tokens")
+        return self._decoded(ids)
+
+    def _spelt(self, ids: Sequence[int]) -> Tokens:
+        added = self._loaded.tokenizer.get_added_vocab()
+        words = self._loaded.tokenizer.convert_ids_to_tokens(list(ids))
+        pieces = [
+            bytes_of(word or "", by_bytes=self._spells_bytes, is_added=word in added)
+            for word in words
+        ]
+        return Tokens(len(ids), list(ids), pieces)
 
     def _choice(
         self,

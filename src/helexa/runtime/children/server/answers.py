@@ -8,7 +8,7 @@ from array import array
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from .engine import Counts, Piece, Refused, Scores, TooLong, Vectors
+from .engine import Counts, Piece, Refused, Scores, Tokens, TooLong, Vectors
 from .requests import Asked, Ranking
 from .text import Growing
 
@@ -140,6 +140,17 @@ def vectors(found: Vectors, encoding: str, model: str) -> Json:
     ]
     counted = {"prompt_tokens": found.tokens, "total_tokens": found.tokens}
     return {"object": "list", "data": data, "model": model, "usage": counted}
+
+
+def tokens(read: Sequence[Tokens]) -> Json:
+    """Of one text after the other. Bytes are numbers: they need not be whole characters."""
+    knows_ids = all(len(one.ids) == one.count for one in read)
+    knows_pieces = knows_ids and all(len(one.pieces) == one.count for one in read)
+    return {
+        "count": sum(one.count for one in read),
+        "tokens": [token for one in read for token in one.ids] if knows_ids else [],
+        "pieces": [list(piece) for one in read for piece in one.pieces] if knows_pieces else [],
+    }
 
 
 def scores(found: Scores, ranking: Ranking, model: str) -> Json:

@@ -29,6 +29,7 @@ class Desk:
         self._loop = loop
         self._slots = slots
         self._threads = ThreadPoolExecutor(slots, thread_name_prefix="engine")
+        self._aside = ThreadPoolExecutor(1, thread_name_prefix="aside")
         self._outstanding = 0
 
     @property
@@ -39,8 +40,11 @@ class Desk:
     def waiting(self) -> int:
         return self._outstanding - self.running
 
-    def compute(self, work: Callable[[], Any], reply: Reply) -> None:
-        """One step of the engine, which nobody can stop in its middle; its JSON is the answer."""
+    def compute(self, work: Callable[[], Any], reply: Reply, *, aside: bool = False) -> None:
+        """One step of the engine, which nobody can stop in its middle; its JSON is the answer.
+
+        What goes `aside` waits for no slot.
+        """
 
         def run() -> None:
             try:
@@ -50,7 +54,7 @@ class Desk:
             else:
                 self._post(reply.whole, 200, body)
 
-        waits = self._submit(run)
+        waits = self._submit(run, self._aside if aside else self._threads)
         reply.gone = lambda: _give_up(waits)
 
     def generate(
@@ -73,7 +77,7 @@ class Desk:
                 return
             self._post(self._finish, reply, last, body, answer.counts)
 
-        waits = self._submit(run)
+        waits = self._submit(run, self._threads)
 
         def gone() -> None:
             request.cancelled.set()
@@ -105,11 +109,11 @@ class Desk:
             reply.send(last)
             reply.end()
 
-    def _submit(self, run: Callable[[], None]) -> Future[None]:
+    def _submit(self, run: Callable[[], None], threads: ThreadPoolExecutor) -> Future[None]:
         if self.waiting >= WAITING_MAX:
             raise Refused("Too many requests wait here already.", code="overloaded", status=503)
         self._outstanding += 1
-        waits = self._threads.submit(run)
+        waits = threads.submit(run)
         waits.add_done_callback(lambda _: self._post(self._leave))
         return waits
 

@@ -186,6 +186,34 @@ class Reranks(Protocol):
     def rerank(self, request: Reranking) -> Scores: ...
 
 
+@dataclass(frozen=True)
+class Tokens:
+    """How a model reads something."""
+
+    count: int
+    ids: Sequence[int] = ()
+    """As many, or none where some are not known."""
+    pieces: Sequence[bytes] = ()
+    """The text of each, or none where that is not known."""
+
+
+@runtime_checkable
+class Tokenizes(Protocol):
+    """An optional ability: it says how its model reads texts. Asked beside what it computes."""
+
+    def tokens_of_text(self, text: str, *, special: bool) -> Tokens:
+        """`special` is with what the model expects around a text. Raises Refused."""
+        ...
+
+    def tokens_of_chat(self, request: Generation) -> Tokens:
+        """Of the prompt that `generate` would read. Raises Refused."""
+        ...
+
+    def text_of(self, ids: Sequence[int]) -> str:
+        """Raises Refused."""
+        ...
+
+
 @runtime_checkable
 class SaysRoom(Protocol):
     """An optional ability: it knows how full its room for keys and values is."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
@@ -103,6 +103,23 @@ def reranking(body: Mapping[str, Any], honoured: Collection[str]) -> Ranking:
         top_n=min(said.get("top_n", len(documents)), len(documents)),
         with_documents=said.get("return_documents", False),
     )
+
+
+def texts(said: Mapping[str, Any]) -> tuple[Sequence[str], bool]:
+    """Of a request to tokenize, and whether with special tokens. Raises Refused."""
+    given = said.get("content")
+    found = [given] if isinstance(given, str) else given
+    if not isinstance(found, list) or not all(isinstance(one, str) for one in found):
+        raise Refused("`content` is a text or a list of them.", param="content")
+    return found, bool(said.get("special", True))
+
+
+def ids(said: Mapping[str, Any]) -> Sequence[int]:
+    """Of a request to detokenize. Raises Refused."""
+    found = said.get("tokens")
+    if not isinstance(found, list) or not all(type(one) is int and one >= 0 for one in found):
+        raise Refused("`tokens` is a list of numbers of 0 or more.", param="tokens")
+    return found
 
 
 def _for_engine(said: Mapping[str, Any]) -> Mapping[str, Any]:

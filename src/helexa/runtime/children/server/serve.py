@@ -31,6 +31,7 @@ from .engine import (
     Refused,
     Reranks,
     SaysRoom,
+    Tokenizes,
     Unloadable,
 )
 from .wire import Connection, Reply, Request
@@ -103,6 +104,9 @@ class Routes:
             ("POST", "/v1/completions"): partial(self._generation, COMPLETIONS),
             ("POST", "/v1/embeddings"): self._embedding,
             ("POST", "/v1/rerank"): self._reranking,
+            ("POST", "/tokenize"): self._tokenizing,
+            ("POST", "/tokenize/chat"): self._tokenizing_chat,
+            ("POST", "/detokenize"): self._detokenizing,
         }
 
     def respond(self, request: Request, reply: Reply) -> None:
@@ -162,6 +166,31 @@ class Routes:
         self._desk.compute(
             lambda: answers.scores(engine.rerank(ranking.request), ranking, self._model), reply
         )
+
+    def _tokenizing(self, body: bytes, reply: Reply) -> None:
+        engine, said = self._tokenizer(), requests.parsed(body)
+        texts, special = requests.texts(said)
+        self._desk.compute(
+            lambda: answers.tokens([engine.tokens_of_text(one, special=special) for one in texts]),
+            reply,
+            aside=True,
+        )
+
+    def _tokenizing_chat(self, body: bytes, reply: Reply) -> None:
+        engine, honoured = self._tokenizer(), self._honoured(CHAT)
+        asked = requests.generation(CHAT, requests.parsed(body), honoured, "")
+        self._desk.compute(
+            lambda: answers.tokens([engine.tokens_of_chat(asked.request)]), reply, aside=True
+        )
+
+    def _detokenizing(self, body: bytes, reply: Reply) -> None:
+        engine, ids = self._tokenizer(), requests.ids(requests.parsed(body))
+        self._desk.compute(lambda: {"content": engine.text_of(ids)}, reply, aside=True)
+
+    def _tokenizer(self) -> Tokenizes:
+        if not isinstance(self._engine, Tokenizes):
+            raise _not_served("tokens")
+        return self._engine
 
     def _honoured(self, kind: str) -> Any:
         honoured = self._engine.honours.get(kind)
