@@ -87,7 +87,7 @@ def wait_answer(pair: Pair, status: int, within_s: float) -> dict[str, object]:
         assert time.monotonic() < deadline, (found, body)
 
 
-def test_a_runtime_killed_in_a_stream_ends_it_in_band_and_comes_back(pair: Pair) -> None:
+def test_a_runtime_killed_in_a_stream_is_started_anew_and_goes_on_with_it(pair: Pair) -> None:
     with started(*pair.neuron_arguments(), cwd=pair.folder) as neuron:
         pair.cortex.wait_event("neuron_registered")
         wait_answer(pair, 200, 20)
@@ -99,12 +99,28 @@ def test_a_runtime_killed_in_a_stream_ends_it_in_band_and_comes_back(pair: Pair)
                 payloads.append(payload)
                 if len(payloads) == 3:
                     child.kill()
-        error = json.loads(payloads[-1])["error"]
-        assert error["code"] == "runtime_exited"
-        assert "[DONE]" not in payloads
+        assert payloads[-1] == "[DONE]", payloads[-1]
+        chunks = [json.loads(one) for one in payloads[:-1]]
+        assert len({one["id"] for one in chunks}) == 1
         wait_answer(pair, 200, 20)
         (again,) = runtime_children(neuron)
         assert again.pid != child.pid
+
+
+def test_who_wants_no_continuation_hears_that_the_runtime_exited(pair: Pair) -> None:
+    with started(*pair.neuron_arguments(), cwd=pair.folder) as neuron:
+        pair.cortex.wait_event("neuron_registered")
+        wait_answer(pair, 200, 20)
+        (child,) = runtime_children(neuron)
+        payloads: list[str] = []
+        off = {"x-helexa-resume": "off"}
+        with asked(pair.url, CHAT, ENDLESS, key=pair.key, headers=off) as response:
+            for payload in events(response):
+                payloads.append(payload)
+                if len(payloads) == 3:
+                    child.kill()
+        assert json.loads(payloads[-1])["error"]["code"] == "runtime_exited"
+        assert "[DONE]" not in payloads
 
 
 def test_a_killed_neuron_is_a_503_with_a_reason_until_it_returns(pair: Pair) -> None:
