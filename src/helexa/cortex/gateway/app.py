@@ -20,7 +20,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute
 
-from helexa.cortex.gateway import endpoints
+from helexa.cortex.gateway import document, endpoints
 from helexa.cortex.gateway.admission.anonymous import strangers
 from helexa.cortex.gateway.admission.door import Admission
 from helexa.cortex.gateway.admission.lane import Rules
@@ -113,9 +113,8 @@ def gateway(
         return "" if fleet.models() else "no neuron that is connected has a model"
 
     told = generation.routes(receipts, admission, tells_who=settings.tell_served_by)
-    rest = _framework(
-        [*listing, *kept, *told, *health_routes(why_not_ready=why_not_ready, metrics=metrics)]
-    )
+    health = health_routes(why_not_ready=why_not_ready, metrics=metrics)
+    rest = _framework([*listing, *kept, *told, document.route(), *health])
 
     def app(scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         return hot.get(scope["path"], rest)(scope, receive, send)

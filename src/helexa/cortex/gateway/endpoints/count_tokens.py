@@ -7,6 +7,7 @@ from typing import Final
 
 import msgspec
 
+from helexa.cortex.gateway.about import About
 from helexa.cortex.gateway.anthropic_envelope import ANTHROPIC
 from helexa.cortex.gateway.endpoints.messages import READ_INLINE_BYTES_MAX
 from helexa.cortex.gateway.endpoints.tokenize import endpoint as tokenize
@@ -15,6 +16,8 @@ from helexa.cortex.gateway.seams import Visit
 from helexa.cortex.gateway.translation.messages_speech import CountSpeech, Names
 from helexa.cortex.gateway.translation.messages_to_chat import prompt
 from helexa.cortex.gateway.work import WorkEndpoint
+from helexa.protocol.anthropic.answers import TokenCount
+from helexa.protocol.anthropic.errors import Refused
 from helexa.protocol.anthropic.reading import read
 from helexa.protocol.anthropic.requests import PromptRequest
 
@@ -50,4 +53,15 @@ endpoint = WorkEndpoint(
     surface=Counting(),
     envelope=ANTHROPIC,
     for_peers=False,
+)
+
+about = (
+    About(
+        path=endpoint.path,
+        does="How many tokens a message's prompt has.",
+        asks=PromptRequest,
+        also_takes={"messages": {"minItems": 1}},
+        answers=TokenCount,
+        envelope=Refused,
+    ),
 )

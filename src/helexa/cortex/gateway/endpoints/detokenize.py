@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from helexa.cortex.gateway.about import About
 from helexa.cortex.gateway.ingress import Ingress
 from helexa.cortex.gateway.work import WorkEndpoint
 from helexa.protocol.errors import BodyMalformed
+from helexa.protocol.openai.answers import Detokenized
 from helexa.protocol.openai.requests import DetokenizeHead
 from helexa.protocol.work import WorkloadClass
 
@@ -20,4 +22,13 @@ def _check(head: DetokenizeHead) -> None:
 
 endpoint = WorkEndpoint(
     path="/v1/detokenize", head=DetokenizeHead, classify=_classify, check=_check
+)
+
+about = (
+    About(
+        path=endpoint.path,
+        does="The text of tokens.",
+        asks=DetokenizeHead,
+        answers=Detokenized,
+    ),
 )

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from helexa.cortex.gateway.about import About
 from helexa.cortex.gateway.ingress import Ingress
 from helexa.cortex.gateway.work import WorkEndpoint
 from helexa.protocol.errors import BodyMalformed
+from helexa.protocol.openai.answers import VectorList
 from helexa.protocol.openai.requests import EmbeddingHead
 from helexa.protocol.work import WorkloadClass
 
@@ -19,3 +21,16 @@ def _check(head: EmbeddingHead) -> None:
 
 
 endpoint = WorkEndpoint(path="/v1/embeddings", head=EmbeddingHead, classify=_classify, check=_check)
+
+about = (
+    About(
+        path=endpoint.path,
+        does="Texts as vectors.",
+        asks=EmbeddingHead,
+        also_takes={
+            "input": {"minLength": 1, "minItems": 1},
+            "encoding_format": {"enum": ["float", "base64", None]},
+        },
+        answers=VectorList,
+    ),
+)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from helexa.cortex.gateway.about import About
 from helexa.cortex.gateway.admission.door import Admission
 from helexa.cortex.gateway.ingress import Ingress
 from helexa.cortex.gateway.receipts import Receipts
@@ -32,3 +34,21 @@ def routes(receipts: Receipts, admission: Admission, *, tells_who: bool) -> Sequ
         )
 
     return [Route("/v1/generation", show, methods=["GET"])]
+
+
+class Told(msgspec.Struct, frozen=True):
+    data: dict[str, Any]
+    """OpenRouter's names where it has them, the rest under `helexa`."""
+
+
+about = (
+    About(
+        path="/v1/generation",
+        method="GET",
+        does="What became of a request, for the account that sent it.",
+        answers=Told,
+        refuses=(GenerationUnknown,),
+        query={"id": {"type": "string", "minLength": 1}},
+        needs=("id",),
+    ),
+)

@@ -7,6 +7,7 @@ from typing import Final
 
 import msgspec
 
+from helexa.cortex.gateway.about import About
 from helexa.cortex.gateway.anthropic_envelope import ANTHROPIC
 from helexa.cortex.gateway.endpoints.chat_completions import endpoint as chat_completions
 from helexa.cortex.gateway.ingress import Ingress
@@ -15,8 +16,11 @@ from helexa.cortex.gateway.translation.chat_to_messages import Asked
 from helexa.cortex.gateway.translation.messages_speech import MessageSpeech, Names
 from helexa.cortex.gateway.translation.messages_to_chat import chat
 from helexa.cortex.gateway.work import WorkEndpoint
+from helexa.protocol.anthropic.answers import Message
+from helexa.protocol.anthropic.errors import Refused
 from helexa.protocol.anthropic.reading import read
 from helexa.protocol.anthropic.requests import MessageRequest
+from helexa.protocol.openai.answers import TypedEvent
 
 READ_INLINE_BYTES_MAX: Final = 256 * 1024
 """A larger body is translated by another thread, since all other requests wait meanwhile."""
@@ -60,4 +64,16 @@ endpoint = WorkEndpoint(
     surface=Messages(),
     envelope=ANTHROPIC,
     for_peers=False,
+)
+
+about = (
+    About(
+        path=endpoint.path,
+        does="Anthropic's Messages, whole or streamed.",
+        asks=MessageRequest,
+        also_takes={"messages": {"minItems": 1}, "max_tokens": {"minimum": 1}},
+        answers=Message,
+        events=TypedEvent,
+        envelope=Refused,
+    ),
 )

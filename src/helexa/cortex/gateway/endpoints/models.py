@@ -9,12 +9,14 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from helexa.cortex.gateway.about import About
 from helexa.cortex.gateway.admission.door import Admission
 from helexa.cortex.gateway.anthropic_envelope import speaks_anthropic
 from helexa.cortex.gateway.ingress import Ingress
 from helexa.cortex.gateway.seams import Fleet
 from helexa.protocol.anthropic import models as anthropic
-from helexa.protocol.errors import ModelForbidden, ModelUnknown
+from helexa.protocol.anthropic.errors import Refused
+from helexa.protocol.errors import ErrorEnvelope, ModelForbidden, ModelUnknown
 from helexa.protocol.ids import ModelId
 from helexa.protocol.openai.models import ModelList, ModelObject, model_object
 from helexa.protocol.routing import NODE_HEADER
@@ -77,3 +79,25 @@ def routes(
 
 def _json(value: object) -> Response:
     return Response(msgspec.json.encode(value), media_type="application/json")
+
+
+_PAGE = ("limit", "after_id", "before_id")
+about = (
+    About(
+        path="/v1/models",
+        method="GET",
+        does="What can be asked for. With `anthropic-version`, as Anthropic has it, in pages.",
+        answers=(ModelList, anthropic.ModelPage),
+        envelope=(ErrorEnvelope, Refused),
+        refuses=(),
+        query={name: {"type": "string"} for name in _PAGE},
+    ),
+    About(
+        path="/v1/models/{model}",
+        method="GET",
+        does="One of them. With `anthropic-version`, as Anthropic has it.",
+        answers=(ModelObject, anthropic.ModelInfo),
+        envelope=(ErrorEnvelope, Refused),
+        refuses=(ModelUnknown,),
+    ),
+)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from helexa.cortex.gateway.about import About
 from helexa.cortex.gateway.ingress import Ingress
 from helexa.cortex.gateway.work import WorkEndpoint
 from helexa.protocol.errors import BodyMalformed
+from helexa.protocol.openai.answers import Ranking
 from helexa.protocol.openai.requests import RerankHead
 from helexa.protocol.work import WorkloadClass
 
@@ -23,3 +25,17 @@ def _check(head: RerankHead) -> None:
 
 
 endpoint = WorkEndpoint(path="/v1/rerank", head=RerankHead, classify=_classify, check=_check)
+
+about = (
+    About(
+        path=endpoint.path,
+        does="Documents by how well they answer a query.",
+        asks=RerankHead,
+        also_takes={
+            "query": {"minLength": 1},
+            "documents": {"minItems": 1},
+            "top_n": {"type": ["integer", "null"], "minimum": 1},
+        },
+        answers=Ranking,
+    ),
+)

@@ -10,6 +10,7 @@ from typing import Final
 
 import msgspec
 
+from helexa.cortex.gateway.about import WORK, About
 from helexa.cortex.gateway.answer import KEEPALIVE
 from helexa.cortex.gateway.endpoints import chat_completions
 from helexa.cortex.gateway.ingress import Ingress
@@ -24,8 +25,9 @@ from helexa.cortex.gateway.translation.stored import found_in, holder_of, items_
 from helexa.cortex.gateway.work import WorkEndpoint
 from helexa.cortex.store.kept import Kept
 from helexa.protocol.errors import HelexaError, PreviousResponseUnknown
+from helexa.protocol.openai.answers import TypedEvent
 from helexa.protocol.openai.requests import ChatHead
-from helexa.protocol.openai.responses import ID_START, Item
+from helexa.protocol.openai.responses import ID_START, Item, Response, ResponsesRequest
 
 KEY_ID_START: Final = "key_"
 """Nothing is kept for who has no key: others of the same network have the same account."""
@@ -151,3 +153,15 @@ endpoint = replace(
 def served(shelf: Shelf) -> WorkEndpoint[ChatHead]:
     """The endpoint of a gateway that keeps responses."""
     return replace(endpoint, surface=Responses(shelf))
+
+
+about = (
+    About(
+        path=endpoint.path,
+        does="OpenAI's Responses, whole or streamed.",
+        asks=ResponsesRequest,
+        answers=Response,
+        events=TypedEvent,
+        refuses=(*WORK, PreviousResponseUnknown),
+    ),
+)

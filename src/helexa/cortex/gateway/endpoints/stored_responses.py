@@ -10,13 +10,15 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from helexa.cortex.gateway.about import About
 from helexa.cortex.gateway.admission.door import Admission
 from helexa.cortex.gateway.ingress import Ingress
 from helexa.cortex.gateway.shelf import Shelf
 from helexa.cortex.gateway.translation.stored import PAGE_DEFAULT, PAGE_MAX, listed, page
 from helexa.cortex.store.kept import Kept
 from helexa.protocol.errors import RequestRejected, ResponseUnknown, RouteUnknown
-from helexa.protocol.openai.responses import Deleted
+from helexa.protocol.openai.responses import Deleted, ItemList
+from helexa.protocol.openai.responses import Response as Answer
 
 PATH: Final = "/v1/responses/{response_id}"
 
@@ -61,17 +63,20 @@ def routes(*, shelf: Shelf | None, admission: Admission) -> Sequence[Route]:
         await found(request)
         raise RequestRejected("Only a response in the background can be cancelled.", "response_id")
 
-    async def unknown(request: Request) -> Response:
-        # Not a method that the path lacks: OpenAI has other calls there.
-        raise RouteUnknown(request.method, request.url.path)
+    async def stored(request: Request) -> Response:
+        return await {"DELETE": remove, "POST": _unknown}.get(request.method, show)(request)
 
     return [
-        Route(PATH, show, methods=["GET"]),
-        Route(PATH, remove, methods=["DELETE"]),
-        Route(PATH, unknown, methods=["POST"]),
+        # One route, so that a refused method is told of all of them.
+        Route(PATH, stored, methods=["GET", "DELETE", "POST"]),
         Route(f"{PATH}/input_items", list_items, methods=["GET"]),
         Route(f"{PATH}/cancel", cancel, methods=["POST"]),
     ]
+
+
+async def _unknown(request: Request) -> Response:
+    # Not a method that the path lacks: OpenAI has other calls there.
+    raise RouteUnknown(request.method, request.url.path)
 
 
 def _limit(request: Request) -> int:
@@ -84,3 +89,44 @@ def _limit(request: Request) -> int:
 
 def _json(value: object) -> Response:
     return Response(msgspec.json.encode(value), media_type="application/json")
+
+
+about = (
+    About(
+        path=PATH,
+        method="GET",
+        does="A response that is kept.",
+        answers=Answer,
+        refuses=(ResponseUnknown,),
+        query={"stream": {"enum": ["false"]}},
+    ),
+    About(
+        path=PATH,
+        method="DELETE",
+        does="Forget a response.",
+        answers=Deleted,
+        refuses=(ResponseUnknown,),
+    ),
+    About(
+        path=PATH,
+        does="Refused: OpenAI has calls of other names there, and this gateway has none of them.",
+        refuses=(RouteUnknown,),
+    ),
+    About(
+        path=f"{PATH}/input_items",
+        method="GET",
+        does="What led to a kept response, in pages.",
+        answers=ItemList,
+        refuses=(ResponseUnknown,),
+        query={
+            "order": {"enum": ["asc", "desc"]},
+            "limit": {"type": "integer", "minimum": 1, "maximum": PAGE_MAX},
+            "after": {"type": "string"},
+        },
+    ),
+    About(
+        path=f"{PATH}/cancel",
+        does="Refused: nothing runs in the background.",
+        refuses=(ResponseUnknown,),
+    ),
+)

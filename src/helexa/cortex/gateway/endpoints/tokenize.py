@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from helexa.cortex.gateway.about import About
 from helexa.cortex.gateway.ingress import Ingress
 from helexa.cortex.gateway.work import WorkEndpoint
 from helexa.protocol.errors import BodyMalformed
+from helexa.protocol.openai.answers import Tokens
 from helexa.protocol.openai.requests import TokenizeHead
 from helexa.protocol.work import WorkloadClass
 
@@ -21,3 +23,12 @@ def _check(head: TokenizeHead) -> None:
 
 
 endpoint = WorkEndpoint(path="/v1/tokenize", head=TokenizeHead, classify=_classify, check=_check)
+
+about = (
+    About(
+        path=endpoint.path,
+        does="How a model reads a text or a chat.",
+        asks=TokenizeHead,
+        answers=Tokens,
+    ),
+)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from http import HTTPStatus
 from typing import Any, Final
 
 import msgspec
@@ -26,14 +25,13 @@ from helexa.protocol.errors import (
     InternalFault,
     MediaTypeUnsupported,
     NotAllowed,
-    PeerLost,
     RequestRejected,
     SignatureInvalid,
 )
 from helexa.protocol.ids import MODEL_ID_CHARS_MAX
+from helexa.protocol.openapi import REF, VERSION, Schemas, content, phrase, refusals
 
 PATH: Final = "/api/v1/openapi.json"
-_REF: Final = "#/components/schemas/{name}"
 _PART: Final = re.compile(r"\{(\w+)\}")
 
 _SIGNED: Final[Mapping[str, tuple[str, str]]] = {
@@ -52,14 +50,6 @@ _SIGNED: Final[Mapping[str, tuple[str, str]]] = {
 _ALWAYS: Final = (RequestRejected, InternalFault)
 _GUARDED: Final = (AdminTokenInvalid, SignatureInvalid, NotAllowed, Busy)
 _WITH_BODY: Final = (BodyMalformed, BodyTooLarge, BodyLate, MediaTypeUnsupported)
-_BY_SERVER: Final = {
-    400: "`http_400`: not HTTP",
-    408: "`http_408`: headers that take too long",
-    431: "`http_431`: headers that are too large",
-    503: "`http_503`: one connection too many",
-}
-"""What is refused before any call is looked for."""
-
 _PARTS: Final[Mapping[str, Mapping[str, Any]]] = {
     "model": {
         "description": "A model's name. Its slashes may be written as they are.",
@@ -91,19 +81,18 @@ a method answers 405 and names in `Allow` those that it knows."""
 def document(calls: Sequence[Call], version: str) -> dict[str, Any]:
     """OpenAPI 3.1, as JSON can hold it."""
     shapes = [shape for call in calls for shape in _shapes(call)]
-    refs, components = msgspec.json.schema_components([ErrorEnvelope, *shapes], ref_template=_REF)
-    schema = dict(zip(map(str, [ErrorEnvelope, *shapes]), refs, strict=True))
+    schemas = Schemas([ErrorEnvelope, *shapes])
     paths: dict[str, dict[str, Any]] = {}
     for call in calls:
-        paths.setdefault(call.path, {})[call.method.lower()] = _operation(call, schema)
+        paths.setdefault(call.path, {})[call.method.lower()] = _operation(call, schemas)
     return {
-        "openapi": "3.1.0",
+        "openapi": VERSION,
         "info": {"title": "helexa control API", "version": version, "description": _ABOUT},
         "servers": [{"url": "/"}],
         "security": [{"adminToken": []}, {name: [] for name in _SIGNED}],
         "paths": paths,
         "components": {
-            "schemas": components,
+            "schemas": schemas.components,
             "securitySchemes": {
                 "adminToken": {
                     "type": "http",
@@ -142,7 +131,7 @@ def _shapes(call: Call) -> Iterable[Any]:
         yield from call.media.values() if call.media else (answers,)
 
 
-def _operation(call: Call, schema: Mapping[str, Any]) -> dict[str, Any]:
+def _operation(call: Call, schemas: Schemas) -> dict[str, Any]:
     query, body, answers = call.shapes
     said = call.media or ({} if answers is type(None) else {JSON: answers})
     operation: dict[str, Any] = {
@@ -151,17 +140,17 @@ def _operation(call: Call, schema: Mapping[str, Any]) -> dict[str, Any]:
         "tags": [_tag(call.path)],
         "responses": {
             str(call.status): {
-                "description": HTTPStatus(call.status).phrase,
-                **({"content": _content(said, schema)} if said else {}),
+                "description": phrase(call.status),
+                **({"content": _content(said, schemas)} if said else {}),
             },
             **{
                 str(status): {
-                    "description": HTTPStatus(status).phrase,
-                    "content": {JSON: {"schema": schema[str(shape)]}},
+                    "description": phrase(status),
+                    "content": {JSON: {"schema": schemas.of(shape)}},
                 }
                 for status, shape in call.also.items()
             },
-            **_refusals(call, schema[str(ErrorEnvelope)]),
+            **refusals(_kinds(call), schemas.of(ErrorEnvelope), besides=call.also),
         },
     }
     if parameters := [*_path_parameters(call.path), *_query_parameters(query)]:
@@ -169,54 +158,24 @@ def _operation(call: Call, schema: Mapping[str, Any]) -> dict[str, Any]:
     if call.has_body and body is not Nothing:
         operation["requestBody"] = {
             "required": _has_required(body),
-            "content": {JSON: {"schema": schema[str(body)]}},
+            "content": {JSON: {"schema": schemas.of(body)}},
         }
     if call.is_open:
         operation["security"] = []
     return operation
 
 
-def _content(said: Mapping[str, Any], schema: Mapping[str, Any]) -> dict[str, Any]:
-    return {media: {"schema": _said(media, schema[str(shape)])} for media, shape in said.items()}
+def _content(said: Mapping[str, Any], schemas: Schemas) -> dict[str, Any]:
+    return {media: content(media, schemas.of(shape)) for media, shape in said.items()}
 
 
-def _said(media: str, schema: Any) -> Any:
-    """A stream is a text whose lines hold the type."""
-    if media == "text/event-stream":
-        return {"type": "string", "x-data": schema}
-    return schema
-
-
-def _refusals(call: Call, envelope: Any) -> dict[str, Any]:
+def _kinds(call: Call) -> list[type[HelexaError]]:
     kinds: list[type[HelexaError]] = [*_ALWAYS, *call.refuses]
     if not call.is_open:
         kinds += _GUARDED
     if call.has_body:
         kinds += _WITH_BODY
-    by_status: dict[int, list[str]] = {status: [words] for status, words in _BY_SERVER.items()}
-    for kind in kinds:
-        words = f"`{kind.code}`"
-        if words not in by_status.setdefault(kind.status, []):
-            by_status[kind.status].append(words)
-    waits = {kind.status for kind in kinds if issubclass(kind, Busy | PeerLost)}
-    found = {}
-    for status in sorted(by_status):
-        if status in call.also:
-            continue
-        headers: dict[str, Any] = {}
-        if status in waits:
-            headers["Retry-After"] = {
-                "description": "Seconds after which another try may succeed.",
-                "schema": {"type": "integer", "minimum": 0},
-            }
-        if status == AdminTokenInvalid.status:
-            headers["WWW-Authenticate"] = {"schema": {"type": "string"}}
-        found[str(status)] = {
-            "description": "; ".join(by_status[status]),
-            **({"headers": headers} if headers else {}),
-            "content": {JSON: {"schema": envelope}},
-        }
-    return found
+    return kinds
 
 
 def _path_parameters(path: str) -> Iterable[dict[str, Any]]:
@@ -225,7 +184,7 @@ def _path_parameters(path: str) -> Iterable[dict[str, Any]]:
 
 
 def _query_parameters(query: type[msgspec.Struct]) -> Iterable[dict[str, Any]]:
-    _, components = msgspec.json.schema_components([query], ref_template=_REF)
+    _, components = msgspec.json.schema_components([query], ref_template=REF)
     found = components[query.__name__]
     for name, schema in found["properties"].items():
         yield {
