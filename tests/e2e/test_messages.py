@@ -8,9 +8,11 @@ from typing import Any
 
 import anthropic
 import pytest
-from tests.e2e.processes import Node
+from tests.e2e.processes import ANY_PORTS, Node, started
 from tests.e2e.raw import ask
 from tests.e2e.test_senses import cases
+
+from helexa.testing.conformance import models
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120)]
 
@@ -39,6 +41,17 @@ def client(up: Node) -> Iterator[anthropic.Anthropic]:
         max_retries=0,
     ) as one:
         yield one
+
+
+@pytest.fixture(scope="module")
+def thinker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
+    """A model whose template has a place for thoughts."""
+    folder = tmp_path_factory.mktemp("thinker")
+    (folder / "models").mkdir()
+    models.write(folder / "models")
+    where = ("--home", str(folder / "home"), "--models-dir", str(folder / "models"))
+    with started("up", *where, *ANY_PORTS, cwd=folder) as node:
+        yield node
 
 
 def openai_text(up: Node) -> str:
@@ -251,3 +264,22 @@ def test_models_are_listed_page_by_page(client: anthropic.Anthropic) -> None:
     assert len(listed) == len(set(listed))
     one = client.models.retrieve(DEMO)
     assert (one.id, one.max_input_tokens) == (DEMO, 2048)
+
+
+def test_thoughts_that_are_sent_back_are_read_by_the_model(thinker: Node) -> None:
+    thought: Any = {"type": "thinking", "thinking": "it is late", "signature": "unsigned"}
+    text: Any = {"type": "text", "text": "yes"}
+
+    def count(*content: Any) -> int:
+        turns = [*QUESTION, {"role": "assistant", "content": [*content]}, *QUESTION]
+        body = {"model": models.THINKER, "messages": turns}
+        status, found = ask(
+            thinker.ready["base_url"],
+            "/messages/count_tokens",
+            body,
+            key=thinker.ready["api_key"],
+        )
+        assert status == 200, found
+        return int(found["input_tokens"])
+
+    assert count(thought, text) > count(text) + len("it is late") // 4

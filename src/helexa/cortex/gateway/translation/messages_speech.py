@@ -20,6 +20,7 @@ from helexa.protocol.errors import (
     RuntimeMalformed,
 )
 
+_LINE: Final = b"data: {"
 _encode: Final = msgspec.json.Encoder().encode
 
 
@@ -85,7 +86,11 @@ class MessageSpeech:
 
     def events(self, data: bytes) -> bytes:
         feed = self._events.feed
-        said = b"".join([feed(payload) for payload in chat.payloads(data)])
+        if data.startswith(_LINE) and data.find(b"\n") == len(data) - 2:
+            # What a paced stream brings: one event of one line.
+            said = feed(data[len(_LINE) - 1 : -2])
+        else:
+            said = b"".join([feed(payload) for payload in chat.payloads(data)])
         if (error := self._events.error) is not None:
             self._events.end()
             return said + self._told(error)
