@@ -218,7 +218,7 @@ def test_errors_are_the_clients_own_classes(up: Node, client: anthropic.Anthropi
         (anthropic.BadRequestError, {"max_tokens": 0}, "bad_request", "max_tokens"),
         (
             anthropic.BadRequestError,
-            {"output_config": {"effort": "high"}},
+            {"output_config": {"effort": "low"}},
             "unsupported_capability",
             "output_config.effort",
         ),

@@ -149,6 +149,7 @@ def test_what_a_chat_cannot_say_is_refused_by_its_name(more: dict[str, Any], pla
 
 
 HINTS: list[dict[str, Any]] = [
+    {"output_config": {"effort": "high"}},
     {"cache_control": {"type": "ephemeral", "ttl": "1h"}},
     {"system": [{**TEXT, "cache_control": {"type": "ephemeral"}}], "service_tier": "standard_only"},
     {"container": None, "mcp_servers": [], "speed": "standard", "inference_geo": None},

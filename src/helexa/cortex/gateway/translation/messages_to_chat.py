@@ -25,6 +25,7 @@ from helexa.protocol.anthropic.requests import (
 
 Json: TypeAlias = dict[str, Any]
 
+DEFAULT_EFFORT: Final = "high"
 _WAY: Final = ("models", "provider", "route", "transforms", "helexa")
 _CHOICES: Final = {"auto": "auto", "any": "required", "none": "none"}
 
@@ -139,6 +140,8 @@ def _thinking(request: PromptRequest, body: Json) -> None:
     effort = None if request.output_config is None else request.output_config.effort
     if wish is not None:
         _check_thinking(wish)
+    # What Anthropic's models do unasked: some clients say it with every request.
+    effort = None if effort == DEFAULT_EFFORT else effort
     if wish is not None and wish.type == "disabled":
         if effort is not None:
             raise refused("output_config.effort", "it cannot be set where `thinking` is `disabled`")
