@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 import pytest
@@ -27,7 +27,9 @@ from helexa.runtime.continuing import asking
 from helexa.runtime.continuing.onward import Given, Onward
 from helexa.runtime.continuing.replay import Replayed
 from helexa.runtime.continuing.voice import Voice
-from helexa.runtime.contract import ModelFiles, ReplicaSpec
+from helexa.runtime.contract import Asking, ChildRequest, ModelFiles, ReplicaSpec
+
+T = TypeVar("T")
 
 # --- replays
 
@@ -228,6 +230,17 @@ def test_a_stop_string_that_spans_the_seam_ends_the_chat() -> None:
 # --- what an engine without tokens is asked
 
 
+def driven(asking: Asking[T], answer: Callable[[ChildRequest], Any]) -> T:
+    """What comes of questions that are answered like this."""
+    try:
+        question = next(asking)
+        while True:
+            question = asking.send(json.dumps(answer(question)).encode())
+    except StopIteration as end:
+        found: T = end.value
+        return found
+
+
 def test_an_engine_without_tokens_replays_and_then_goes_on_with_the_text() -> None:
     adapter = adapters.load("mistral_rs")
     files = ModelFiles(
@@ -248,14 +261,61 @@ def test_an_engine_without_tokens_replays_and_then_goes_on_with_the_text() -> No
     )
     spec = ReplicaSpec(files=files, context_tokens=64, slots=1)
     continuing = asking.Continuing(wanted, body, adapter, spec)
-    asked = []
-    for attempt in continuing.attempts():
-        with pytest.raises(StopIteration) as end:
-            next(attempt)
-        asked.append(json.loads(end.value.value.body))
-    replay, text = asked
+    one = {"count": 1, "tokens": [7], "pieces": []}
+    replay, text = (
+        json.loads(driven(attempt, lambda _: one).body) for attempt in continuing.attempts()
+    )
     assert replay["messages"] == request["messages"]
     assert replay["max_tokens"] == 9
     assert text["messages"][-1] == {"role": "assistant", "content": "It is"}
     assert text["continue_final_message"] is True
-    assert text["max_tokens"] == 7
+    assert text["max_tokens"] == 8
+
+
+# --- vLLM, whose tokenizer tells no text of a single token
+
+TEXT = {(1,): "It", (2,): " is", (1, 2): "It is", (3,): "It  is"}
+
+
+def vllm(question: ChildRequest) -> Any:
+    """A tokenizer of two words."""
+    body = json.loads(question.body)
+    if question.path == "/detokenize":
+        return {"prompt": TEXT[tuple(body["tokens"])]}
+    assert question.path == "/tokenize"
+    if "messages" in body:
+        assert "temperature" not in body
+        return {"count": 3, "max_model_len": 64, "tokens": [7, 8, 9]}
+    assert body["add_special_tokens"] is False
+    ids = next(ids for ids, text in TEXT.items() if text == body["prompt"])
+    return {"count": len(ids), "max_model_len": 64, "tokens": ids}
+
+
+@pytest.mark.parametrize("stop", [None, ["zz"]])
+def test_vllm_is_given_the_tokens_of_the_whole_text(stop: list[str] | None) -> None:
+    adapter = adapters.load("vllm")
+    files = ModelFiles(
+        model=ModelId("m"),
+        weights=Path("/srv/m"),
+        format="safetensors",
+        chat_template="{{ messages }}",
+    )
+    request = {"model": "m", "messages": [{"role": "user", "content": "q"}], "temperature": 0,
+               "stream": True, "max_completion_tokens": 9, "stop": stop}  # fmt: skip
+    wanted = Continuation(
+        path="/v1/chat/completions",
+        model="m",
+        digest="d",
+        delivered=DELIVERED,
+        request=msgspec.Raw(b"{}"),
+    )
+    spec = ReplicaSpec(files=files, context_tokens=64, slots=1)
+    continuing = asking.Continuing(wanted, json.dumps(request).encode(), adapter, spec)
+    first = driven(next(continuing.attempts()), vllm)
+    asked = json.loads(first.body)
+    assert first.path == "/v1/completions"
+    assert asked["prompt"] == [7, 8, 9, 1, 2]
+    assert asked["max_tokens"] == 7
+    assert "messages" not in asked
+    assert asked.get("stop") == stop
+    assert continuing.resumed == 2
