@@ -19,7 +19,7 @@ from helexa.neuron.serving.app import Routes
 from helexa.neuron.serving.doors import MeshDoor
 from helexa.neuron.serving.execute import Executor
 from helexa.neuron.serving.metrics import NeuronMetrics
-from helexa.neuron.settings import ModelSettings
+from helexa.neuron.settings import ModelSettings, RuntimeSettings
 from helexa.protocol.continuation import (
     CONTINUE_PATH,
     RESUMED_KEY,
@@ -53,10 +53,11 @@ async def node(
     served: dict[str, ModelSettings],
     *,
     keepalive_s: float = 10.0,
+    runtimes: dict[str, RuntimeSettings] | None = None,
 ) -> AsyncIterator[Node]:
     """A whole neuron whose models are loaded and known by their digests."""
     usual = settings(home, folder, slots=8, context_tokens=2048)
-    wanted = msgspec.structs.replace(usual, models=served)
+    wanted = msgspec.structs.replace(usual, models=served, runtimes=runtimes or {})
     async with AsyncExitStack() as stack:
         opened = running(wanted, open_transports={"iroh": MemoryNetwork().open_transport})
         live = await stack.enter_async_context(opened)

@@ -15,6 +15,7 @@ from typing import Any
 
 import anyio
 import pytest
+from tests.neuron import resuming
 from tests.runtime_models import SCRIPTS, reference
 
 from helexa.neuron.settings import ModelSettings, RuntimeSettings
@@ -346,3 +347,53 @@ async def test_an_environment_without_it_is_named(tmp_path: Path, models_dir: Pa
     async with served("helexa-demo", models_dir, Path(sys.executable)) as subject:
         with pytest.raises(HelexaError, match="helexa\\[transformers\\]"):
             await subject.engine()
+
+
+# --- what it reads, and how it goes on
+
+
+async def test_a_chat_is_counted_as_its_completion_counts_it(
+    models_dir: Path, transformers_python: Path
+) -> None:
+    content = "Grüße, 世界! 🙂 <|im_end|> a\n\tb"
+    said = [{"role": "user", "content": content}]
+    async with served("helexa-demo", models_dir, transformers_python) as subject:
+        for more in ({}, {"tools": TOOLS}):
+            body = {"model": "helexa-demo", "messages": said, "max_tokens": 1, **more}
+            whole = await subject.post("/v1/chat/completions", body)
+            counted = (await subject.post("/v1/tokenize", {**body, "return_token_strs": True})).json
+            assert counted["count"] == whole.usage["prompt_tokens"]
+            assert len(counted["token_strs"]) == len(counted["tokens"]) == counted["count"]
+            ids = {"model": "helexa-demo", "tokens": counted["tokens"]}
+            text = (await subject.post("/v1/detokenize", ids)).json["prompt"]
+            assert content in text
+            # Each character that is divided shows as none in every part of it.
+            shown = "".join(counted["token_strs"])
+            assert shown.replace("\ufffd", "") == "".join(one for one in text if one.isascii())
+
+
+async def test_a_stream_that_is_cut_anywhere_goes_on_as_if_it_was_not(
+    tmp_path: Path, models_dir: Path, transformers_python: Path
+) -> None:
+    how = ModelSettings(runtime="transformers", slots=4, context_tokens=512, deterministic=True)
+    more = {"transformers": RuntimeSettings(python=transformers_python)}
+    said = [{"role": "user", "content": "What is helexa?"}]
+    chat = {"model": "helexa-demo", "messages": said, "max_tokens": 60}
+    text = {"model": "helexa-demo", "prompt": "helexa is", "max_tokens": 20, "temperature": 0}
+    served = {"helexa-demo": how}
+    async with (
+        resuming.node(tmp_path / "a", models_dir, served, runtimes=more) as first,
+        resuming.node(tmp_path / "b", models_dir, served, runtimes=more) as second,
+    ):
+        for path, body in (
+            (resuming.CHAT, {**chat, "temperature": 0}),
+            (resuming.CHAT, {**chat, "temperature": 0, "stop": ["AI fab"]}),
+            (resuming.CHAT, {**chat, "temperature": 0.8, "seed": 4}),
+            (resuming.COMPLETIONS, text),
+        ):
+            events = await resuming.streamed(first, path, body)
+            whole = resuming.said(events)
+            for at in range(1, len(events) - 1, 4):
+                reply = await resuming.continued(second, path, body, events[:at])
+                assert reply.status == 200, (at, reply.content)
+                assert resuming.said([*events[:at], *reply.events]) == whole, (at, body)
