@@ -60,7 +60,7 @@ def one_neuron() -> Register:
                 model=MODEL,
                 state=ModelState.LOADED,
                 classes=(WorkloadClass.CHAT_INTERACTIVE, WorkloadClass.COMPLETION),
-                slots=64,
+                slots=1024,
             ),
         ),
     )

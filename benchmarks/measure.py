@@ -15,6 +15,9 @@ from benchmarks.processes import cpu_us, free_port, rss_mb, running, wait_for_po
 from benchmarks.targets import Running, Target
 
 STREAMS = 50
+MANY_STREAMS = 500
+MANY_EVERY_US = 50_000
+PROMPT_KB = 256
 
 
 @dataclass(frozen=True)
@@ -95,6 +98,19 @@ def _measure(target: Running, figures: Figures, plan: Plan) -> None:
     figures.add("lag_p50_us", result["lag_p50_us"])
     figures.add("lag_p99_us", result["lag_p99_us"])
     figures.add("rss_mb", rss_mb(target.pid))
+    result = instruments.streams(
+        target.port, target.key, count=MANY_STREAMS, seconds=seconds, every_us=MANY_EVERY_US
+    )
+    _expect_no_errors(target, result, ("errs", "bad"))
+    figures.add("many_lag_p50_us", result["lag_p50_us"])
+    figures.add("many_lag_p99_us", result["lag_p99_us"])
+    before = cpu_us(target.pid)
+    result = instruments.requests(
+        target.port, target.key, connections=16, seconds=plan.seconds, prompt_kb=PROMPT_KB
+    )
+    _expect_no_errors(target, result, ("non2xx", "sockerr"))
+    figures.add("us_large", (cpu_us(target.pid) - before) / result["n"])
+    figures.add("rps_large", result["rps"])
 
 
 def _expect_no_errors(target: Running, result: dict[str, Any], fields: Sequence[str]) -> None:

@@ -8,7 +8,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.measure import STREAMS, Figures, Plan, ratio
+from benchmarks.measure import (
+    MANY_EVERY_US,
+    MANY_STREAMS,
+    PROMPT_KB,
+    STREAMS,
+    Figures,
+    Plan,
+    ratio,
+)
+
+_MANY = f"{MANY_STREAMS} streams, a chunk each {MANY_EVERY_US // 1000} ms"
 
 ROWS = (
     ("us_request_16", "CPU us/request, 16 connections", "{:.0f}"),
@@ -20,6 +30,10 @@ ROWS = (
     ("p99_us_16", "p99 us, 16 connections", "{:,.0f}"),
     ("lag_p50_us", "p50 us a chunk is late", "{:,.0f}"),
     ("lag_p99_us", "p99 us a chunk is late", "{:,.0f}"),
+    ("many_lag_p50_us", f"p50 us a chunk is late, {_MANY}", "{:,.0f}"),
+    ("many_lag_p99_us", f"p99 us a chunk is late, {_MANY}", "{:,.0f}"),
+    ("rps_large", f"requests/s, {PROMPT_KB} KB prompts, 16 connections", "{:,.0f}"),
+    ("us_large", f"CPU us/request, {PROMPT_KB} KB prompts", "{:,.0f}"),
     ("rss_mb", "memory, MB", "{:.0f}"),
 )
 
@@ -43,12 +57,26 @@ class Aim:
 
 
 AIMS = (
-    Aim("us_request_16", "sglang-router", 0.85, True, "CPU/request at 16, against sglang-router"),
-    Aim("us_request_64", "sglang-router", 0.85, True, "CPU/request at 64, against sglang-router"),
+    Aim("us_request_16", "sglang-router", 0.9, True, "CPU/request at 16, against sglang-router"),
+    Aim("us_request_64", "sglang-router", 0.9, True, "CPU/request at 64, against sglang-router"),
     Aim("rps_16", "sglang-router", 1.0, False, "requests/s at 16, against sglang-router"),
     Aim("rps_64", "sglang-router", 1.0, False, "requests/s at 64, against sglang-router"),
-    Aim("us_chunk", "sglang-router", 1.1, True, "CPU/chunk, against sglang-router"),
-    Aim("rps_16", "litellm", 100, False, "requests/s at 16, against litellm"),
+    Aim("us_chunk", "sglang-router", 1.0, True, "CPU/chunk, against sglang-router"),
+    Aim(
+        "many_lag_p99_us",
+        "sglang-router",
+        1.5,
+        True,
+        f"p99 lateness of {MANY_STREAMS} streams, against sglang-router",
+    ),
+    Aim(
+        "rps_large",
+        "sglang-router",
+        1.5,
+        False,
+        f"requests/s with {PROMPT_KB} KB prompts, against sglang-router",
+    ),
+    Aim("rps_16", "litellm", 150, False, "requests/s at 16, against litellm"),
     Aim("rss_mb", None, 90, True, "memory in MB"),
 )
 

@@ -152,7 +152,7 @@ class Nginx:
             f"""daemon off; worker_processes 1; pid {scratch}/nginx.pid; error_log {log} error;
 events {{ worker_connections 4096; }}
 http {{
-  access_log off;
+  access_log off; client_max_body_size 0; client_body_buffer_size 1m;
   client_body_temp_path {scratch}/body; proxy_temp_path {scratch}/proxy;
   fastcgi_temp_path {scratch}/f; uwsgi_temp_path {scratch}/u; scgi_temp_path {scratch}/s;
   upstream mock {{ server 127.0.0.1:{upstream}; keepalive 256; keepalive_requests 100000000; }}

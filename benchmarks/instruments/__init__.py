@@ -40,26 +40,31 @@ def build() -> None:
             subprocess.run([compiler, "-O2", "-w", "-o", str(binary), str(source)], check=True)
 
 
-def requests(port: int, key: str, *, connections: int, seconds: float) -> dict[str, Any]:
-    """A closed loop of chat requests that are not streamed."""
+def requests(
+    port: int, key: str, *, connections: int, seconds: float, prompt_kb: int = 0
+) -> dict[str, Any]:
+    """A closed loop of chat requests that are not streamed; prompts of 400 bytes, or so many KB."""
     # The slowest peer needs seconds for 64 at once, which are no errors.
     load = ["-t1", f"-c{connections}", f"-d{seconds:.0f}s", "--timeout", "30s"]
     url = f"http://127.0.0.1:{port}/v1/chat/completions"
-    return _run(["wrk", *load, "-s", str(HERE / "post.lua"), url], key)
+    more = {"PROMPT_KB": str(prompt_kb)} if prompt_kb else {}
+    return _run(["wrk", *load, "-s", str(HERE / "post.lua"), url], {"KEY": key, **more})
 
 
-def streams(port: int, key: str, *, count: int, seconds: float) -> dict[str, Any]:
+def streams(
+    port: int, key: str, *, count: int, seconds: float, every_us: int = CHUNK_EVERY_US
+) -> dict[str, Any]:
     """A closed loop of paced streams: what a model at 50 tokens a second looks like."""
     return _run(
-        [str(BIN / "sse"), str(port), str(count), str(seconds), str(CHUNKS), str(CHUNK_EVERY_US)],
-        key,
+        [str(BIN / "sse"), str(port), str(count), str(seconds), str(CHUNKS), str(every_us)],
+        {"KEY": key},
     )
 
 
-def _run(argv: list[str], key: str) -> dict[str, Any]:
+def _run(argv: list[str], more: dict[str, str]) -> dict[str, Any]:
     done = subprocess.run(
         argv,
-        env={**os.environ, "KEY": key},
+        env={**os.environ, **more},
         capture_output=True,
         text=True,
         timeout=300,

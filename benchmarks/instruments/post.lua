@@ -1,5 +1,9 @@
 wrk.method="POST"
-wrk.body='{"model": "m", "messages": [{"role": "system", "content": "You are a helpful assistant."}, {"role": "user", "content": "' .. string.rep("a", 400) .. '"}], "max_tokens": 128, "temperature": 0.7}'
+local prompt=string.rep("a", 400)
+local kb=os.getenv("PROMPT_KB")
+-- As text is: mostly plain, a line break escaped now and then, a letter beyond ASCII here and there.
+if kb then prompt=string.rep([[The quick brown fox of the café jumps over the lazy dog and says \"no\".\n]], math.floor(tonumber(kb)*1024/77)) end
+wrk.body='{"model": "m", "messages": [{"role": "system", "content": "You are a helpful assistant."}, {"role": "user", "content": "' .. prompt .. '"}], "max_tokens": 128, "temperature": 0.7}'
 wrk.headers["Content-Type"]="application/json"
 wrk.headers["Authorization"]="Bearer " .. (os.getenv("KEY") or "sk-bench")
 local xh=os.getenv("XHL"); if xh then for k,v in xh:gmatch("([^=;]+)=([^;]+)") do wrk.headers[k]=v end end
