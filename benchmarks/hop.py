@@ -68,22 +68,9 @@ def one_neuron() -> Register:
 
 async def main(port: int, upstream_port: int, home: Path) -> None:
     with open_keys(home) as keys:
-        neurons = Neurons(
-            policy=policies.named(CortexSettings(home=home).policy),
-            timing=Timing(1.0, 4.0),
-            name="bench",
-            monotonic=time.monotonic,
-            random=random.random,
-        )
         async with Pool(Tcp("127.0.0.1", upstream_port)).running() as pool:
-            register = one_neuron()
-            reception = neurons.reception()
-            reception.node = register.descriptor.node
-            reception.way = Way("tcp", pool, ())
-            neurons.enter(reception, register)
-            app = gateway(
-                CortexSettings(home=home), keys=keys, fleet=_alone(neurons), metrics=Metrics()
-            )
+            fleet = alone(neurons_on(pool))
+            app = gateway(CortexSettings(home=home), keys=keys, fleet=fleet, metrics=Metrics())
             async with serving(
                 app,
                 [listen_tcp(Address("127.0.0.1", port))],
@@ -96,7 +83,24 @@ async def main(port: int, upstream_port: int, home: Path) -> None:
                 await anyio.sleep_forever()
 
 
-def _alone(neurons: Neurons) -> Fabric:
+def neurons_on(pool: Pool) -> Neurons:
+    """The one neuron, registered and reached by the pool."""
+    neurons = Neurons(
+        policy=policies.named("prefix_affinity"),
+        timing=Timing(1.0, 4.0),
+        name="bench",
+        monotonic=time.monotonic,
+        random=random.random,
+    )
+    register = one_neuron()
+    reception = neurons.reception()
+    reception.node = register.descriptor.node
+    reception.way = Way("tcp", pool, ())
+    neurons.enter(reception, register)
+    return neurons
+
+
+def alone(neurons: Neurons) -> Fabric:
     """What a gateway routes over in a cortex that knows no other."""
     terms = Terms.of(FederationSettings())
     peers = Peers(neurons, terms, monotonic=time.monotonic)

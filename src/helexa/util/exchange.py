@@ -25,6 +25,10 @@ JOIN_BYTES_MAX: Final = 64 * 1024
 """Up to this a body is copied behind its head to make one write; above, the copy costs more."""
 
 
+_VERSIONS: Final = frozenset(("1.1", "1.0"))
+_BEHIND: Final = "bytes behind the end of the answer"
+
+
 class UpstreamError(Exception):
     """The far side, or the way to it, failed. The message is for logs, not for strangers."""
 
@@ -333,7 +337,9 @@ class Connection(asyncio.Protocol):
     # --- the parser's calls
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        response = self._expecting()
+        response = self.response
+        if response is None or self._complete:
+            raise ValueError(_BEHIND)
         if response._head_seen:
             return  # A trailer.
         name = name.lower()
@@ -347,7 +353,9 @@ class Connection(asyncio.Protocol):
         response.headers.append((name, value))
 
     def on_headers_complete(self) -> None:
-        response = self._expecting()
+        response = self.response
+        if response is None or self._complete:
+            raise ValueError(_BEHIND)
         status = self._parser.get_status_code()
         self._progress = True
         if status < 200:
@@ -359,7 +367,7 @@ class Connection(asyncio.Protocol):
             if self._interim > INTERIM_MAX:
                 raise ValueError("interim answers without end")
             return
-        if not 200 <= status <= 599 or self._parser.get_http_version() not in ("1.1", "1.0"):
+        if not 200 <= status <= 599 or self._parser.get_http_version() not in _VERSIONS:
             raise ValueError("a status or a version that there is not")
         if len(response.headers) > HEADERS_MAX:
             raise ValueError(f"more than {HEADERS_MAX} headers")
@@ -377,7 +385,9 @@ class Connection(asyncio.Protocol):
         response._wake()
 
     def on_body(self, body: bytes) -> None:
-        response = self._expecting()
+        response = self.response
+        if response is None or self._complete:
+            raise ValueError(_BEHIND)
         self._progress = True
         response._chunks.append(body)
         response._chunks_bytes += len(body)
@@ -392,11 +402,6 @@ class Connection(asyncio.Protocol):
             self._complete = True
 
     # ---
-
-    def _expecting(self) -> Response:
-        if self.response is None or self._complete:
-            raise ValueError("bytes behind the end of the answer")
-        return self.response
 
     def _finish(self, response: Response) -> None:
         self.response = response._connection = None

@@ -20,7 +20,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 from uvicorn.server import ServerState
 
 from helexa.util.deadlines import NEVER, Deadlines
-from helexa.util.http_cycle import EXTENSION, Cycle, Signal
+from helexa.util.http_cycle import EXTENSION, Cycle
 from helexa.util.http_request import FRAMING, HTTP_1_0, METHODS, Framing, Refused, parts_of
 
 log = logging.getLogger(__name__)
@@ -77,12 +77,16 @@ class Host(Protocol):
 
 
 class HttpConnection(HttpToolsProtocol):
+    cycle: Cycle
+
     def __init__(self, config: Config, state: ServerState, host: Host) -> None:
         super().__init__(config, state, {})
         self.deadline = NEVER
         self._host = host
         self._running: Cycle | None = None
         self._in_head = False
+        self._head_timed = False
+        self._limits = host.limits
         self._framing = Framing()
         self._refused = False
         self._upgrades = False
@@ -97,10 +101,10 @@ class HttpConnection(HttpToolsProtocol):
         super().connection_made(transport)
         if not self._host.is_accepting:
             self._refuse(503, "This node is shutting down.")
-        elif len(self.connections) > self._host.limits.connections_max:
+        elif len(self.connections) > self._limits.connections_max:
             self._refuse(503, "Too many connections; try again shortly.")
         else:
-            self._within(self._host.limits.header_timeout_s)
+            self._within(self._limits.header_timeout_s)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.deadline = NEVER
@@ -131,17 +135,22 @@ class HttpConnection(HttpToolsProtocol):
             else:
                 self._refuse(400, "This is not a valid HTTP/1.1 request.")
             return
+        if self._in_head and not self._head_timed:
+            # Nearly every head ends in the read that it began in, and needs no time.
+            self._head_timed = True
+            if not self._is_answering:
+                self._within(self._limits.header_timeout_s)
         if self._progress:
             self._quiet_bytes = 0
             return
         # The parser collects header and trailer bytes without a limit of its own.
         self._quiet_bytes += len(data)
-        if self._quiet_bytes > self._host.limits.header_bytes_max:
+        if self._quiet_bytes > self._limits.header_bytes_max:
             self._refuse(431, self._too_long())
 
     def pause_writing(self) -> None:
         super().pause_writing()
-        self._within(self._host.limits.write_stall_s)
+        self._within(self._limits.write_stall_s)
 
     def resume_writing(self) -> None:
         super().resume_writing()
@@ -154,7 +163,6 @@ class HttpConnection(HttpToolsProtocol):
         self.url = b""
         self.expect_100_continue = False
         self.headers = []
-        self._framing.begin()
         self.scope = {  # type: ignore[typeddict-item]  # completed with the headers
             "type": "http",
             "asgi": _ASGI,
@@ -166,8 +174,7 @@ class HttpConnection(HttpToolsProtocol):
             "headers": self.headers,
         }
         self._in_head = True
-        if not self._is_answering:
-            self._within(self._host.limits.header_timeout_s)
+        self._head_timed = False
 
     def on_header(self, name: bytes, value: bytes) -> None:
         if not self._in_head:
@@ -183,35 +190,29 @@ class HttpConnection(HttpToolsProtocol):
         self._in_head = False
         if not self.flow.write_paused:
             self.deadline = NEVER
-        parser, scope = self.parser, self.scope
+        parser, scope, headers = self.parser, self.scope, self.headers
         version = parser.get_http_version()
-        if len(self.headers) > HEADERS_MAX:
+        if len(headers) > HEADERS_MAX:
             raise Refused(431, f"More than {HEADERS_MAX} headers.")
-        if self._quiet_bytes + self._read_bytes > self._host.limits.header_bytes_max:
+        if self._quiet_bytes + self._read_bytes > self._limits.header_bytes_max:
             self._measure_head()
-        self._framing.check(version)
-        self.expect_100_continue = self._framing.awaits_100
+        framing = self._framing
+        framing.check(version)
         scope["method"] = method = METHODS.get(parser.get_method(), "")
         scope["http_version"] = version
         scope["path"], scope["raw_path"], scope["query_string"] = parts_of(self.url, method)
-        before = self._is_answering
+        last: RequestResponseCycle | None = self.cycle  # uvicorn's annotation leaves the None out
+        before = last is not None and not last.response_complete
         if self._host.websockets and not before and parser.should_upgrade():
             self._upgrades = self._asks_for_websocket()
             if self._upgrades:
                 return
+        keep_alive = version != HTTP_1_0 and parser.should_keep_alive()
         self.cycle = cycle = Cycle(
-            scope=scope,
-            transport=self.transport,
-            flow=self.flow,
-            logger=self.logger,
-            access_logger=self.access_logger,
-            access_log=False,
-            default_headers=[],
-            message_event=Signal(),  # type: ignore[arg-type]
-            expect_100_continue=self.expect_100_continue,
-            keep_alive=version != HTTP_1_0 and parser.should_keep_alive(),
-            on_response=self.on_response_complete,
+            scope, self.transport, self.flow, keep_alive, self.on_response_complete
         )
+        if framing.awaits_100:
+            cycle.waiting_for_100_continue = True
         scope["extensions"] = {EXTENSION: cycle}  # type: ignore[dict-item]  # uvicorn's are JSON-like
         if before:
             if len(self.pipeline) >= PIPELINE_MAX:
@@ -227,14 +228,11 @@ class HttpConnection(HttpToolsProtocol):
         if cycle.response_complete:
             self._discard(len(body))
             return
-        if cycle.body:
-            cycle.body += body
-        else:
-            # Nearly every body is one piece: kept as it came, it is copied nowhere.
-            cycle.body = body  # type: ignore[assignment]
+        # Nearly every body is one piece: kept as it came, it is copied nowhere.
+        cycle.body = cycle.body + body if cycle.body else body
         if len(cycle.body) > BODY_BYTES_HIGH:
             self.flow.pause_reading()
-        cycle.message_event.set()
+        cycle.set()
 
     def on_message_complete(self) -> None:
         self._progress = True
@@ -242,7 +240,10 @@ class HttpConnection(HttpToolsProtocol):
             return
         if self.parser.should_upgrade() and self._declared_body():
             return  # The parser skipped it; see _decline_upgrade.
-        super().on_message_complete()
+        cycle = self.cycle
+        if not cycle.response_complete:
+            cycle.more_body = False
+            cycle.set()
 
     # --- uvicorn's calls
 
@@ -279,14 +280,17 @@ class HttpConnection(HttpToolsProtocol):
         self._running = None
         self.server_state.total_requests += 1
         if self.transport.is_closing():
-            self._within(self._host.limits.write_stall_s)
+            self._within(self._limits.write_stall_s)
             return
         self.flow.resume_reading()
         if self.pipeline:
             cycle, app = self.pipeline.pop()
             self._start_asgi_task(cycle, app)
-        else:
+        elif self._in_head or self._refused:
             self._settle_deadline()
+        else:
+            self.deadline = until = self.loop.time() + self._limits.keep_alive_s
+            self._host.deadlines.watch(until)
 
     def shutdown(self) -> None:
         super().shutdown()
@@ -312,7 +316,7 @@ class HttpConnection(HttpToolsProtocol):
         return cycle is not None and not cycle.response_complete
 
     def _settle_deadline(self) -> None:
-        limits = self._host.limits
+        limits = self._limits
         if self._refused:
             self._within(LINGER_S)
         elif self._is_answering:
@@ -338,7 +342,7 @@ class HttpConnection(HttpToolsProtocol):
         body = self._host.error_body(status, message)
         self.transport.write(answer_of(status, body))
         if self.transport.can_write_eof() and len(self.connections) <= (
-            2 * self._host.limits.connections_max
+            2 * self._limits.connections_max
         ):
             self.transport.write_eof()
         else:
@@ -346,12 +350,12 @@ class HttpConnection(HttpToolsProtocol):
         self._within(LINGER_S)
 
     def _too_long(self) -> str:
-        return f"More than {self._host.limits.header_bytes_max} bytes of headers."
+        return f"More than {self._limits.header_bytes_max} bytes of headers."
 
     def _measure_head(self) -> None:
         """Much came at once: a long head, or a short one with much of its body."""
         head_bytes = len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
-        if head_bytes > self._host.limits.header_bytes_max:
+        if head_bytes > self._limits.header_bytes_max:
             raise Refused(431, self._too_long())
 
     def _discard(self, count: int) -> None:

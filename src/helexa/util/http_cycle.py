@@ -12,7 +12,8 @@ from collections.abc import Callable
 from http import HTTPStatus
 from typing import Any, Final
 
-from uvicorn._types import ASGISendEvent
+from uvicorn._types import ASGIReceiveEvent, ASGISendEvent, HTTPScope
+from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 JOIN_BYTES_MAX: Final = 64 * 1024
@@ -29,32 +30,6 @@ _STATUS_LINES: Final = {
 _BODILESS: Final = (204, 304)
 
 
-class Signal:
-    """An event for one waiter: asyncio's brings a queue of waiters of 700 bytes."""
-
-    __slots__ = ("_is_set", "_waiter")
-
-    def __init__(self) -> None:
-        self._is_set = False
-        self._waiter: asyncio.Future[None] | None = None
-
-    def set(self) -> None:
-        self._is_set = True
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
-
-    def clear(self) -> None:
-        self._is_set = False
-
-    async def wait(self) -> None:
-        while not self._is_set:
-            self._waiter = asyncio.get_running_loop().create_future()
-            try:
-                await self._waiter
-            finally:
-                self._waiter = None
-
-
 class Cycle(RequestResponseCycle):
     """`send` is uvicorn's in meaning; what an app may use besides is public here."""
 
@@ -62,9 +37,64 @@ class Cycle(RequestResponseCycle):
     """The task that runs the app for this request."""
     more_lines = b""
     """Header lines that every answer to this request has, whoever gives it; none of them frames."""
-    _head = b""
     on_disconnect: Callable[[], None] | None = None
     """Called once, when the client is gone before its answer was complete."""
+
+    # uvicorn sets these for each request; most are what they are here to its end.
+    body: bytes = b""  # type: ignore[assignment]
+    chunked_encoding = None
+    disconnected = False
+    expected_content_length = 0
+    more_body = True
+    response_complete = False
+    response_started = False
+    waiting_for_100_continue = False
+    _head = b""
+    _news = False
+    _waiter: asyncio.Future[None] | None = None
+
+    def __init__(
+        self,
+        scope: HTTPScope,
+        transport: asyncio.Transport,
+        flow: FlowControl,
+        keep_alive: bool,
+        on_response: Callable[[], None],
+    ) -> None:
+        # Instead of uvicorn's.
+        self.scope = scope
+        self.transport = transport
+        self.flow = flow
+        self.keep_alive = keep_alive
+        self.on_response = on_response
+
+    @property
+    def message_event(self) -> Cycle:  # type: ignore[override]
+        """By which uvicorn wakes `receive`."""
+        return self
+
+    def set(self) -> None:
+        """There is something new for `receive`."""
+        self._news = True
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    async def receive(self) -> ASGIReceiveEvent:
+        if self.waiting_for_100_continue and not self.transport.is_closing():
+            self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+            self.waiting_for_100_continue = False
+        if not (self.disconnected or self.response_complete):
+            self.flow.resume_reading()
+            while not self._news:
+                self._waiter = asyncio.get_running_loop().create_future()
+                try:
+                    await self._waiter
+                finally:
+                    self._waiter = None
+            self._news = False
+        if self.disconnected or self.response_complete:
+            return {"type": "http.disconnect"}
+        return {"type": "http.request", "body": self.take_body(), "more_body": self.more_body}
 
     @property
     def body_complete(self) -> bool:
@@ -73,8 +103,7 @@ class Cycle(RequestResponseCycle):
 
     def take_body(self) -> bytes:
         """What arrived of the body and was not taken yet."""
-        body = bytes(self.body)
-        self.body = bytearray()
+        body, self.body = self.body, b""
         return body
 
     def leave(self) -> None:
@@ -82,7 +111,7 @@ class Cycle(RequestResponseCycle):
         if self.response_complete or self.disconnected:
             return
         self.disconnected = True
-        self.message_event.set()
+        self.set()
         if self.on_disconnect is not None:
             self.on_disconnect()
 
@@ -199,7 +228,7 @@ class Cycle(RequestResponseCycle):
             if not self.chunked_encoding and self.expected_content_length > 0:
                 raise RuntimeError("the body is shorter than its Content-Length")
             self.response_complete = True
-            self.message_event.set()
+            self.set()
             if not self.keep_alive:
                 self.transport.close()
             self.on_response()

@@ -41,16 +41,15 @@ class Framing:
     the app does.
     """
 
-    __slots__ = ("_chunked", "_fault", "_host", "_hosts", "awaits_100")
+    __slots__ = ("_chunked", "_expects", "_fault", "_host", "_hosts", "awaits_100")
 
     def __init__(self) -> None:
-        self._host = b""
-        self.begin()
-
-    def begin(self) -> None:
         self.awaits_100 = False
+        """Of the request whose head `check` saw last."""
+        self._host = b""
         self._hosts = 0
         self._chunked = False
+        self._expects = False
         self._fault: Refused | None = None
 
     def note(self, name: bytes, value: bytes) -> None:
@@ -63,8 +62,8 @@ class Framing:
                     self._fault = Refused(400, "The Host header is no host.")
                 self._host = value
         elif name == b"expect":
-            self.awaits_100 = value.lower() == b"100-continue"
-            if not self.awaits_100:
+            self._expects = value.lower() == b"100-continue"
+            if not self._expects:
                 self._fault = Refused(417, "Only 100-continue can be expected.")
         else:
             # `identity, chunked`, `xchunked`, two lines: somebody in front may read any of them
@@ -74,19 +73,27 @@ class Framing:
             self._chunked = True
 
     def check(self, version: str) -> None:
-        """At the end of the head. Raises Refused."""
+        """At the end of the head; the next one is another request's. Raises Refused."""
         if self._fault is not None:
             raise self._fault
         if version == HTTP_1_1:
             if self._hosts != 1:
                 raise Refused(400, "A request has one Host header.")
-        elif version != HTTP_1_0:
+            # Nearly always.
+            self._hosts = 0
+            self.awaits_100 = self._expects
+            self._expects = self._chunked = False
+            return
+        if version != HTTP_1_0:
             raise Refused(505, "This node speaks HTTP/1.1 and HTTP/1.0.")
-        elif self._hosts > 1:
+        if self._hosts > 1:
             raise Refused(400, "A request has one Host header.")
-        elif self._chunked:
+        if self._chunked:
             # Who speaks HTTP/1.0 in between passes the chunks on as a body.
             raise Refused(400, "HTTP/1.0 has no transfer encodings.")
+        self._hosts = 0
+        # Who speaks HTTP/1.0 does not know of interim answers.
+        self.awaits_100 = self._expects = False
 
 
 @functools.lru_cache(maxsize=256)

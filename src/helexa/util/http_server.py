@@ -114,6 +114,8 @@ class HttpServer:
 
     def stop_accepting(self) -> None:
         """Close the listening sockets and idle connections; running requests go on. Idempotent."""
+        if not self.is_accepting:
+            return
         self.is_accepting = False
         for listening in self._listening:
             listening.close()
@@ -230,7 +232,6 @@ async def serving(
                     tasks.start_soon(server._listen_tls, listener, tls)  # noqa: SLF001
             yield server
             grace_s = shutdown_grace_s
-            server.stop_accepting()
     finally:
         try:
             await server._end(grace_s)  # noqa: SLF001

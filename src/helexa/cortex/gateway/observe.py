@@ -112,22 +112,38 @@ class Observer:
 class EndpointObserver:
     """The same for one endpoint, with everything looked up that can be."""
 
-    __slots__ = ("_path", "_requests", "_seconds", "_tokens")
+    __slots__ = (
+        "_by_status",
+        "_completion",
+        "_path",
+        "_prompt",
+        "_requests",
+        "_seconds",
+        "_tokens",
+    )
 
     def __init__(
         self, path: str, requests: Children[Tally], seconds: Spread, tokens: Children[Tally]
     ) -> None:
         self._path = path
         self._requests = requests
+        self._by_status: dict[int, Tally] = {}
+        """Statuses are few: the parser takes none from outside 200 to 599."""
         self._seconds = seconds
         self._tokens = tokens
+        self._prompt = tokens[("prompt_uncached",)]
+        self._completion = tokens[("completion",)]
 
     def finished(self, status: int, outcome: str, seconds: float, usage: Usage | None) -> None:  # noqa: ARG002
-        self._requests[self._path, str(status)].add()
+        requests = self._by_status.get(status)
+        if requests is None:
+            requests = self._by_status[status] = self._requests[self._path, str(status)]
+        requests.value += 1
         self._seconds.add(seconds)
         if usage is not None:
-            tokens = self._tokens
-            tokens[("prompt_uncached",)].add(usage.prompt_uncached)
-            tokens[("prompt_cached",)].add(usage.prompt_cached)
-            tokens[("completion",)].add(usage.completion)
-            tokens[("reasoning",)].add(usage.reasoning)
+            self._prompt.value += usage.prompt_uncached
+            self._completion.value += usage.completion
+            if usage.prompt_cached:
+                self._tokens[("prompt_cached",)].add(usage.prompt_cached)
+            if usage.reasoning:
+                self._tokens[("reasoning",)].add(usage.reasoning)
