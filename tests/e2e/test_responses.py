@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from urllib.request import urlopen
 
 import pytest
 from openai import BadRequestError, NotFoundError, OpenAI
@@ -157,6 +158,12 @@ def test_a_conversation_survives_a_restart_of_the_cortex(tmp_path: Path) -> None
         first = client.responses.create(model=MODEL, input="What is helexa?")
         gone = client.responses.create(model=MODEL, input="What is helexa?")
         client.responses.delete(gone.id)
+        with urlopen(up.ready["base_url"].removesuffix("v1") + "metrics") as metrics:
+            lines = metrics.read().decode().splitlines()
+        kept = len(first.model_dump_json())
+        (shown,) = [one for one in lines if one.startswith("helexa_responses_bytes ")]
+        assert kept / 2 < float(shown.split()[1]) < kept * 2
+        assert "helexa_responses_not_kept_total 0.0" in lines
         assert up.stop() == 0
     with started(*arguments, cwd=tmp_path) as up:
         client = client_of(up)

@@ -205,11 +205,13 @@ async def test_a_conversation_that_is_too_long_is_refused(tmp_path: Path) -> Non
 
 
 async def test_no_more_is_promised_than_memory_may_hold(tmp_path: Path) -> None:
-    async with keeper_at(tmp_path, writes=False) as (keeper, _):
+    async with keeper_at(tmp_path, writes=False) as (keeper, disk):
         size = 1 << 20
         for number in range(keepers.PENDING_BYTES_MAX // size):
             assert keeper.offer(kept(str(number), size=size))
         assert not keeper.offer(kept("more", size=size))
         assert not keeper.offer(kept("too large", size=size + 1))
+        assert keeper.not_kept == 2
         assert await keeper.write()
+        assert disk.stored.bytes == size
         assert keeper.offer(kept("more", size=size))

@@ -326,6 +326,8 @@ def _apps(
     _mesh_metrics(metrics, cortex.place)
     if cortex.provisioner is not None:
         _provisioning_metrics(metrics, cortex.provisioner)
+    if shelf is not None:
+        _responses_metrics(metrics, shelf)
     cortex.place.fabric.count = FederationCounts(metrics)
     if cortex.log is not None:
         cortex.place.fabric.routed = cortex.log.routed
@@ -453,6 +455,21 @@ def _provisioning_metrics(metrics: Metrics, provisioner: Provisioner) -> None:
         "Commands to neurons by kind and outcome.",
         ["kind", "outcome"],
         commands,
+    )
+
+
+def _responses_metrics(metrics: Metrics, keeper: Keeper) -> None:
+    metrics.gauge("responses_bytes", "Of responses that are kept.").set_function(
+        lambda: float(keeper.kept_bytes)
+    )
+    metrics.gauge("responses_pending", "Responses that are not on the disk yet.").set_function(
+        lambda: float(keeper.pending)
+    )
+    metrics.read_counter(
+        "responses_not_kept",
+        "Responses that were to be kept and are not.",
+        [],
+        lambda: {(): float(keeper.not_kept)},
     )
 
 

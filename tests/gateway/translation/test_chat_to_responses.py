@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+from contextlib import suppress
 from typing import Any, get_args
 
 import msgspec
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 from openai.types.responses import Response as OpenAIResponse
 from openai.types.responses import ResponseStreamEvent
 
-from helexa.cortex.gateway.translation.chat_to_responses import Teller
+from helexa.cortex.gateway.translation.chat_to_responses import ANSWER_BYTES_MAX, Teller
 from helexa.cortex.gateway.translation.items import Messages
 from helexa.cortex.gateway.translation.responses_asked import read
 from helexa.cortex.gateway.translation.responses_to_chat import answer_to
@@ -292,6 +293,16 @@ def test_an_event_that_cannot_be_read_is_the_nodes_fault(data: bytes) -> None:
 def test_an_answer_that_is_none_is_the_nodes_fault(body: bytes) -> None:
     with pytest.raises(RuntimeMalformed):
         teller().take(body, NOW)
+
+
+def test_an_answer_without_an_end_is_the_nodes_fault() -> None:
+    one = teller()
+    comment = b": %s\n\n" % (b"x" * (1 << 20))
+    for _ in range(ANSWER_BYTES_MAX >> 20):
+        with suppress(RuntimeMalformed):
+            assert one.feed(comment) == b""
+    with pytest.raises(RuntimeMalformed):
+        one.feed(b"data: {}\n\n")
 
 
 def test_comments_say_nothing() -> None:

@@ -68,6 +68,12 @@ class Keeper:
         self._removed: set[tuple[str, str]] = set()
         self._news = anyio.Event()
         self.is_failing = False
+        self.not_kept = 0
+        """Responses whose clients were told that they are not kept, and wanted them to be."""
+
+    @property
+    def kept_bytes(self) -> int:
+        return self._stored.bytes
 
     @property
     def pending(self) -> int:
@@ -81,6 +87,7 @@ class Keeper:
             or size > self._size_max
             or self._pending_bytes + size > PENDING_BYTES_MAX
         ):
+            self.not_kept += 1
             return False
         self._pending[kept.id] = kept
         self._pending_bytes += size

@@ -102,7 +102,8 @@ class Streaming(msgspec.Struct, forbid_unknown_fields=True):
 class ResponsesRequest(msgspec.Struct, kw_only=True):
     """The fields that are understood here; null is as absent."""
 
-    model: str
+    model: str = ""
+    """Empty only beside `models`, which says where to go."""
     input: str | list[Item] | None = None
     instructions: str | None = None
     previous_response_id: str | None = None

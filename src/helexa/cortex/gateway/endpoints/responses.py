@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -31,6 +32,8 @@ from helexa.protocol.openai.responses import ID_START, Item, Response, Responses
 
 KEY_ID_START: Final = "key_"
 """Nothing is kept for who has no key: others of the same network have the same account."""
+READ_INLINE_BYTES_MAX: Final = 256 * 1024
+"""A larger body is translated by another thread, since all other requests wait meanwhile."""
 HOLDERS_MAX: Final = 256
 """Responses whose items one request may name."""
 
@@ -108,7 +111,8 @@ class Responses:
         self._shelf = shelf
 
     async def open(self, body: bytes, visit: Visit, ingress: Ingress) -> ResponseSpeech:  # noqa: ARG002
-        asked = read(body)
+        is_large = len(body) > READ_INLINE_BYTES_MAX
+        asked = await asyncio.to_thread(read, body) if is_large else read(body)
         account = visit.grant.account
         shelf = self._shelf if visit.grant.key_id.startswith(KEY_ID_START) else None
         earlier: Sequence[Item] = ()
@@ -116,9 +120,15 @@ class Responses:
             line = await shelf.line(account, previous) if shelf is not None else ()
             if not line:
                 raise PreviousResponseUnknown(previous)
-            earlier = items_of(line)
+            is_large |= sum(one.size_bytes for one in line) > READ_INLINE_BYTES_MAX
+            earlier = await asyncio.to_thread(items_of, line) if is_large else items_of(line)
         await self._resolve(asked, account, shelf)
-        return ResponseSpeech(asked, chat_of(asked, earlier), account, shelf)
+        chat = (
+            await asyncio.to_thread(chat_of, asked, earlier)
+            if is_large
+            else chat_of(asked, earlier)
+        )
+        return ResponseSpeech(asked, chat, account, shelf)
 
     async def _resolve(self, asked: Asked, account: str, shelf: Shelf | None) -> None:
         """Put the items that are named where their names stand."""

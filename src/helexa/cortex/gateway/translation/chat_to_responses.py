@@ -37,6 +37,8 @@ from helexa.protocol.openai.responses import (
     TopLogprobSaid,
 )
 
+ANSWER_BYTES_MAX: Final = 64 * 1024 * 1024
+"""Of a stream, whose response is held until its end; as of an answer that is not streamed."""
 _INCOMPLETE: Final = {"length": "max_output_tokens", "content_filter": "content_filter"}
 
 _CODES: Final = {
@@ -57,12 +59,16 @@ class Teller:
         self._ids = response.id.removeprefix(ID_START)
         self._events = Numbered()
         self._has_begun = False
+        self._bytes = 0
         self._saying: Saying | None = None
         self._calls: set[int] = set()
         self._reason = ""
 
     def feed(self, data: bytes) -> bytes:
         """The events for one or more whole events of a chat completion. Raises RuntimeMalformed."""
+        self._bytes += len(data)
+        if self._bytes > ANSWER_BYTES_MAX:
+            raise RuntimeMalformed(f"The node's answer is longer than {ANSWER_BYTES_MAX} bytes.")
         out: list[bytes] = []
         for payload in chat.payloads(data):
             if self.is_failed:

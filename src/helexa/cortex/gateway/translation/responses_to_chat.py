@@ -59,7 +59,8 @@ def chat_of(asked: Asked, earlier: Sequence[Item] = ()) -> Chat:
     said = messages.closed()
     if not said:
         raise BodyMalformed("There must be at least one item.", "input")
-    body: dict[str, Any] = {"model": request.model, "messages": said}
+    body: dict[str, Any] = {"model": request.model} if request.model else {}
+    body["messages"] = said
     if asked.tools:
         body["tools"] = [_chat_tool(tool) for tool in asked.tools]
     if request.tool_choice is not None:
