@@ -18,7 +18,7 @@ from helexa.cortex.orchestrator.fleet import (
 )
 from helexa.cortex.orchestrator.listing import about, as_used, listed, owners
 from helexa.cortex.settings import Alias, ModelEntry
-from helexa.protocol.openai.models import ModelAbout
+from helexa.protocol.openai.models import ModelAbout, credits_of
 from helexa.protocol.work import Load, ModelState, Price, WorkloadClass
 
 HERE = fleet((1, (capability("m"),)))
@@ -121,4 +121,59 @@ async def test_clients_are_told_limits_prices_and_where_a_name_leads() -> None:
         assert found["any"]["helexa"]["price"]["completion"] == 5
         assert (found["theirs"]["owned_by"], found["far"]["owned_by"]) == ("b", "b")
         assert found["far"]["helexa"] == {"leads_to": ["theirs"], "requests_max": 1024}
-        assert (await a.get("/v1/models/far")).json == found["far"]
+        far = (await a.get("/v1/models/far")).json
+        (row,) = far["helexa"].pop("served_by")
+        assert far == found["far"]
+        assert (row["cortex"], row["operator"]) == ("b", b.own.operator[:16])
+
+
+@pytest.mark.anyio
+async def test_a_model_says_what_it_is_and_who_serves_it_by_the_words_of_policies() -> None:
+    price = Price(prompt_uncached=1, completion=2_500)
+    async with (
+        world() as mesh,
+        member(mesh, "a", region="ch") as a,
+        member(mesh, "b", region="eu", price_completion=7) as b,
+    ):
+        await a.neuron(
+            model("m", quantisation="Q8_0", digest="sha256:a", context_tokens=64, price=price),
+        )
+        await a.neuron(model("m", quantisation="Q8_0", digest="sha256:a", price=price))
+        await b.neuron(model("m", quantisation="Q4_K_M", digest="sha256:b"))
+        await a.link(b)
+        await a.until_offered("m", by=b)
+        said = (await a.get("/v1/models/m")).json
+        assert said["pricing"]["prompt"] == "0.000000001"
+        assert said["pricing"]["completion"] == "0.0000025"
+        assert said["pricing"]["request"] == "0"
+        assert said["architecture"] == {"input_modalities": ["text"], "output_modalities": ["text"]}
+        assert (said["helexa"]["quantisation"], said["helexa"]["digest"]) == ("Q8_0", "sha256:a")
+        *own, there = said["helexa"]["served_by"]
+        assert {row["cortex"] for row in own} == {"local"}
+        assert sum(row["neurons"] for row in own) == 2
+        assert {row["quantisation"] for row in own} == {"Q8_0"}
+        assert (there["cortex"], there["region"], there["quantisation"]) == ("b", "eu", "Q4_K_M")
+        assert there["price"]["completion"] == 7
+        for row in (*own, there):
+            wish = f"only={row['operator']}; quantisation={row['quantisation']}"
+            assert (await a.ask("m", policy=wish)).status == 200
+
+
+@pytest.mark.anyio
+async def test_weights_that_differ_have_no_name_in_common() -> None:
+    async with world() as mesh, member(mesh, "a") as a:
+        await a.neuron(model("m", quantisation="Q8_0", digest="sha256:a"))
+        await a.neuron(model("m", quantisation="Q4_0", digest="sha256:b"))
+        (said,) = (await a.get("/v1/models")).json["data"]
+        assert not {"quantisation", "digest", "served_by"} & said["helexa"].keys()
+        rows = (await a.get("/v1/models/m")).json["helexa"]["served_by"]
+        assert sorted(row["quantisation"] for row in rows) == ["Q4_0", "Q8_0"]
+
+
+def test_credits_are_told_exactly() -> None:
+    assert [credits_of(nano) for nano in (0, 1, 1_500_000_000, 10**18)] == [
+        "0",
+        "0.000000001",
+        "1.5",
+        "1000000000",
+    ]

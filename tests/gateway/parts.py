@@ -28,7 +28,7 @@ from helexa.protocol.errors import (
     PeerLost,
 )
 from helexa.protocol.ids import ModelId, NodeId
-from helexa.protocol.openai.models import ModelAbout
+from helexa.protocol.openai.models import ModelAbout, ServedBy
 from helexa.protocol.routing import Label, RouteHints, RoutingDecision, Target
 from helexa.protocol.work import ModelCapability, ModelState, Price, WorkloadClass
 from helexa.util.http_server import ServerLimits, serving
@@ -151,6 +151,9 @@ class MemoryFleet:
 
     def owners(self) -> Mapping[ModelId, str]:
         return {}
+
+    def served_by(self, name: ModelId) -> tuple[ServedBy, ...]:
+        return ()
 
     def about(self, model: ModelId) -> ModelAbout:
         return ModelAbout()

@@ -107,6 +107,7 @@ def gateway(
         queue_max=turns.queue_max,
         created=int(time.time()),
         node=node,
+        tells_who=settings.tell_served_by,
     )
 
     def why_not_ready() -> str:

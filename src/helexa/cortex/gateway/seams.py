@@ -16,7 +16,7 @@ from helexa.cortex.gateway.ingress import Ingress
 from helexa.cortex.orchestrator.federation.wish import policy_id
 from helexa.protocol.errors import HelexaError
 from helexa.protocol.ids import ModelId, NodeId, RequestId
-from helexa.protocol.openai.models import ModelAbout
+from helexa.protocol.openai.models import ModelAbout, ServedBy
 from helexa.protocol.openai.requests import Head
 from helexa.protocol.routing import Label, RouteHints, RoutingDecision, Target, Wish
 from helexa.protocol.work import ModelCapability, Progress, Usage, WorkloadClass
@@ -282,6 +282,10 @@ class Fleet(Protocol):
 
     def owners(self) -> Mapping[ModelId, str]:
         """The names of those who serve the models that no neuron here has."""
+        ...
+
+    def served_by(self, name: ModelId) -> tuple[ServedBy, ...]:
+        """Who would be asked for it, the own ones first."""
         ...
 
     def about(self, model: ModelId) -> ModelAbout:

@@ -20,6 +20,7 @@ from helexa.cortex.orchestrator.choices import reachable
 from helexa.cortex.orchestrator.explain import Explanation, explained
 from helexa.cortex.orchestrator.federation.lanes import Lane
 from helexa.cortex.orchestrator.federation.peers import Peers, Prospect
+from helexa.cortex.orchestrator.federation.serving import ROWS_MAX, served_here, served_there
 from helexa.cortex.orchestrator.federation.terms import ORDERS, Terms, borrows, offering
 from helexa.cortex.orchestrator.federation.wanted import (
     Server,
@@ -40,7 +41,7 @@ from helexa.cortex.orchestrator.scheduler import incapable
 from helexa.mesh.trust import Standing
 from helexa.protocol.errors import HelexaError, ModelUnknown, NoCapacity
 from helexa.protocol.ids import ModelId, NodeId
-from helexa.protocol.openai.models import ModelAbout
+from helexa.protocol.openai.models import ModelAbout, ServedBy
 from helexa.protocol.records import Offer
 from helexa.protocol.routing import Exclusion, Label, RouteHints, RoutingDecision, Target, Wish
 from helexa.protocol.work import ModelCapability, ModelState, Price, WorkloadClass
@@ -293,6 +294,21 @@ class Fabric:
     def about(self, model: ModelId) -> ModelAbout:
         """What the catalogue says of a name that is listed."""
         return about(self._neurons.catalogue, model)
+
+    def served_by(self, name: ModelId) -> tuple[ServedBy, ...]:
+        """Who would be asked for a model, or for what a name leads to first; the own ones first."""
+        neurons = self._neurons
+        model = reachable(neurons.catalogue, name)[0]
+        view, catalogue = neurons.view, neurons.catalogue
+        found = served_here(self.own, view, neurons.in_flight, catalogue, model)
+        for one, holders in self._peers.models():
+            if one == model:
+                found += (
+                    served_there(called, standing, offer)
+                    for standing, called, offer in holders
+                    if self._is_borrowable(standing, offer)
+                )
+        return tuple(found[:ROWS_MAX])
 
     def called(self, target: Target) -> str:
         if target.via is None:
@@ -575,11 +591,15 @@ class Fabric:
         found = []
         for _, holders in self._peers.models():
             for standing, called, offer in holders:
-                classes = offer.classes or tuple(WorkloadClass)
-                if not all(borrows(self.terms, offer, standing, one) for one in classes):
+                if self._is_borrowable(standing, offer):
                     found.append((called, offer))
                     break
         return found
+
+    def _is_borrowable(self, standing: Standing, offer: Offer) -> bool:
+        """For some kind of work at least."""
+        classes = offer.classes or tuple(WorkloadClass)
+        return not all(borrows(self.terms, offer, standing, one) for one in classes)
 
 
 _KEYS: Final[Mapping[str, Callable[[_Place], tuple[float, ...]]]] = {

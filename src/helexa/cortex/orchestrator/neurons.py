@@ -12,6 +12,7 @@ from dataclasses import replace
 from typing import Any, Final, TypeAlias
 
 import anyio
+import msgspec
 
 from helexa.cortex.orchestrator.breakers import Breakers, Rules
 from helexa.cortex.orchestrator.catalogue import EMPTY, Catalogue
@@ -26,6 +27,7 @@ from helexa.cortex.orchestrator.fleet import (
     HealthReported,
     NeuronLeft,
     NeuronRegistered,
+    NeuronView,
     Presence,
     TimePassed,
     apply,
@@ -390,7 +392,7 @@ class Neurons:
         for model in sorted(self.view.holders):
             present = self.present_holders(model)
             if present:
-                found.append(self.view.neurons[present[0]].capabilities[model])
+                found.append(_in_common([self.view.neurons[node] for node in present], model))
         return found
 
     def called(self, target: Target) -> str:
@@ -430,3 +432,14 @@ class Neurons:
     def _called(self, node: NodeId) -> str:
         neuron = self.view.neurons.get(node)
         return (neuron.descriptor.name if neuron else "") or str(node)[:10]
+
+
+def _in_common(holders: Sequence[NeuronView], model: ModelId) -> ModelCapability:
+    """The first one's, without a name of weights that others do not bear."""
+    first, *others = (neuron.capabilities[model] for neuron in holders)
+    changes: dict[str, Any] = {
+        name: ""
+        for name in ("digest", "quantisation")
+        if any(getattr(one, name) != getattr(first, name) for one in others)
+    }
+    return msgspec.structs.replace(first, **changes) if changes else first

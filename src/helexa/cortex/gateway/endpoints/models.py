@@ -9,6 +9,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from helexa.cortex.accounts.limits import Bounds
 from helexa.cortex.gateway.about import About
 from helexa.cortex.gateway.admission.door import Admission
 from helexa.cortex.gateway.anthropic_envelope import speaks_anthropic
@@ -18,7 +19,7 @@ from helexa.protocol.anthropic import models as anthropic
 from helexa.protocol.anthropic.errors import Refused
 from helexa.protocol.errors import ErrorEnvelope, ModelForbidden, ModelUnknown
 from helexa.protocol.ids import ModelId
-from helexa.protocol.openai.models import ModelList, ModelObject, model_object
+from helexa.protocol.openai.models import ModelList, ModelObject, ServedBy, model_object
 from helexa.protocol.routing import NODE_HEADER
 from helexa.protocol.work import ModelCapability
 
@@ -30,15 +31,27 @@ def routes(
     queue_max: Callable[[ModelId], int],
     created: int,
     node: str = "",
+    tells_who: bool = True,
 ) -> Sequence[Route]:
     """`created`, in Unix seconds, stands for all models; `queue_max` is what each may have.
 
-    `node` is the cortex' own id.
+    `node` is the cortex' own id. `tells_who`: whether a model says who serves it.
     """
     marks = {NODE_HEADER.decode(): node} if node else {}
 
-    def shown(one: ModelCapability, owners: Mapping[ModelId, str]) -> ModelObject:
-        about = msgspec.structs.replace(fleet.about(one.model), requests_max=queue_max(one.model))
+    def shown(
+        one: ModelCapability,
+        owners: Mapping[ModelId, str],
+        bounds: Bounds,
+        served_by: tuple[ServedBy, ...] = (),
+    ) -> ModelObject:
+        about = msgspec.structs.replace(
+            fleet.about(one.model),
+            requests_max=queue_max(one.model),
+            prompt_tokens_max=bounds.prompt_tokens_max,
+            output_tokens_max=bounds.output_tokens_max,
+            served_by=served_by,
+        )
         return model_object(one, created=created, owned_by=owners.get(one.model, ""), about=about)
 
     async def list_models(request: Request) -> Response:
@@ -46,7 +59,7 @@ def routes(
         bounds = admission.grant(request.scope, ingress).bounds
         owners = fleet.owners()
         mine = (one for one in fleet.models() if bounds.may_use(one.model))
-        listed = ModelList(data=[shown(one, owners) for one in mine])
+        listed = ModelList(data=[shown(one, owners, bounds) for one in mine])
         if speaks_anthropic(request.scope):
             asked = request.query_params
             return _json(
@@ -67,7 +80,8 @@ def routes(
             raise ModelForbidden(wanted)
         for one in fleet.models():
             if one.model == wanted:
-                found = shown(one, fleet.owners())
+                who = fleet.served_by(one.model) if tells_who else ()
+                found = shown(one, fleet.owners(), bounds, who)
                 return _json(anthropic.info(found) if speaks_anthropic(request.scope) else found)
         raise ModelUnknown(wanted)
 

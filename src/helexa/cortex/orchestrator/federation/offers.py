@@ -81,7 +81,7 @@ def offers_for(
             # A model that is away for a moment is not one that nobody knows.
             withheld.setdefault((UNSERVED, ()), []).append(model)
             continue
-        offer = _offer(model, copies, in_flight, catalogue.entries.get(model))
+        offer = summed(model, copies, in_flight, catalogue.entries.get(model))
         lent = []
         for workload in offer.classes:
             if reason := lends_class(terms, asker, workload):
@@ -150,27 +150,32 @@ def is_sound(offer: Offer) -> bool:
     )
 
 
-_Copy: TypeAlias = tuple[NeuronView, ModelCapability]
+Copy: TypeAlias = tuple[NeuronView, ModelCapability]
 
 
-def _models(view: FleetView, catalogue: Catalogue) -> Iterator[tuple[ModelId, list[_Copy]]]:
+def _models(view: FleetView, catalogue: Catalogue) -> Iterator[tuple[ModelId, list[Copy]]]:
     """Each model with the copies of it that could take a request now, which may be none."""
     for model in sorted(view.holders):
-        copies = []
-        entry = catalogue.entries.get(model)
-        for node in view.holders[model]:
-            neuron = view.neurons[node]
-            if neuron.presence is Presence.PRESENT and not neuron.draining:
-                capability = neuron.capabilities[model]
-                if capability.state in _SERVING and (
-                    entry is None or not why_not_there(entry, neuron.descriptor)
-                ):
-                    copies.append((neuron, capability))
-        yield model, copies
+        yield model, copies_of(view, catalogue, model)
 
 
-def _offer(
-    model: ModelId, copies: Sequence[_Copy], in_flight: InFlight, entry: ModelEntry | None
+def copies_of(view: FleetView, catalogue: Catalogue, model: ModelId) -> list[Copy]:
+    """The copies of a model that could take a request now."""
+    copies = []
+    entry = catalogue.entries.get(model)
+    for node in view.holders.get(model, ()):
+        neuron = view.neurons[node]
+        if neuron.presence is Presence.PRESENT and not neuron.draining:
+            capability = neuron.capabilities[model]
+            if capability.state in _SERVING and (
+                entry is None or not why_not_there(entry, neuron.descriptor)
+            ):
+                copies.append((neuron, capability))
+    return copies
+
+
+def summed(
+    model: ModelId, copies: Sequence[Copy], in_flight: InFlight, entry: ModelEntry | None
 ) -> Offer:
     """What is true of every copy, and of all of them together where it adds up."""
     all_of = [capability for _, capability in copies]
