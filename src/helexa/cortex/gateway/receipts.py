@@ -11,11 +11,12 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Final
 
 from helexa.cortex.gateway.seams import Attempt, Ticket
 from helexa.cortex.orchestrator.federation.wish import canonical, policy_id
 from helexa.protocol.ids import ModelId, RequestId
+from helexa.protocol.openai.generation import AttemptTold, Generation, GenerationMore, PolicyTold
 from helexa.protocol.routing import Wish
 from helexa.protocol.work import Price, Usage
 
@@ -78,8 +79,7 @@ class Receipts:
         found = self._kept.get(RequestId(request_id))
         return found if found is not None and found.account == account else None
 
-    def shown(self, receipt: Receipt, *, tells_who: bool = True) -> dict[str, Any]:
-        """As JSON has it: OpenRouter's names where it has them, the rest under `helexa`."""
+    def shown(self, receipt: Receipt, *, tells_who: bool = True) -> Generation:
         attempts = receipt.attempts
         served = attempts[-1] if attempts else None
         counted = [(one.usage, one.label.price) for one in attempts if one.usage is not None]
@@ -87,37 +87,35 @@ class Receipts:
         nano = sum(cost(usage, price) for usage, price in counted) if counted else None
         first_s = next((one.first_byte_s for one in attempts if one.first_byte_s), None)
         began = time.time() - (self._now() - receipt.began_s)
-        return {
-            "id": receipt.request_id,
-            "model": served.model if served is not None else receipt.model,
-            "created_at": datetime.fromtimestamp(began, UTC).isoformat(),
-            "streamed": receipt.stream,
-            "cancelled": receipt.outcome == "client_gone",
-            "provider_name": _provider(served) if served is not None and tells_who else None,
-            "latency": None if first_s is None else _ms(first_s - receipt.began_s),
-            "generation_time": None if first_s is None else _ms(receipt.ended_s - first_s),
-            "tokens_prompt": None if usage is None else usage.prompt,
-            "tokens_completion": None if usage is None else usage.completion + usage.reasoning,
-            "native_tokens_reasoning": None if usage is None else usage.reasoning,
-            "native_tokens_cached": None if usage is None else usage.prompt_cached,
-            "total_cost": None if nano is None else nano / NANO,
-            "helexa": {
-                "path": receipt.path,
-                "model_asked": receipt.model,
-                "outcome": receipt.outcome,
-                "queue_ms": _ms(receipt.queue_s),
-                "total_ms": _ms(receipt.ended_s - receipt.began_s),
-                "cost_nano": nano,
-                "policy": {
-                    "id": policy_id(receipt.wish, receipt.terms),
-                    "asked": canonical(receipt.wish) if receipt.wish is not None else "",
-                    "terms": receipt.terms,
-                },
-                "attempts": [
-                    _attempt(one, receipt.began_s, tells_who=tells_who) for one in attempts
-                ],
-            },
-        }
+        return Generation(
+            id=receipt.request_id,
+            model=served.model if served is not None else receipt.model,
+            created_at=datetime.fromtimestamp(began, UTC).isoformat(),
+            streamed=receipt.stream,
+            cancelled=receipt.outcome == "client_gone",
+            provider_name=_provider(served) if served is not None and tells_who else None,
+            latency=None if first_s is None else _ms(first_s - receipt.began_s),
+            generation_time=None if first_s is None else _ms(receipt.ended_s - first_s),
+            tokens_prompt=None if usage is None else usage.prompt,
+            tokens_completion=None if usage is None else usage.completion + usage.reasoning,
+            native_tokens_reasoning=None if usage is None else usage.reasoning,
+            native_tokens_cached=None if usage is None else usage.prompt_cached,
+            total_cost=None if nano is None else nano / NANO,
+            helexa=GenerationMore(
+                path=receipt.path,
+                model_asked=receipt.model,
+                outcome=receipt.outcome,
+                queue_ms=_ms(receipt.queue_s),
+                total_ms=_ms(receipt.ended_s - receipt.began_s),
+                cost_nano=nano,
+                policy=PolicyTold(
+                    id=policy_id(receipt.wish, receipt.terms),
+                    asked=canonical(receipt.wish) if receipt.wish is not None else "",
+                    terms=receipt.terms,
+                ),
+                attempts=[_told(one, receipt.began_s, tells_who=tells_who) for one in attempts],
+            ),
+        )
 
 
 def cost(usage: Usage, price: Price) -> int:
@@ -130,24 +128,23 @@ def cost(usage: Usage, price: Price) -> int:
     )
 
 
-def _attempt(one: Attempt, began_s: float, *, tells_who: bool) -> dict[str, Any]:
+def _told(one: Attempt, began_s: float, *, tells_who: bool) -> AttemptTold:
     label, usage = one.label, one.usage
-    said: dict[str, Any] = {
-        "model": one.model,
-        "digest": label.digest,
-        "outcome": one.outcome,
-        "resumed": one.resumed,
-        "began_ms": _ms(one.began_s - began_s),
-        "first_byte_ms": _ms(one.first_byte_s - began_s) if one.first_byte_s else None,
-        "ended_ms": _ms(one.ended_s - began_s) if one.ended_s else None,
-        "price": _classes(label.price),
-        "usage": None if usage is None else _classes(usage),
-        "cost_nano": None if usage is None else cost(usage, label.price),
-        "delivered_tokens": one.delivered_tokens,
-    }
-    if tells_who:
-        said |= {"served_by": _provider(one), "operator": label.operator}
-    return said
+    return AttemptTold(
+        model=one.model,
+        digest=label.digest,
+        outcome=one.outcome,
+        resumed=one.resumed,
+        began_ms=_ms(one.began_s - began_s),
+        first_byte_ms=_ms(one.first_byte_s - began_s) if one.first_byte_s else None,
+        ended_ms=_ms(one.ended_s - began_s) if one.ended_s else None,
+        price=label.price,
+        usage=usage,
+        cost_nano=None if usage is None else cost(usage, label.price),
+        delivered_tokens=one.delivered_tokens,
+        served_by=_provider(one) if tells_who else None,
+        operator=label.operator if tells_who else None,
+    )
 
 
 def _provider(one: Attempt) -> str:
@@ -155,10 +152,6 @@ def _provider(one: Attempt) -> str:
     if one.target.via is None:
         return name
     return f"{one.said_by.decode('ascii')}; via={name}" if one.said_by else f"via={name}"
-
-
-def _classes(of: Price | Usage) -> dict[str, int]:
-    return {name: getattr(of, name) for name in Price.__struct_fields__}
 
 
 def _sum(counted: Iterable[Usage]) -> Usage | None:

@@ -15,6 +15,7 @@ from helexa.cortex.gateway.admission.door import Admission
 from helexa.cortex.gateway.ingress import Ingress
 from helexa.cortex.gateway.receipts import Receipts
 from helexa.protocol.errors import GenerationUnknown, RequestRejected
+from helexa.protocol.openai.generation import GenerationAnswer
 
 
 def routes(receipts: Receipts, admission: Admission, *, tells_who: bool) -> Sequence[Route]:
@@ -26,7 +27,7 @@ def routes(receipts: Receipts, admission: Admission, *, tells_who: bool) -> Sequ
         receipt = receipts.find(wanted[0], grant.account)
         if receipt is None:
             raise GenerationUnknown(wanted[0])
-        shown = {"data": receipts.shown(receipt, tells_who=tells_who)}
+        shown = GenerationAnswer(data=receipts.shown(receipt, tells_who=tells_who))
         return Response(
             msgspec.json.encode(shown),
             media_type="application/json",
@@ -48,6 +49,19 @@ about = (
         does="What became of a request, for the account that sent it.",
         answers=Told,
         refuses=(GenerationUnknown,),
+        query={"id": {"type": "string", "minLength": 1}},
+        needs=("id",),
+    ),
+)
+
+
+about = (
+    About(
+        path="/v1/generation",
+        method="GET",
+        does="What became of a request of the same account, by its x-helexa-request-id.",
+        answers=GenerationAnswer,
+        refuses=(RequestRejected, GenerationUnknown),
         query={"id": {"type": "string", "minLength": 1}},
         needs=("id",),
     ),
