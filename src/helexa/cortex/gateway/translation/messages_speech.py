@@ -38,6 +38,8 @@ class Names:
         if field is None:
             return error
         ours = named(field, self._places, thinks=self._thinks)
+        if ours == field:
+            return error
         message = error.message.replace(f"`{field}`", f"`{ours}`")
         if isinstance(error, PassedOn):
             said = msgspec.structs.replace(error.said, param=ours, message=message)
