@@ -7,6 +7,7 @@ import json
 from typing import Any
 
 import pytest
+from tests.gateway.broken import DIGEST, WORDS, breaking, going_on
 from tests.gateway.messages_parts import added_up, events_in
 from tests.gateway.parts import (
     DONE,
@@ -325,6 +326,16 @@ async def test_a_failure_in_a_stream_is_its_last_event() -> None:
     assert last["error"]["code"] == "stream_interrupted"
     assert last["error"]["message"].startswith("out")
     assert last["request_id"] == answer.headers["request-id"]
+
+
+async def test_a_stream_that_breaks_off_is_one_message_all_the_same() -> None:
+    async with gateway_to(breaking(4), going_on()) as gateway:
+        gateway.fleet.digests = dict.fromkeys(gateway.fleet.ways, DIGEST)
+        answer = await gateway.post({**ASKED, "stream": True}, PATH)
+    message = added_up(events_in(answer.body))
+    assert [one["text"] for one in message["content"]] == ["".join(WORDS)]
+    assert message["stop_reason"] == "end_turn"
+    assert message["usage"]["output_tokens"] == len(WORDS)
 
 
 @pytest.mark.parametrize("pieces", [(token("a"), DONE), (DONE,)])

@@ -179,6 +179,18 @@ def test_tools_and_what_is_to_be_called_are_the_same(
     assert body.get("parallel_tool_calls", True) is not (one_only and choice is not None)
 
 
+@pytest.mark.parametrize("more", [{}, {"content": None}, {"content": ""}, {"content": []}])
+def test_a_tool_may_have_nothing_to_say(more: dict[str, Any]) -> None:
+    call = {"type": "tool_use", "id": "t1", "name": "f", "input": {}}
+    turns = [
+        {"role": "user", "content": "hi"},
+        {"role": "assistant", "content": [call]},
+        {"role": "user", "content": [{"type": "tool_result", "tool_use_id": "t1", **more}]},
+    ]
+    last = json.loads(opened(asked(messages=turns)).body)["messages"][-1]
+    assert last == {"role": "tool", "tool_call_id": "t1", "content": ""}
+
+
 # --- the way out
 
 

@@ -226,6 +226,8 @@ def _image_part(block: Image) -> Json:
 
 def _content(parts: list[Json]) -> str | list[Json]:
     """One text alone is a text: to Anthropic both are the same, and to every template one is."""
+    if not parts:
+        return ""
     if len(parts) == 1 and parts[0]["type"] == "text":
         text: str = parts[0]["text"]
         return text
