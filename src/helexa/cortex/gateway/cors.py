@@ -19,6 +19,7 @@ MAX_AGE_S: Final = 7200
 METHODS: Final = b"GET, POST"
 EXPOSED: Final = (
     "x-request-id",
+    "request-id",
     "x-helexa-request-id",
     "x-helexa-served-by",
     "x-helexa-queue-ms",
