@@ -159,7 +159,8 @@ def said(events: Sequence[Any]) -> dict[str, Any]:
     names: set[Any] = set()
     usage = None
     for event in events[:-1]:
-        names.add((event["id"], event["created"], event["model"], event["object"]))
+        # llama.cpp says with each chunk when that one was made.
+        names.add((event["id"], event["model"], event["object"]))
         names.add(event.get("system_fingerprint"))
         for piece in event["choices"]:
             index, delta = piece["index"], piece.get("delta", {})

@@ -82,6 +82,7 @@ async def cut_everywhere(
             reply = await continued(second, path, body, events[:at])
         assert reply.status == 200, (at, events[:at], reply.content)
         assert said([*events[:at], *reply.events]) == whole, (at, body)
+        assert {one["created"] for one in reply.events[:-1]} == {events[0]["created"]}
         assert 0 <= resumed_of(reply) <= whole["usage"]["completion_tokens"]
 
     async with anyio.create_task_group() as tasks:
