@@ -1,6 +1,6 @@
 # Short names for commands that work without it; `make help` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help up test test-clients test-runtimes test-llama-server chaos check fmt bench bench-runtimes bench-quick sim sim-figures docs lock demo-models clean run-setup dev-setup
+.PHONY: help up test test-clients test-runtimes test-llama-server chaos check fmt bench bench-runtimes bench-survival bench-quick sim sim-figures docs lock demo-models clean run-setup dev-setup
 bin := .venv/bin
 
 help:  ## list the targets
@@ -40,6 +40,9 @@ bench: dev-setup  ## measure against peers; writes docs/benchmarks/
 
 bench-runtimes: dev-setup  ## load, unload and memory of each runtime, what a neuron adds; writes docs/benchmarks/
 	scripts/bench-runtimes $(ARGS)
+
+bench-survival: dev-setup  ## streams while nodes are killed (ARGS="--streams 30" is short); writes docs/benchmarks/
+	$(bin)/python -m benchmarks.survival --out docs/benchmarks $(ARGS)
 
 bench-quick: dev-setup  ## the same, short: for a look, not for the record
 	$(bin)/python -m benchmarks --quick $(ARGS)

@@ -37,8 +37,6 @@ TARGETS_MAX: Final = 4
 PAUSE_MIN_S: Final = 0.02
 PAUSE_MAX_S: Final = 0.5
 """Between looks, while nobody can: a runtime is back within a tenth of a second or much later."""
-FOR_PEERS_S: Final = 1.0
-"""Enough for a runtime to be started anew."""
 
 _encode: Final = msgspec.json.Encoder().encode
 
@@ -128,6 +126,8 @@ class _Search:
     """For somebody who goes on, since the last time that it broke off."""
 
     give_up_s: float
+    waits: bool
+    """Whether for those who are not ready yet."""
     digest: str
     failed: set[NodeId]
     """Just now; asked again only when nobody else is there."""
@@ -221,12 +221,10 @@ class Resuming:
         if not digest:
             raise _Hopeless("weights_unknown", "which weights it came from is not known")
         rest.broke_s = self._now()
-        within_s = settings.resume_within_s
-        if job.hints.path:
-            # The cortex that asks may know somebody who is ready.
-            within_s = min(within_s, FOR_PEERS_S)
         search = _Search(
-            give_up_s=rest.broke_s + within_s,
+            give_up_s=rest.broke_s + settings.resume_within_s,
+            # The cortex that asks may know somebody who is ready: it is the one to wait.
+            waits=not job.hints.path,
             digest=digest,
             failed=rest.broke_at(),
             refused={},
@@ -243,14 +241,18 @@ class Resuming:
                 decision = again if again is not None and again.targets[0].ready else decision
                 decision = decision or again
             if decision is not None and self._fleet.waits(decision) is not None:
+                if not search.waits:
+                    raise _Hopeless("nobody", "nobody is ready to")
                 decision = await self._until_served(job, search, decision, answer)
             if decision is not None:
                 for target in decision.targets[:TARGETS_MAX]:
+                    if not (target.ready or search.waits):
+                        break
                     if await self._asked(job, search, target, answer, rest):
                         return
             if search.refused and not self._others(job, search):
                 raise _Hopeless("not_continuable", next(iter(search.refused.values())))
-            if self._now() + pause_s >= search.give_up_s:
+            if not search.waits or self._now() + pause_s >= search.give_up_s:
                 raise _Hopeless("nobody", search.said or "nobody who is here has the same weights")
             await asyncio.sleep(pause_s)
             pause_s = min(pause_s * 2, PAUSE_MAX_S)
