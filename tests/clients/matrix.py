@@ -50,6 +50,8 @@ class Client:
 CLIENTS: Final = (
     Client(name="openai (Python)", file="openai_sdk.py", venv="openai"),
     Client(name="openai (Node)", file="openai_sdk.mjs", venv="node"),
+    Client(name="anthropic (Python)", file="anthropic_sdk.py", venv="anthropic"),
+    Client(name="anthropic (Node)", file="anthropic_sdk.mjs", venv="node"),
     Client(name="LangChain", file="langchain_chat.py", venv="langchain"),
     Client(name="Instructor", file="instructor_models.py", venv="instructor", says="kind="),
     Client(name="Pydantic AI", file="pydantic_ai_agent.py", venv="pydantic_ai"),

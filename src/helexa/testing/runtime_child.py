@@ -49,6 +49,8 @@ def arguments(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--echoes", type=int, metavar="N", help="say again what was asked; read N")
     parser.add_argument("--dies-after", type=int, metavar="N", help="SIGKILL itself after N events")
     parser.add_argument("--holds-after", type=int, metavar="N", help="then wait for the client")
+    parser.add_argument("--records", metavar="FILE", help="keep the last body there, as it came")
+    parser.add_argument("--recites", metavar="FILE", help="answer with these very bytes")
     parser.add_argument("--until", metavar="FILE", help="with --holds-after: or for FILE")
     parser.add_argument(
         "--answers",
@@ -118,10 +120,15 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers.get("content-length", 0)))
+        wanted = self.server.wanted
+        if wanted.records is not None:
+            Path(wanted.records).write_bytes(body)
         request = json.loads(body)
         self.server.journal.note("request", path=self.path, body=body.decode())
         self._hang()
-        if self.server.wanted.echoes is not None:
+        if wanted.recites is not None:
+            self._recite(Path(wanted.recites).read_bytes())
+        elif wanted.echoes is not None:
             self._echo(request)
         elif self.path in ("/v1/embeddings", "/v1/rerank") and self._is_well:
             self._at_once(request)
@@ -159,6 +166,16 @@ class Handler(BaseHTTPRequestHandler):
             for at in range(len(texts))
         ]
         self._whole(200, {"object": "list", "model": "fake", "data": data, "usage": usage})
+
+    def _recite(self, answer: bytes) -> None:
+        """A stream where it looks like one, in pieces that end where they happen to."""
+        if not answer.startswith(b"data:"):
+            self._raw(200, "application/json", answer)
+            return
+        self._begin_stream()
+        for at in range(0, len(answer), 37):
+            self._chunk(answer[at : at + 37])
+        self._chunk(b"")
 
     def _echo(self, request: dict[str, Any]) -> None:
         """As an engine that keeps its word; see `echoing`."""

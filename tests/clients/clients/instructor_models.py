@@ -29,7 +29,8 @@ from __future__ import annotations
 from typing import Literal
 
 import instructor
-from checks import BASE_URL, CITY_QUESTION, KEY, MODEL, QUESTION, check, refused, run
+from anthropic import Anthropic
+from checks import BASE_URL, CITY_QUESTION, KEY, MODEL, QUESTION, URL, check, refused, run
 from instructor.core import InstructorRetryException
 from openai import AsyncOpenAI, OpenAI
 from pydantic import BaseModel, Field
@@ -85,6 +86,14 @@ async def asynchronously() -> None:
     async with AsyncOpenAI(base_url=BASE_URL, api_key=KEY) as one:
         client = instructor.from_openai(one, mode=instructor.Mode.JSON_SCHEMA)
         assert isinstance(await client.create(response_model=Node, **asked(QUESTION)), Node)
+
+
+@check("messages", "structured output", "tools")
+def by_messages() -> None:
+    one = Anthropic(base_url=URL, api_key=KEY)
+    client = instructor.from_anthropic(one, mode=instructor.Mode.ANTHROPIC_TOOLS)
+    found = client.create(response_model=Weather, max_retries=0, **asked(CITY_QUESTION))
+    assert isinstance(found, Weather)
 
 
 @check("chat", "errors")

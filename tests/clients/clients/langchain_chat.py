@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 from typing import Literal
 
+import anthropic
 import openai
 from checks import (
     ANSWER,
@@ -25,12 +26,14 @@ from checks import (
     PICTURE,
     QUESTION,
     SEEN,
+    URL,
     VISION,
     WEATHER,
     check,
     refused,
     run,
 )
+from langchain_anthropic import ChatAnthropic
 from langchain_core.messages import HumanMessage, ToolMessage
 from langchain_core.tools import tool
 from langchain_openai import ChatOpenAI, OpenAIEmbeddings
@@ -136,6 +139,62 @@ def vectors() -> None:
         one == embedder.embed_query("one")
         or max(abs(a - b) for a, b in zip(one, embedder.embed_query("one"), strict=True)) < 1e-5
     )
+
+
+def others(**more: object) -> list[tuple[str, object]]:
+    """The other two APIs, by the same class of LangChain's."""
+    known = {"model": MODEL, "api_key": KEY, "temperature": 0, "max_tokens": 200}
+    messages = ChatAnthropic(**{**known, "base_url": URL, **more})
+    responses = ChatOpenAI(**{**known, "base_url": BASE_URL, **more}, use_responses_api=True)
+    return [("messages", messages), ("responses", responses)]
+
+
+@check("messages", "text", "streaming", "usage")
+def by_messages() -> None:
+    by(dict(others())["messages"])
+
+
+@check("responses", "text", "streaming", "usage")
+def by_responses() -> None:
+    by(dict(others())["responses"])
+
+
+def by(model: object) -> None:
+    answer = model.invoke(QUESTION)
+    assert answer.text == ANSWER
+    assert answer.usage_metadata["output_tokens"] > 3
+    assert "".join(chunk.text for chunk in model.stream(QUESTION)) == ANSWER
+
+
+@check("messages", "tools")
+def a_tool_by_messages() -> None:
+    a_tool_by(dict(others())["messages"])
+
+
+@check("responses", "tools")
+def a_tool_by_responses() -> None:
+    a_tool_by(dict(others())["responses"])
+
+
+def a_tool_by(plain: object) -> None:
+    model = plain.bind_tools([get_weather])
+    said: list = [HumanMessage(CITY_QUESTION)]
+    said.append(model.invoke(said))
+    (call,) = said[-1].tool_calls
+    assert call["args"] == {"city": CITY}
+    assert "17" in model.invoke([*said, get_weather.invoke(call)]).text
+
+
+@check("messages", "structured output")
+def a_model_of_ones_own_by_messages() -> None:
+    model = dict(others())["messages"].with_structured_output(Node)
+    assert isinstance(model.invoke(QUESTION), Node)
+
+
+@check("messages", "errors")
+def refusals_of_messages() -> None:
+    with refused(anthropic.NotFoundError, 404):
+        dict(others(model="nobody-has-this"))["messages"].invoke(QUESTION)
 
 
 run("langchain-openai", "langchain-anthropic")

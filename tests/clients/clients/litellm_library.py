@@ -32,6 +32,7 @@ from checks import (
     QUESTION,
     SEEN,
     TOOL_ABOUT,
+    URL,
     VISION,
     WEATHER,
     check,
@@ -123,6 +124,30 @@ def refusals_are_exceptions() -> None:
         litellm.completion(**asked(model="openai/nobody-has-this"))
     with refused(litellm.BadRequestError, 400):
         litellm.completion(**asked(temperature=9))
+
+
+@check("messages", "text", "streaming", "tools")
+def by_messages() -> None:
+    known = {"model": f"anthropic/{MODEL}", "api_base": URL}
+    answer = litellm.completion(**asked(**known))
+    assert answer.choices[0].message.content == ANSWER
+    pieces = litellm.completion(**asked(**known, stream=True))
+    assert "".join(one.choices[0].delta.content or "" for one in pieces) == ANSWER
+    (call,) = (
+        litellm.completion(**asked(CITY_QUESTION, tools=TOOLS, **known))
+        .choices[0]
+        .message.tool_calls
+    )
+    assert json.loads(call.function.arguments) == {"city": CITY}
+
+
+@check("responses", "text", "streaming")
+def by_responses() -> None:
+    known = {"model": f"openai/{MODEL}", "api_base": BASE_URL, "api_key": KEY, "temperature": 0}
+    answer = litellm.responses(input=QUESTION, **known)
+    assert answer.output[0].content[0].text == ANSWER
+    events = list(litellm.responses(input=QUESTION, stream=True, **known))
+    assert events[-1].type == "response.completed"
 
 
 @check("embeddings", "embeddings", "usage")

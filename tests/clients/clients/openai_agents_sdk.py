@@ -23,6 +23,7 @@ from agents import (
     Agent,
     ModelSettings,
     OpenAIChatCompletionsModel,
+    OpenAIResponsesModel,
     Runner,
     function_tool,
     set_tracing_disabled,
@@ -137,6 +138,36 @@ async def refusals_are_exceptions() -> None:
         await Runner.run(agent(chat(key="hx_live_nobody")), QUESTION)
     with refused(openai.NotFoundError, 404):
         await Runner.run(agent(chat("nobody-has-this")), QUESTION)
+
+
+def responses(name: str = MODEL) -> OpenAIResponsesModel:
+    client = AsyncOpenAI(base_url=BASE_URL, api_key=KEY)
+    return OpenAIResponsesModel(model=name, openai_client=client)
+
+
+@check("responses", "text", "streaming")
+async def a_stream_of_responses() -> None:
+    stream = Runner.run_streamed(agent(responses()), QUESTION)
+    pieces = [
+        event.data.delta
+        async for event in stream.stream_events()
+        if event.type == "raw_response_event" and event.data.type == "response.output_text.delta"
+    ]
+    assert "".join(pieces) == ANSWER == stream.final_output
+
+
+@check("responses", "tools")
+async def an_agent_with_a_tool_by_responses() -> None:
+    asked.clear()
+    done = await Runner.run(agent(responses(), tools=[get_weather]), CITY_QUESTION)
+    assert asked == [CITY]
+    assert "17" in done.final_output
+
+
+@check("responses", "structured output")
+async def an_output_type_by_responses() -> None:
+    done = await Runner.run(agent(responses(), output_type=Node), QUESTION)
+    assert isinstance(done.final_output, Node)
 
 
 run("openai-agents")

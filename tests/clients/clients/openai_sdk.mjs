@@ -13,7 +13,7 @@ console.log(answer.choices[0].message.content);
 */
 import assert from "node:assert/strict";
 import OpenAI from "openai";
-import { zodResponseFormat } from "openai/helpers/zod";
+import { zodResponseFormat, zodTextFormat } from "openai/helpers/zod";
 import { z } from "zod";
 import {
   ANSWER, BASE_URL, CITY, CITY_QUESTION, EMBEDDER, KEY, MODEL, PARAMETERS, PICTURE, QUESTION, SEEN,
@@ -126,6 +126,51 @@ check("chat", ["errors"], "refusals are the classes of the SDK", async () => {
   await refused(OpenAI.NotFoundError, 404, unknown);
   const wrong = client.chat.completions.create({ ...asked, temperature: 9 });
   assert.equal((await refused(OpenAI.BadRequestError, 400, wrong)).param, "temperature");
+});
+
+check("responses", ["text", "usage"], "a response and the next one", async () => {
+  const inquiry = { model: MODEL, input: QUESTION, temperature: 0 };
+  const answer = await client.responses.create(inquiry);
+  assert.equal(answer.output_text, ANSWER);
+  const again = await client.responses.create({ ...inquiry, previous_response_id: answer.id });
+  assert.ok(again.usage.input_tokens > answer.usage.input_tokens);
+});
+
+check("responses", ["streaming", "tools"], "a streamed response with a tool", async () => {
+  const { name, description, parameters } = tools[0].function;
+  const stream = client.responses.stream({
+    model: MODEL,
+    input: CITY_QUESTION,
+    temperature: 0,
+    tools: [{ type: "function", name, description, parameters, strict: false }],
+  });
+  const { output } = await stream.finalResponse();
+  const call = output.find((one) => one.type === "function_call");
+  assert.deepEqual(JSON.parse(call.arguments), { city: CITY });
+});
+
+check("responses", ["streaming"], "a streamed response", async () => {
+  const inquiry = { model: MODEL, input: QUESTION, temperature: 0, stream: true };
+  let text = "";
+  let last = null;
+  for await (const event of await client.responses.create(inquiry)) {
+    if (event.type === "response.output_text.delta") text += event.delta;
+    last = event;
+  }
+  assert.equal(text, ANSWER);
+  assert.equal(last.type, "response.completed");
+});
+
+check("responses", ["structured output"], "a response that is parsed", async () => {
+  const shape = z.object({ kind: z.enum(["neuron", "cortex"]), ok: z.boolean() });
+  const answer = await client.responses.parse({
+    model: MODEL,
+    input: QUESTION,
+    temperature: 0,
+    max_output_tokens: 128,
+    text: { format: zodTextFormat(shape, "node") },
+  });
+  shape.parse(answer.output_parsed);
 });
 
 check("embeddings", ["embeddings", "usage"], "vectors", async () => {

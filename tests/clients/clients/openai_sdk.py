@@ -151,6 +151,74 @@ def refusals_are_the_exceptions_of_the_sdk() -> None:
     assert caught[0].param == "temperature", caught[0].body
 
 
+@check("responses", "text", "usage")
+def a_response_and_the_next_one() -> None:
+    answer = client.responses.create(model=MODEL, input=QUESTION, temperature=0)
+    assert answer.output_text == ANSWER
+    assert answer.status == "completed"
+    assert answer.usage.output_tokens > 3
+    again = client.responses.create(
+        model=MODEL, input=QUESTION, temperature=0, previous_response_id=answer.id
+    )
+    assert again.usage.input_tokens > answer.usage.input_tokens
+    assert client.responses.retrieve(answer.id).output_text == ANSWER
+    client.responses.delete(answer.id)
+    with refused(openai.NotFoundError, 404):
+        client.responses.retrieve(answer.id)
+
+
+@check("responses", "streaming", "usage")
+def a_streamed_response() -> None:
+    with client.responses.stream(model=MODEL, input=QUESTION, temperature=0) as stream:
+        pieces = [one.delta for one in stream if one.type == "response.output_text.delta"]
+        final = stream.get_final_response()
+    assert "".join(pieces) == ANSWER == final.output_text
+    assert len(pieces) > 3
+    assert final.usage.output_tokens > 3
+
+
+@check("responses", "tools", "streaming")
+def a_tool_of_a_response() -> None:
+    tools = [{"type": "function", **TOOLS[0]["function"], "strict": False}]
+    asked = {"model": MODEL, "tools": tools, "temperature": 0}
+    with client.responses.stream(input=CITY_QUESTION, **asked) as stream:
+        first = stream.get_final_response()
+    (call,) = (one for one in first.output if one.type == "function_call")
+    assert json.loads(call.arguments) == {"city": CITY}
+    result = {"type": "function_call_output", "call_id": call.call_id, "output": WEATHER}
+    second = client.responses.create(input=[result], previous_response_id=first.id, **asked)
+    assert "17" in second.output_text
+
+
+@check("responses", "structured output")
+def a_response_that_is_parsed() -> None:
+    answer = client.responses.parse(
+        model=MODEL, input=QUESTION, text_format=Node, max_output_tokens=128, temperature=0
+    )
+    assert isinstance(answer.output_parsed, Node)
+
+
+@check("responses", "vision")
+def a_picture_in_a_response() -> None:
+    parts = [
+        {"type": "input_text", "text": "What is in this picture?"},
+        {"type": "input_image", "image_url": f"data:image/png;base64,{PICTURE}"},
+    ]
+    answer = client.responses.create(
+        model=VISION, input=[{"role": "user", "content": parts}], temperature=0
+    )
+    assert answer.output_text == SEEN
+
+
+@check("responses", "errors")
+def refusals_of_responses() -> None:
+    with refused(openai.NotFoundError, 404):
+        client.responses.create(model="nobody-has-this", input=QUESTION)
+    with refused(openai.BadRequestError, 400) as caught:
+        client.responses.create(model=MODEL, input=QUESTION, truncation="auto")
+    assert caught[0].param == "truncation"
+
+
 @check("completions", "text", "streaming")
 def an_older_completion() -> None:
     asked = {"model": MODEL, "prompt": "helexa is", "max_tokens": 24, "temperature": 0}

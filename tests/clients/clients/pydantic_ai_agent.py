@@ -25,6 +25,7 @@ from checks import (
     PICTURE,
     QUESTION,
     SEEN,
+    URL,
     VISION,
     WEATHER,
     check,
@@ -34,7 +35,9 @@ from checks import (
 from pydantic import BaseModel
 from pydantic_ai import Agent, BinaryContent, NativeOutput, ToolOutput
 from pydantic_ai.exceptions import ModelHTTPError
-from pydantic_ai.models.openai import OpenAIChatModel
+from pydantic_ai.models.anthropic import AnthropicModel
+from pydantic_ai.models.openai import OpenAIChatModel, OpenAIResponsesModel
+from pydantic_ai.providers.anthropic import AnthropicProvider
 from pydantic_ai.providers.openai import OpenAIProvider
 
 SETTINGS = {"temperature": 0, "max_tokens": 200}
@@ -105,6 +108,35 @@ async def refusals_are_exceptions() -> None:
         await Agent(model(key="hx_live_nobody")).run(QUESTION)
     with refused(ModelHTTPError, 404):
         await Agent(model("nobody-has-this")).run(QUESTION)
+
+
+async def with_a_tool(other: object) -> None:
+    agent = Agent(other, model_settings=SETTINGS)
+    asked: list[str] = []
+
+    @agent.tool_plain
+    def get_weather(city: str) -> str:
+        """Get current weather for a location."""
+        asked.append(city)
+        return WEATHER
+
+    assert "17" in (await agent.run(CITY_QUESTION)).output
+    assert asked == [CITY]
+    async with agent.run_stream(QUESTION) as stream:
+        pieces = [piece async for piece in stream.stream_text(delta=True, debounce_by=None)]
+    assert "".join(pieces) == ANSWER
+
+
+@check("responses", "tools", "text", "streaming")
+async def by_responses() -> None:
+    provider = OpenAIProvider(base_url=BASE_URL, api_key=KEY)
+    await with_a_tool(OpenAIResponsesModel(MODEL, provider=provider))
+
+
+@check("messages", "tools", "text", "streaming")
+async def by_messages() -> None:
+    provider = AnthropicProvider(base_url=URL, api_key=KEY)
+    await with_a_tool(AnthropicModel(MODEL, provider=provider))
 
 
 run("pydantic-ai-slim")

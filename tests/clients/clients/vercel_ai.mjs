@@ -14,6 +14,7 @@ console.log(text);
 ```
 */
 import assert from "node:assert/strict";
+import { createAnthropic } from "@ai-sdk/anthropic";
 import { createOpenAI } from "@ai-sdk/openai";
 import { createOpenAICompatible } from "@ai-sdk/openai-compatible";
 import {
@@ -33,9 +34,12 @@ const compatible = createOpenAICompatible({
   supportsStructuredOutputs: true,
 });
 const openai = createOpenAI({ baseURL: BASE_URL, apiKey: KEY });
+const anthropic = createAnthropic({ baseURL: BASE_URL, apiKey: KEY });
 const models = [
   ["chat", "compatible: ", (name) => compatible(name)],
   ["chat", "openai: ", (name) => openai.chat(name)],
+  ["responses", "openai responses: ", (name) => openai.responses(name)],
+  ["messages", "anthropic: ", (name) => anthropic(name)],
 ];
 const settings = { temperature: 0, maxOutputTokens: 200, maxRetries: 0 };
 const shape = z.object({ kind: z.enum(["neuron", "cortex"]), ok: z.boolean() });
