@@ -97,7 +97,7 @@ def test_every_call_has_its_refusals_in_the_one_envelope(document: dict[str, Any
             where = f"{method} {path}"
             assert {"400", "500"} <= refusals.keys(), where
             assert ("401" in refusals) is path.startswith("/api"), where
-            assert ("415" in refusals) is (method in ("post", "put")), where
+            assert ("415" in refusals) is (method in ("post", "put", "patch")), where
             for status, one in refusals.items():
                 if (path, status) != ("/readyz", "503"):
                     assert one["content"]["application/json"]["schema"] == envelope, where

@@ -55,6 +55,9 @@ class Client:
     def post(self, path: str, body: Mapping[str, Any] | None = None) -> Any:
         return self.ask("POST", path, body or {}, within_s=LOAD_WITHIN_S)
 
+    def patch(self, path: str, body: Mapping[str, Any]) -> Any:
+        return self.ask("PATCH", path, body)
+
     def delete(self, path: str) -> Any:
         return self.ask("DELETE", path)
 

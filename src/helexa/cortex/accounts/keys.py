@@ -93,7 +93,7 @@ class Keys:
                 f"A key's name is 1 to {NAME_CHARS_MAX} characters that can be seen.", "name"
             )
         _check_account(account)
-        _check_expiry(expires_at, self._unix())
+        _check_expiry(expires_at)
         secret = new_secret()
         key = ApiKey(
             id=f"key_{random_source.token_hex(8)}",
@@ -127,7 +127,7 @@ class Keys:
         In force for the next request. Raises KeyUnknown and RequestRejected.
         """
         if expires_at is not None:
-            _check_expiry(expires_at, self._unix())
+            _check_expiry(expires_at)
         found = self._find(key)
         ends = None if "expires_at" in unset else found.expires_at
         named = tuple(one for one in unset if one != "expires_at")
@@ -285,9 +285,9 @@ def _check_account(name: str) -> None:
         )
 
 
-def _check_expiry(expires_at: int | None, now: float) -> None:
-    if expires_at is not None and not now < expires_at <= TIME_MAX:
-        raise RequestRejected("A key's expiry is a time to come.", "expires_at")
+def _check_expiry(expires_at: int | None) -> None:
+    if expires_at is not None and not 0 < expires_at <= TIME_MAX:
+        raise RequestRejected(f"A key's expiry is 1 to {TIME_MAX}, in Unix seconds.", "expires_at")
 
 
 @contextmanager

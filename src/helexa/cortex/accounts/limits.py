@@ -41,11 +41,11 @@ NO_LIMITS: Final = Limits()
 
 
 def changed(limits: Limits, changes: Limits, unset: tuple[str, ...] = ()) -> Limits:
-    """`limits` with what `changes` says, and without those named in `unset`."""
+    """`limits` without those named in `unset`, and with what `changes` says."""
     new = {
         name: value for name, value in msgspec.structs.asdict(changes).items() if value is not None
     }
-    return msgspec.structs.replace(limits, **dict.fromkeys(unset, None), **new)
+    return msgspec.structs.replace(limits, **{**dict.fromkeys(unset, None), **new})
 
 
 def written(limits: Limits) -> str | None:

@@ -183,7 +183,7 @@ class Dispatch:
         if rest is not None and not trial.first.startswith(b":"):
             rest.went_on(self._now())
         try:
-            failure = await relay(trial.response, trial.first, tap, answer, record)
+            failure = await relay(trial.response, trial.first, tap, answer, record, attempt)
             attempt.usage = tap.usage
             if failure is not None:
                 await self._cut(trial, failure, answer, record)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from helexa.cortex.gateway.answer import Answer
 from helexa.cortex.gateway.delivered import Record
 from helexa.cortex.gateway.envelope import PassedOn
+from helexa.cortex.gateway.seams import Attempt
 from helexa.cortex.gateway.usage import UsageTap
 from helexa.protocol import sse
 from helexa.protocol.errors import (
@@ -19,11 +20,17 @@ from helexa.util.upstream import Response, UpstreamError, UpstreamTimedOut
 
 
 async def relay(
-    response: Response, first: bytes, tap: UsageTap, answer: Answer, record: Record | None
+    response: Response,
+    first: bytes,
+    tap: UsageTap,
+    answer: Answer,
+    record: Record | None,
+    attempt: Attempt,
 ) -> HelexaError | None:
     """Pass it on until it is complete; else the reason why it is not, which nobody was told.
 
-    What the client gets, always whole events, is kept in `record`.
+    What the client gets, always whole events, is kept in `record`, and counted in `attempt`
+    as it goes.
     """
     chunk = first
     begun = False
@@ -34,6 +41,7 @@ async def relay(
                     begun = True
                     await answer.begin_stream()
                 await answer.write(data)
+                attempt.delivered_tokens += 1
                 if record is not None:
                     record.keep(data)
             chunk = await response.chunk()

@@ -63,6 +63,10 @@ _PARTS: Final[Mapping[str, Mapping[str, Any]]] = {
         "description": "A neuron: its id, the head of its id, or its name.",
         "schema": {"type": "string", "minLength": 1},
     },
+    "account": {
+        "description": "An account's name, as keys name it.",
+        "schema": {"type": "string", "minLength": 1, "maxLength": 64},
+    },
     "key": {
         "description": "A key: its id, its name, or the key itself.",
         "schema": {"type": "string", "minLength": 1},
