@@ -65,7 +65,7 @@ _PARTS: Final[Mapping[str, Mapping[str, Any]]] = {
     },
     "account": {
         "description": "An account's name, as keys name it.",
-        "schema": {"type": "string", "minLength": 1, "maxLength": 64},
+        "schema": {"type": "string", "pattern": r"^[A-Za-z0-9][A-Za-z0-9._@+-]{0,63}$"},
     },
     "key": {
         "description": "A key: its id, its name, or the key itself.",
