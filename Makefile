@@ -1,6 +1,6 @@
 # Short names for commands that work without it; `make help` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help up test test-clients test-runtimes test-llama-server chaos check fmt bench bench-runtimes bench-survival bench-quick sim sim-figures docs lock demo-models clean run-setup dev-setup
+.PHONY: help up test test-clients test-runtimes test-llama-server chaos check fmt bench bench-runtimes bench-survival bench-fairness bench-quick sim sim-figures docs lock demo-models clean run-setup dev-setup
 bin := .venv/bin
 
 help:  ## list the targets
@@ -43,6 +43,9 @@ bench-runtimes: dev-setup  ## load, unload and memory of each runtime, what a ne
 
 bench-survival: dev-setup  ## streams while nodes are killed (ARGS="--streams 30" is short); writes docs/benchmarks/
 	$(bin)/python -m benchmarks.survival --out docs/benchmarks $(ARGS)
+
+bench-fairness: dev-setup  ## nine accounts beside a greedy one at a real model; writes docs/benchmarks/fairness.*
+	$(bin)/python -m benchmarks.fairness $(ARGS)
 
 bench-quick: dev-setup  ## the same, short: for a look, not for the record
 	$(bin)/python -m benchmarks --quick $(ARGS)

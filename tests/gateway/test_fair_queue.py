@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections import deque
 
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
@@ -60,7 +60,12 @@ class AnyOrder(RuleBasedStateMachine):
         assert (self.queue.peek() is None) == (len(self.queue) == 0)
 
 
-AnyOrder.TestCase.settings = settings(max_examples=60, stateful_step_count=40)
+AnyOrder.TestCase.settings = settings(
+    max_examples=60,
+    stateful_step_count=40,
+    # Of the machine, not of what is drawn.
+    suppress_health_check=[HealthCheck.too_slow],
+)
 TestAnyOrder = AnyOrder.TestCase
 
 
@@ -159,7 +164,7 @@ def lane(slots: int | None, **rules: float) -> Lane:
     return found
 
 
-@settings(max_examples=60)
+@settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow])
 @given(
     slots=st.integers(1, 4),
     moves=st.lists(
