@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from helexa.cortex.store import engine
 from helexa.cortex.store.engine import StoreUnusable
 from helexa.cortex.store.kept import Kept
 from helexa.cortex.store.responses import FAILURES, StoredResponses, stored_responses
@@ -110,6 +111,35 @@ def test_what_was_removed_is_in_none_of_the_files(tmp_path: Path) -> None:
         stored.expire(1)
         assert not any(secret in path.read_bytes() for path in tmp_path.iterdir())
         assert numbers(stored) == [3]
+
+
+def test_what_had_to_make_room_is_in_none_of_the_files_either(tmp_path: Path) -> None:
+    secret = b"the-client's-secret" * 20
+    old = Kept(id="resp_1", account="a", created_at=1, input=secret, response=b"{}")
+    with opened(tmp_path, account_bytes_max=500) as stored:
+        stored.write([old], [])
+        stored.write([kept(2, size=400)], [])
+        stored.expire(0)
+        assert numbers(stored) == [2]
+        assert not any(secret in path.read_bytes() for path in tmp_path.iterdir())
+
+
+def test_a_reader_holds_the_log_back_until_the_next_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine, "BUSY_TIMEOUT_MS", 1)
+    secret = b"the-client's-secret" * 20
+    old = Kept(id="resp_1", account="a", created_at=1, input=secret, response=b"{}")
+    with opened(tmp_path) as stored:
+        stored.write([old], [])
+        reader = sqlite3.connect(tmp_path / "responses.db", isolation_level=None)
+        reader.execute("BEGIN")
+        reader.execute("SELECT id FROM responses").fetchall()
+        stored.expire(1)
+        assert any(secret in path.read_bytes() for path in tmp_path.iterdir())
+        reader.close()
+        stored.expire(1)
+        assert not any(secret in path.read_bytes() for path in tmp_path.iterdir())
 
 
 def test_a_write_that_is_repeated_is_counted_once(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import json
 from typing import Any
 
 import pytest
+from tests.gateway.broken import DIGEST, WORDS, breaking, going_on
 from tests.gateway.parts import (
     DONE,
     KEY,
@@ -182,3 +183,17 @@ async def test_what_is_no_chat_completion_is_the_nodes_fault() -> None:
         answer = await gateway.post(ASKED, PATH)
     assert answer.status == 502
     assert answer.error["code"] == "runtime_malformed"
+
+
+@pytest.mark.parametrize("sent", [1, 3, 5, 8])
+async def test_a_stream_that_another_goes_on_with_is_one_response(sent: int) -> None:
+    async with gateway_to(breaking(sent), going_on()) as gateway:
+        gateway.fleet.digests = dict.fromkeys(gateway.fleet.ways, DIGEST)
+        answer = await gateway.post({**ASKED, "stream": True}, PATH)
+        assert len(gateway.neurons[1].requests) == 1
+    *events, last = events_of(answer)
+    deltas = [one["delta"] for one in events if one["type"] == "response.output_text.delta"]
+    assert deltas == list(WORDS)
+    assert last["type"] == "response.completed"
+    assert [one["content"][0]["text"] for one in last["response"]["output"]] == ["".join(WORDS)]
+    assert last["response"]["usage"]["output_tokens"] == len(WORDS)

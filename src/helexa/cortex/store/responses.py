@@ -60,6 +60,7 @@ class StoredResponses:
                 sa.select(_responses.c.account, size).group_by(_responses.c.account)
             )
             self._bytes = Counter({account: int(total) for account, total in rows})
+        self._log_holds_removed = False
 
     @property
     def bytes(self) -> int:
@@ -83,6 +84,7 @@ class StoredResponses:
                 mine = (_responses.c.account == account) & (_responses.c.id == response_id)
                 if _delete(connection, mine, counts):
                     found.add(response_id)
+            before = counts.copy()
             for account in {one.account for one in kept}:
                 theirs = _responses.c.account == account
                 while (excess := counts[account] - self._account_bytes_max) > 0:
@@ -90,17 +92,23 @@ class StoredResponses:
             while (excess := counts.total() - self._bytes_max) > 0:
                 _delete_oldest(connection, sa.true(), excess, counts)
         self._bytes = counts
+        # What had to make room can stay there until `expire`: it may be so at every write.
+        self._log_holds_removed |= bool(found) or counts != before
         if found:
             self._empty_log()
         return found
 
     def expire(self, until: int) -> None:
-        """Remove what was created at `until`, Unix seconds, or before. Raises FAILURES."""
+        """Remove what was created at `until`, Unix seconds, or before. Raises FAILURES.
+
+        Called every now and then, also for what others left to it.
+        """
         counts = self._bytes.copy()
         with self._engine.begin() as connection:
             _delete(connection, _responses.c.created_at <= until, counts)
-        if counts != self._bytes:
-            self._bytes = counts
+        self._log_holds_removed |= counts != self._bytes
+        self._bytes = counts
+        if self._log_holds_removed:
             self._empty_log()
 
     def one(self, account: str, response_id: str) -> Kept | None:
@@ -130,7 +138,9 @@ class StoredResponses:
         with self._engine.connect() as connection:
             driver = connection.connection.driver_connection
             assert driver is not None
-            driver.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            is_busy, *_ = driver.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        # Somebody who reads at the moment holds it back.
+        self._log_holds_removed = bool(is_busy)
 
 
 def _one(connection: sa.Connection, account: str, response_id: str) -> Kept | None:
