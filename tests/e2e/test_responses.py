@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from urllib.request import urlopen
 
@@ -33,12 +34,19 @@ def client_of(up: Node) -> OpenAI:
     return OpenAI(base_url=up.ready["base_url"], api_key=up.ready["api_key"], max_retries=0)
 
 
-def test_a_question_is_answered_whole_and_streamed_alike(up: Node) -> None:
-    client = client_of(up)
+@pytest.fixture
+def client(up: Node) -> Iterator[OpenAI]:
+    with client_of(up) as client:
+        yield client
+
+
+def test_a_question_is_answered_whole_and_streamed_alike(client: OpenAI) -> None:
     asked = {"model": MODEL, "input": "What is helexa?", "temperature": 0}
     whole = client.responses.create(**asked)  # type: ignore[call-overload]
     assert "fabric" in whole.output_text
     assert whole.usage.output_tokens > 0
+    counted = client.responses.input_tokens.count(model=MODEL, input="What is helexa?")
+    assert counted.input_tokens == whole.usage.input_tokens
     with client.responses.stream(**asked) as stream:  # type: ignore[arg-type]
         deltas = [one.delta for one in stream if one.type == "response.output_text.delta"]
         last = stream.get_final_response()
@@ -49,8 +57,7 @@ def test_a_question_is_answered_whole_and_streamed_alike(up: Node) -> None:
     assert last.status == "completed"
 
 
-def test_tools_are_called_and_their_outputs_are_heard(up: Node) -> None:
-    client = client_of(up)
+def test_tools_are_called_and_their_outputs_are_heard(client: OpenAI) -> None:
     first = client.responses.create(
         model=MODEL, input="What is the weather in Oslo?", tools=[WEATHER], tool_choice="required"
     )
@@ -82,8 +89,7 @@ class City(BaseModel):
     is_large: bool
 
 
-def test_an_answer_has_the_shape_that_was_asked_for(up: Node) -> None:
-    client = client_of(up)
+def test_an_answer_has_the_shape_that_was_asked_for(client: OpenAI) -> None:
     # An unbounded text may run on: a model of this size does not always find its end.
     schema = {
         "type": "object",
@@ -111,10 +117,8 @@ class Truth(BaseModel):
     is_so: bool
 
 
-def test_a_limit_makes_a_response_incomplete(up: Node) -> None:
-    response = client_of(up).responses.create(
-        model=MODEL, input="What is helexa?", max_output_tokens=3
-    )
+def test_a_limit_makes_a_response_incomplete(client: OpenAI) -> None:
+    response = client.responses.create(model=MODEL, input="What is helexa?", max_output_tokens=3)
     assert response.status == "incomplete"
     assert response.incomplete_details is not None
     assert response.incomplete_details.reason == "max_output_tokens"
@@ -122,8 +126,8 @@ def test_a_limit_makes_a_response_incomplete(up: Node) -> None:
     assert response.usage.output_tokens == 3
 
 
-def test_log_probabilities_come_where_they_are_asked_for(up: Node) -> None:
-    response = client_of(up).responses.create(
+def test_log_probabilities_come_where_they_are_asked_for(client: OpenAI) -> None:
+    response = client.responses.create(
         model=MODEL,
         input="What is helexa?",
         include=["message.output_text.logprobs"],
@@ -135,8 +139,7 @@ def test_log_probabilities_come_where_they_are_asked_for(up: Node) -> None:
     assert all(len(one.top_logprobs) == 2 for one in part.logprobs)  # type: ignore[union-attr]
 
 
-def test_what_the_model_cannot_do_is_told_in_the_words_of_this_api(up: Node) -> None:
-    client = client_of(up)
+def test_what_the_model_cannot_do_is_told_in_the_words_of_this_api(client: OpenAI) -> None:
     picture = {"type": "input_image", "image_url": "data:image/png;base64,xx", "detail": "auto"}
     for asked, param in [
         ({"max_output_tokens": -1}, "max_output_tokens"),
@@ -153,8 +156,7 @@ def test_what_the_model_cannot_do_is_told_in_the_words_of_this_api(up: Node) -> 
 
 def test_a_conversation_survives_a_restart_of_the_cortex(tmp_path: Path) -> None:
     arguments = ("up", "--home", str(tmp_path / "home"), *ANY_PORTS)
-    with started(*arguments, cwd=tmp_path) as up:
-        client = client_of(up)
+    with started(*arguments, cwd=tmp_path) as up, client_of(up) as client:
         first = client.responses.create(model=MODEL, input="What is helexa?")
         gone = client.responses.create(model=MODEL, input="What is helexa?")
         client.responses.delete(gone.id)
@@ -165,8 +167,7 @@ def test_a_conversation_survives_a_restart_of_the_cortex(tmp_path: Path) -> None
         assert kept / 2 < float(shown.split()[1]) < kept * 2
         assert "helexa_responses_not_kept_total 0.0" in lines
         assert up.stop() == 0
-    with started(*arguments, cwd=tmp_path) as up:
-        client = client_of(up)
+    with started(*arguments, cwd=tmp_path) as up, client_of(up) as client:
         assert client.responses.retrieve(first.id) == first
         second = client.responses.create(
             model=MODEL, input="And?", previous_response_id=first.id, max_output_tokens=8

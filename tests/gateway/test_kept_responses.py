@@ -276,9 +276,33 @@ async def test_a_page_that_cannot_be_is_refused(tmp_path: Path, query: str, para
 
 async def test_other_calls_of_openais_are_unknown_here(tmp_path: Path) -> None:
     async with kept(tmp_path) as (gateway, _, _keeper):
-        for name in ("compact", "input_tokens"):
-            answer = await gateway.post({"model": "m", "input": "x"}, f"{PATH}/{name}")
-            assert (answer.status, answer.error["code"]) == (404, "unknown_url")
+        answer = await gateway.post({"model": "m", "input": "x"}, f"{PATH}/compact")
+        assert (answer.status, answer.error["code"]) == (404, "unknown_url")
+
+
+async def test_tokens_are_counted_with_what_is_continued(tmp_path: Path) -> None:
+    asked: list[bytes] = []
+
+    async def script(caller: Caller) -> None:
+        await caller.request()
+        await caller.say(whole(b'{"choices":[{"message":{"content":"hello"}}]}'))
+        for said in (b'{"count":12,"max_model_len":99,"tokens":[]}', b"{}"):
+            asked.append(await caller.request())
+            await caller.say(whole(said))
+
+    async with (
+        keeping(tmp_path, ResponsesSettings(), line_bytes_max=1000) as keeper,
+        gateway_to(script, shelf=keeper) as gateway,
+    ):
+        first = (await ask(gateway, "one")).json
+        body = {"model": "m", "input": "two", "previous_response_id": first["id"]}
+        answer = await gateway.post(body, f"{PATH}/input_tokens")
+        assert answer.json == {"object": "response.input_tokens", "input_tokens": 12}
+        assert asked[0].startswith(b"POST /v1/tokenize ")
+        sent = json.loads(asked[0].split(b"\r\n\r\n", 1)[1])
+        assert [one["content"] for one in sent["messages"]] == ["one", "hello", "two"]
+        assert (await gateway.post(body, f"{PATH}/input_tokens")).status == 502
+        assert (await gateway.post({**body, "prompt": {}}, f"{PATH}/input_tokens")).status == 400
 
 
 async def test_a_gateway_without_a_shelf_says_that_it_keeps_nothing() -> None:

@@ -31,6 +31,7 @@ from helexa.cortex.gateway.cors import Cors
 from helexa.cortex.gateway.dispatch import Dispatch
 from helexa.cortex.gateway.endpoints import (
     generation,
+    input_tokens,
     messages,
     models,
     responses,
@@ -99,6 +100,7 @@ def gateway(
     }
     if shelf is not None:
         hot[responses.endpoint.path] = WorkApp(responses.served(shelf), bench)
+        hot[input_tokens.endpoint.path] = WorkApp(input_tokens.served(shelf), bench)
     kept = stored_responses.routes(shelf=shelf, admission=admission)
     # A cortex knows since when it lists a model, not when somebody made it.
     listing = models.routes(

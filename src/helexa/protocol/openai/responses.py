@@ -299,4 +299,9 @@ class Deleted(msgspec.Struct, kw_only=True):
     deleted: bool = True
 
 
+class InputTokens(msgspec.Struct, kw_only=True):
+    object: str = "response.input_tokens"
+    input_tokens: int
+
+
 ID_START: Final = "resp_"
