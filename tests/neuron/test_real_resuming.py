@@ -200,6 +200,29 @@ async def test_what_was_drawn_by_lot_goes_on_where_it_ended_and_stays_right(
                     assert isinstance(answer["ok"], bool)
 
 
+async def test_a_thought_is_thought_on_and_counted(tmp_path: Path, models: Path) -> None:
+    shaped = chat("thinks", "Count!", grammar=GRAMMAR, **FREE)
+    body = chat("thinks", "Count!", **FREE)
+    async with node(tmp_path, models, USUAL) as only:
+        events = await streamed(only, CHAT, shaped)
+        texts = said(events)["texts"]
+        for at in range(2, len(events) - 3, 2):
+            before = said([*events[:at], "[DONE]"])["texts"]
+            thought, answer = before.get((0, "reasoning_content"), ""), before.get((0, "content"))
+            reply = await continued(only, CHAT, body, events[:at])
+            assert reply.status == 200, (at, reply.content)
+            after = said(reply.events)["texts"]
+            if answer:
+                # The thought is over, and stays as it was.
+                assert (0, "reasoning_content") not in after
+                assert thought == texts[0, "reasoning_content"]
+            assert after[0, "finish"] in ("stop", "length")
+            usage = reply.events[-2]["usage"]
+            thoughts = usage["completion_tokens_details"]["reasoning_tokens"]
+            assert usage["completion_tokens"] >= thoughts > 0
+            assert usage["resumed_tokens"] <= usage["completion_tokens"] <= 60
+
+
 def refused(reply: Reply) -> tuple[int, str]:
     return reply.status, reply.error["code"]
 
@@ -208,12 +231,12 @@ async def test_what_cannot_go_on_exactly_is_refused_before_anything_is_sent(
     tmp_path: Path, models: Path
 ) -> None:
     called = chat("demo", "Hello!", tools=[LAMP], tool_choice=NAMED, **FREE)
-    thought = chat("thinks", "Count!", grammar=GRAMMAR, **FREE)
+    told = chat("demo", "Hello!", logprobs=True, **FREE)
     two_of = chat("demo", "Hello!", n=2, **FREE)
     seeded = chat("wild", "Hello!", temperature=1.0, seed=1)
     no = (409, "not_continuable")
-    async with node(tmp_path, models, {"demo": EXACT, "thinks": EXACT, "wild": EXACT}) as only:
-        for body in (called, thought, two_of):
+    async with node(tmp_path, models, {"demo": EXACT, "wild": EXACT}) as only:
+        for body in (called, told, two_of):
             events = await streamed(only, CHAT, body)
             reply = await continued(only, CHAT, body, events[:6])
             assert refused(reply) == no, body

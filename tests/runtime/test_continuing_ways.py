@@ -26,10 +26,11 @@ SITUATIONS = [
         is_deterministic=is_deterministic,
         by_tokens=by_tokens,
         by_text=by_text,
+        by_thought=by_thought,
     )
     for sampling, begun, is_chat, is_plain, is_several, has_logprobs, is_complete,
-        is_deterministic, by_tokens, by_text
-    in itertools.product(Sampling, Begun, *[BOTH] * 8)
+        is_deterministic, by_tokens, by_text, by_thought
+    in itertools.product(Sampling, Begun, *[BOTH] * 9)
 ]  # fmt: skip
 
 
@@ -56,7 +57,8 @@ def test_no_way_leads_to_what_it_cannot_do() -> None:
         if Way.TEXT in ways:
             assert of.by_text, of
             assert of.is_chat, of
-            assert of.begun is Begun.TEXT, of
+            assert of.begun not in (Begun.NOTHING, Begun.CALL), of
+            assert of.begun is Begun.TEXT or of.by_thought, of
             assert not any((of.is_several, of.has_logprobs, of.is_complete)), of
 
 

@@ -543,6 +543,16 @@ class CuriousAdapter(Protocol):
         ...
 
 
+@runtime_checkable
+class ThinkingOnAdapter(Protocol):
+    """Its engine goes on with a last message of the assistant's also where that is a thought.
+
+    The thought is the message's `reasoning_content`; it is over where there is a `content`.
+    """
+
+    thinks_on: bool
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineLoad:
     """What an engine says of itself; None is what it does not say."""

@@ -64,11 +64,12 @@ class Course:
         resumed = self._made.resumed if self._made is not None else 0
         if used is None or not resumed:
             return used
-        thought = min(used.reasoning, max(0, resumed - used.completion))
+        # Thoughts come first.
+        thoughts = min(used.reasoning, resumed)
         return msgspec.structs.replace(
             used,
-            completion=max(0, used.completion - resumed),
-            reasoning=used.reasoning - thought,
+            completion=max(0, used.completion - (resumed - thoughts)),
+            reasoning=used.reasoning - thoughts,
         )
 
 

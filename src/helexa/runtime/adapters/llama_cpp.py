@@ -106,6 +106,7 @@ class LlamaCpp:
     picture_types = ("png", "jpeg", "gif")
     arguments = tuning.ARGUMENTS
     program = "llama-server"
+    thinks_on = True
     load_path = load.COUNTERS_PATH
     detail_path = load.SLOTS_PATH
 

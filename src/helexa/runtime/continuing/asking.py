@@ -175,25 +175,29 @@ class Continuing:
         adapter = self.adapter
         assert isinstance(adapter, Chat)
         raw = bodies.fields(self.body)
-        text = "".join(self._first.content)
+        first = self._first
         prompt: int | None = None
-        resumed = sum(map(bool, self._first.content))
+        thoughts, resumed = len(first.reasoning), len(first.reasoning) + len(first.content)
         if isinstance(adapter, TokenizingAdapter):
             prompt = (yield from adapter.tokens_of_chat(self.body, self.spec)).count
             resumed = (yield from self._counted()) or resumed
+            if thoughts:
+                pieces = list(first.reasoning)
+                read = yield from adapter.tokens_of_text(pieces, self.spec, special=False)
+                thoughts = read.count
         self.resumed = resumed
         limit = limits.taken_out(raw)
         left = None if limit is None else limit - resumed
         ends = "length" if left is not None and left <= 0 else ""
         changes: dict[str, Any] = {
-            "messages": _with_begin(raw, text),
+            "messages": _with_begin(raw, "".join(first.content), "".join(first.reasoning)),
             "continue_final_message": True,
             "add_generation_prompt": False,
         }
         if left is not None:
             changes["max_tokens"] = max(left, 1)
         request = adapter.chat(bodies.with_changes(raw, changes), self.spec)
-        words = Given(prompt=prompt, resumed=resumed, given=resumed, ends=ends)
+        words = Given(prompt=prompt, resumed=resumed, given=resumed, thoughts=thoughts, ends=ends)
         voice, stops = Voice(self.wanted.delivered, is_chat=True), _stops(raw)
         return _through(request, lambda: Onward(voice, words, stops))
 
@@ -209,12 +213,19 @@ def _stops(raw: bodies.Fields) -> list[str]:
     return [one for one in ([said] if isinstance(said, str) else said or []) if one]
 
 
-def _with_begin(raw: bodies.Fields, text: str) -> list[Any]:
+def _with_begin(raw: bodies.Fields, text: str, thought: str) -> list[Any]:
     """The messages, with what was delivered as the begin of the answer."""
     messages = bodies.value(raw, "messages", list[msgspec.Raw]) or []
+    begun: dict[str, Any] = {"role": "assistant", "content": text}
+    if thought:
+        begun["reasoning_content"] = thought
+    if not bodies.value(raw, "continue_final_message", bool | str):
+        return [*messages, begun]
     last = msgspec.json.decode(messages[-1])
-    if bodies.value(raw, "continue_final_message", bool | str) and isinstance(
-        last.get("content"), str
-    ):
-        return [*messages[:-1], {**last, "content": last["content"] + text}]
-    return [*messages, {"role": "assistant", "content": text}]
+    for name in ("content", "reasoning_content"):
+        before = last.get(name) or ""
+        if not isinstance(before, str):
+            raise NotContinuable("The client's own begin of the answer is no text.")
+        if name in begun or before:
+            last[name] = before + begun.get(name, "")
+    return [*messages[:-1], last]

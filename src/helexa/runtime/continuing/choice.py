@@ -56,6 +56,7 @@ class Situation:
     """Served so that the same request gives the same answer."""
     by_tokens: bool = False
     by_text: bool = False
+    by_thought: bool = False
     """What the engine can do."""
 
 
@@ -94,9 +95,10 @@ def _goes_by_tokens(of: Situation) -> bool:
 
 
 def _goes_by_text(of: Situation) -> bool:
+    thought = of.begun in (Begun.THOUGHT, Begun.AFTER_THOUGHT)
     return (
         of.by_text
         and of.is_chat
-        and of.begun is Begun.TEXT
+        and (of.begun is Begun.TEXT or (thought and of.by_thought))
         and not (of.is_several or of.has_logprobs or of.is_complete)
     )

@@ -12,7 +12,15 @@ from dataclasses import dataclass
 from helexa.protocol.errors import RuntimeMalformed
 from helexa.runtime.continuing.replay import differs
 from helexa.runtime.continuing.seam import Seam
-from helexa.runtime.continuing.voice import Json, Voice, cached_in, counts, decoded, encode
+from helexa.runtime.continuing.voice import (
+    Json,
+    Voice,
+    cached_in,
+    counts,
+    decoded,
+    encode,
+    thoughts_in,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,6 +33,8 @@ class Given:
     """Tokens that were delivered."""
     given: int
     """Those of them that it was given."""
+    thoughts: int = 0
+    """Those of them that were thoughts."""
     again: str = ""
     """The text of the others, which has to come again first."""
     ends: str = ""
@@ -111,7 +121,10 @@ class Onward:
         else:
             completion = given.given + own
         read = prompt - given.given if given.prompt is None else given.prompt
-        return counts(max(read, 0), completion, cached_in(usage))
+        told = counts(max(read, 0), completion, cached_in(usage))
+        if thoughts := given.thoughts + thoughts_in(usage):
+            told["completion_tokens_details"] = {"reasoning_tokens": min(thoughts, completion)}
+        return told
 
     def end(self) -> Sequence[bytes]:
         return ()

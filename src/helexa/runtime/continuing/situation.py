@@ -14,6 +14,7 @@ from helexa.runtime.contract import (
     Endpoint,
     ReplicaSpec,
     RuntimeAdapter,
+    ThinkingOnAdapter,
     TokenizingAdapter,
 )
 from helexa.runtime.openai import structure, tools
@@ -53,6 +54,7 @@ def read(
         by_tokens=Ability.CONTINUE_IDS in offered.abilities
         and isinstance(adapter, TokenizingAdapter),
         by_text=Ability.CONTINUE_TEXT in offered.abilities,
+        by_thought=isinstance(adapter, ThinkingOnAdapter) and adapter.thinks_on,
     )
 
 

@@ -76,6 +76,14 @@ def counts(prompt: int, completion: int, cached: int) -> Json:
 
 
 def cached_in(usage: Mapping[str, Any]) -> int:
-    details = usage.get("prompt_tokens_details")
-    found = details.get("cached_tokens") if isinstance(details, dict) else None
+    return _detail(usage, "prompt_tokens_details", "cached_tokens")
+
+
+def thoughts_in(usage: Mapping[str, Any]) -> int:
+    return _detail(usage, "completion_tokens_details", "reasoning_tokens")
+
+
+def _detail(usage: Mapping[str, Any], where: str, name: str) -> int:
+    details = usage.get(where)
+    found = details.get(name) if isinstance(details, dict) else None
     return found if isinstance(found, int) else 0
