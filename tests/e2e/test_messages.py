@@ -98,6 +98,15 @@ def test_an_answer_ends_where_it_is_told_to(client: anthropic.Anthropic) -> None
         model=DEMO, max_tokens=100, messages=QUESTION, stop_sequences=["fabric"], extra_body=EXACT
     )
     assert stopped.content[0].text.endswith("federated AI ")
+    assert (stopped.stop_reason, stopped.stop_sequence) == ("stop_sequence", "fabric")
+    with client.messages.stream(
+        model=DEMO, max_tokens=100, messages=QUESTION, stop_sequences=["zebra", "AI"]
+    ) as stream:
+        assert stream.get_final_message().stop_sequence == "AI"
+    ended = client.messages.create(
+        model=DEMO, max_tokens=100, messages=QUESTION, stop_sequences=["zebra"]
+    )
+    assert (ended.stop_reason, ended.stop_sequence) == ("end_turn", None)
 
 
 def test_a_begun_answer_is_gone_on_with(client: anthropic.Anthropic) -> None:

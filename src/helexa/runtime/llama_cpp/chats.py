@@ -15,7 +15,7 @@ from helexa.runtime.contract import (
     ReplicaSpec,
     Rewrite,
 )
-from helexa.runtime.llama_cpp import shapes, steering, thoughts
+from helexa.runtime.llama_cpp import shapes, steering, stops, thoughts
 from helexa.runtime.openai import abilities, calls, requests, structure, tools
 
 _RUNTIME: Final = "llama_cpp"
@@ -33,6 +33,10 @@ def request(raw: bodies.Fields, spec: ReplicaSpec, offered: Capabilities) -> Chi
         changes.update(shapes.changes(raw))
     changes.update(steered.changes)
     rewrites: list[Callable[[], Rewrite]] = []
+    if stops.wanted(raw, spec):
+        changes["verbose"] = True
+        # First: what is left out here has parts that the others look for.
+        rewrites.append(stops.StopNamed)
     if Ability.REASONING in offered.abilities:
         # Each piece then says how many tokens there were so far.
         changes["timings_per_token"] = True
