@@ -286,3 +286,30 @@ async def test_an_engine_that_takes_no_tokens_repeats_what_was_delivered(
     async with two(tmp_path, models, {"demo": how}) as (first, second):
         body = chat("demo", "What is helexa?")
         assert await cut_everywhere(first, second, CHAT, body, step=5) > 3
+
+
+async def test_a_stream_that_breaks_off_twice_is_still_the_same(
+    tmp_path: Path, models: Path
+) -> None:
+    async with two(tmp_path, models) as (first, second):
+        for path, body in (CASES["a chat"], CASES["a text"], CASES["by lot with a seed"]):
+            events = await streamed(first, path, body)
+            for at in range(1, len(events) - 6, 4):
+                middle = (await continued(second, path, body, events[:at])).events
+                so_far = [*events[:at], *middle[:3]]
+                last = await continued(first, path, body, so_far)
+                assert said([*so_far, *last.events]) == said(events), at
+                # Of all that was delivered, by whomever.
+                assert resumed_of(last) > resumed_of(
+                    await continued(first, path, body, so_far[:at])
+                )
+
+
+async def test_a_client_hears_comments_while_much_is_repeated(tmp_path: Path, models: Path) -> None:
+    body = chat("wild", "Hello!", temperature=1.0, seed=1, max_tokens=400)
+    async with node(tmp_path, models, {"wild": EXACT}, keepalive_s=0.001) as only:
+        events = await streamed(only, CHAT, body)
+        reply = await continued(only, CHAT, body, events[:-3])
+    silent, _, rest = reply.content.partition(b"data: ")
+    assert silent.count(b": keepalive") > 1
+    assert rest

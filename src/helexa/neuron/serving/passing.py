@@ -164,13 +164,20 @@ class Passing:
 
     async def _events(self, relay: Relay, response: Response) -> Passed:
         """What may be passed on, until the runtime said that it is done."""
+        spoke_at = time.monotonic()
         while not relay.done:
             if not await response.ready(self._keepalive_s):
                 await self._still_there()
+                spoke_at = time.monotonic()
                 continue
             data = await response.chunk()
             if passed := self._passed(relay, relay.feed(data) if data else relay.ended()):
                 yield passed
+                spoke_at = self.last_at
+            elif time.monotonic() - spoke_at > self._keepalive_s and relay.failure is None:
+                # An engine may say much of which a client hears nothing.
+                await self._still_there()
+                spoke_at = time.monotonic()
             if relay.failure is not None:
                 raise relay.failure
             if not data and not relay.done:
