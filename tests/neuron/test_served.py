@@ -547,3 +547,30 @@ async def test_servers_that_cannot_be_used_are_told_although_no_model_of_theirs_
         "other": "it does not take this neuron's key (401)",
         "gone": "it cannot be reached",
     }
+
+
+async def test_a_trace_reaches_the_server_and_a_malformed_one_does_not(tmp_path: Path) -> None:
+    parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+    async with (
+        scripted("there", chat_completions=lambda _: stream(*HELLO)) as other,
+        neuron(tmp_path, servers=server(other)) as (live, pool),
+    ):
+        await state(live, "there", "unloaded")
+        for sent, heard in ((parent, parent), ("00-broken", None)):
+            traced = {"traceparent": sent, "tracestate": "a=1"}
+            assert (await ask(pool, "POST", CHAT, chat("there"), traced)).status == 200
+            asked = [one for one in other.asked if one.path == CHAT][-1]
+            assert asked.headers.get("traceparent") == heard
+            assert asked.headers.get("tracestate") == ("a=1" if heard else None)
+
+
+async def test_where_a_request_may_go_is_nothing_for_a_server(tmp_path: Path) -> None:
+    way = {"models": ["a"], "provider": {"only": ["b"]}, "helexa": {"federation": False}}
+    async with (
+        scripted("there", chat_completions=lambda _: stream(*HELLO)) as other,
+        neuron(tmp_path, servers=server(other)) as (live, pool),
+    ):
+        await state(live, "there", "unloaded")
+        assert (await ask(pool, "POST", CHAT, chat("there", **way))).status == 200
+        asked = [one for one in other.asked if one.path == CHAT][-1]
+        assert not way.keys() & json.loads(asked.body).keys()
