@@ -9,9 +9,10 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
+
+import msgspec
 
 from helexa.cortex.gateway.seams import Attempt, Ticket
 from helexa.cortex.orchestrator.federation.wish import canonical, policy_id
@@ -23,9 +24,8 @@ from helexa.protocol.work import Price, Usage
 NANO: Final = 1_000_000_000
 
 
-@dataclass(slots=True)
-class Receipt:
-    """Times are those of the loop's clock."""
+class Receipt(msgspec.Struct, frozen=True):
+    """Times are those of the loop's clock. A msgspec type because one is made per request."""
 
     request_id: RequestId
     account: str

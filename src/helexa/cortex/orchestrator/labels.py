@@ -6,7 +6,7 @@ Names come from other nodes, so only what cannot break a header is left of them.
 from __future__ import annotations
 
 import re
-from typing import Any, Final
+from typing import Final
 
 from helexa.protocol.ids import ModelId, NodeId
 from helexa.protocol.routing import Label
@@ -20,25 +20,34 @@ _UNSAFE: Final = re.compile(r"[^A-Za-z0-9._:@+ -]")
 
 
 class Labels:
-    """Kept as long as what they were made of is the very same."""
+    """Kept as long as the three things that each was made of are the very same."""
 
     def __init__(self) -> None:
-        self._kept: dict[tuple[NodeId, ModelId], tuple[tuple[Any, ...], Label]] = {}
+        self._kept: dict[tuple[NodeId, ModelId], tuple[object, object, object, Label]] = {}
 
-    def get(self, node: NodeId, model: ModelId, *made_of: Any) -> Label | None:
+    def get(
+        self, node: NodeId, model: ModelId, first: object, second: object, third: object
+    ) -> Label | None:
         kept = self._kept.get((node, model))
         if kept is None:
             return None
-        before, label = kept
-        for one, other in zip(before, made_of, strict=True):
-            if one is not other:
-                return None
-        return label
+        # Looked at with every request, so no loop and no comparison by value.
+        if kept[0] is first and kept[1] is second and kept[2] is third:
+            return kept[3]
+        return None
 
-    def put(self, node: NodeId, model: ModelId, label: Label, *made_of: Any) -> Label:
+    def put(
+        self,
+        node: NodeId,
+        model: ModelId,
+        label: Label,
+        first: object,
+        second: object,
+        third: object,
+    ) -> Label:
         if len(self._kept) >= KEPT_MAX:
             self._kept.clear()
-        self._kept[node, model] = made_of, label
+        self._kept[node, model] = first, second, third, label
         return label
 
 
