@@ -564,13 +564,18 @@ async def test_a_trace_reaches_the_server_and_a_malformed_one_does_not(tmp_path:
             assert asked.headers.get("tracestate") == ("a=1" if heard else None)
 
 
-async def test_where_a_request_may_go_is_nothing_for_a_server(tmp_path: Path) -> None:
-    way = {"models": ["a"], "provider": {"only": ["b"]}, "helexa": {"federation": False}}
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [("models", ["a"]), ("provider", {"only": ["b"]}), ("helexa", {"federation": False})],
+)
+async def test_where_a_request_may_go_is_nothing_for_a_neuron_that_is_asked_itself(
+    tmp_path: Path, name: str, said: Any
+) -> None:
     async with (
         scripted("there", chat_completions=lambda _: stream(*HELLO)) as other,
         neuron(tmp_path, servers=server(other)) as (live, pool),
     ):
         await state(live, "there", "unloaded")
-        assert (await ask(pool, "POST", CHAT, chat("there", **way))).status == 200
-        asked = [one for one in other.asked if one.path == CHAT][-1]
-        assert not way.keys() & json.loads(asked.body).keys()
+        refused = await ask(pool, "POST", CHAT, chat("there", **{name: said}))
+        assert (refused.status, refused.json["error"]["param"]) == (400, name)
+        assert (await ask(pool, "POST", CHAT, chat("there", **{name: None}))).status == 200

@@ -34,6 +34,7 @@ from helexa.protocol.errors import (
     BodyMalformed,
     CapabilityMissing,
     NotContinuable,
+    RequestRejected,
     RuntimeExited,
     UpstreamTimeout,
 )
@@ -99,6 +100,9 @@ class _Options(msgspec.Struct):
     include_usage: bool | None = None
 
 
+_ABSENT: Final = msgspec.Raw()
+
+
 class _Head(msgspec.Struct):
     """The few fields that a neuron has to know itself."""
 
@@ -107,6 +111,17 @@ class _Head(msgspec.Struct):
     stream: bool | None = None
     stream_options: _Options | None = None
     n: int | None = None
+    models: msgspec.Raw = _ABSENT
+    provider: msgspec.Raw = _ABSENT
+    helexa: msgspec.Raw = _ABSENT
+
+    @property
+    def way(self) -> str:
+        """The member, if any, that says where the request may go."""
+        for name in ("models", "provider", "helexa"):
+            if (said := getattr(self, name)) and bytes(said) != b"null":
+                return name
+        return ""
 
     @property
     def wants_usage(self) -> bool:
@@ -167,6 +182,9 @@ class Work:
         self._model = self._model or head.model
         if not self._model:
             raise BodyMalformed("Object missing required field `model`, in `model`.", "model")
+        if self._displacing and (way := head.way):
+            # A cortex has acted upon it. Here nobody is chosen, and to ignore it would be worse.
+            raise RequestRejected(f"`{way}` is for a gateway: a neuron serves itself.", way)
         replica = self.replica = await self._roster.replica(self._model)
         if self._course is not None:
             self._course.check(self._roster, replica, is_streaming=self._is_streaming)

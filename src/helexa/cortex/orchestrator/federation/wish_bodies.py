@@ -194,21 +194,21 @@ def _promises(said: Provider) -> None:
     """What no program can promise of a machine that somebody else owns is not promised."""
     if said.data_collection not in (None, "allow"):
         raise RequestRejected(
-            "`data_collection` cannot be promised: helexa keeps no prompts, and what another "
+            "`provider.data_collection` cannot be promised: helexa keeps no prompts, and what another "
             "operator's machine keeps nobody can see. Name those whom you trust in `only`, or "
             "stay with this operator by `helexa.federation: false`.",
             "provider.data_collection",
         )
     if said.zdr:
         raise RequestRejected(
-            "`zdr` cannot be promised: helexa keeps no prompts, and what another operator's "
+            "`provider.zdr` cannot be promised: helexa keeps no prompts, and what another operator's "
             "machine keeps nobody can see. Name those whom you trust in `only`, or stay with "
             "this operator by `helexa.federation: false`.",
             "provider.zdr",
         )
     if said.enforce_distillable_text:
         raise RequestRejected(
-            "`enforce_distillable_text` cannot be kept: nothing is known of models' licences.",
+            "`provider.enforce_distillable_text` cannot be kept: nothing is known of models' licences.",
             "provider.enforce_distillable_text",
         )
 
@@ -217,14 +217,14 @@ def _sort(said: str | Sort | None) -> str:
     if isinstance(said, Sort):
         if said.partition not in (None, "model"):
             raise RequestRejected(
-                "`partition` is `model`: one model is gone through before the next.",
+                "`provider.sort.partition` is `model`: one model is gone through before the next.",
                 "provider.sort.partition",
             )
         said = said.by
     if said is None:
         return ""
     if said not in _SORTS:
-        raise RequestRejected(f"`sort` is one of {', '.join(_SORTS)}.", "provider.sort")
+        raise RequestRejected(f"`provider.sort` is one of {', '.join(_SORTS)}.", "provider.sort")
     return _SORTS[said]
 
 
