@@ -192,23 +192,20 @@ def _of_provider(said: Provider) -> Wish:
 
 def _promises(said: Provider) -> None:
     """What no program can promise of a machine that somebody else owns is not promised."""
-    if said.data_collection not in (None, "allow"):
-        raise RequestRejected(
-            "`provider.data_collection` cannot be promised: helexa keeps no prompts, and what another "
-            "operator's machine keeps nobody can see. Name those whom you trust in `only`, or "
-            "stay with this operator by `helexa.federation: false`.",
-            "provider.data_collection",
-        )
-    if said.zdr:
-        raise RequestRejected(
-            "`provider.zdr` cannot be promised: helexa keeps no prompts, and what another operator's "
-            "machine keeps nobody can see. Name those whom you trust in `only`, or stay with "
-            "this operator by `helexa.federation: false`.",
-            "provider.zdr",
-        )
+    for name, asked_for in (
+        ("data_collection", said.data_collection not in (None, "allow")),
+        ("zdr", said.zdr),
+    ):
+        if asked_for:
+            raise RequestRejected(
+                f"`provider.{name}` cannot be promised: helexa keeps no prompts, and what another "
+                "operator's machine keeps nobody can see. Name those whom you trust in `only`, or "
+                "stay with this operator by `helexa.federation: false`.",
+                f"provider.{name}",
+            )
     if said.enforce_distillable_text:
         raise RequestRejected(
-            "`provider.enforce_distillable_text` cannot be kept: nothing is known of models' licences.",
+            "`provider.enforce_distillable_text` cannot be kept: nothing is known of licences.",
             "provider.enforce_distillable_text",
         )
 
