@@ -9,8 +9,9 @@ truncated answer must never look like a complete one.
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from typing import Final
 
 import msgspec
@@ -18,6 +19,7 @@ import msgspec
 from helexa.cortex.gateway.answer import Answer
 from helexa.cortex.gateway.delivered import Record, Shelf, Unreadable, told
 from helexa.cortex.gateway.envelope import PassedOn
+from helexa.cortex.gateway.hedge import first_to_answer
 from helexa.cortex.gateway.job import Job, Patience
 from helexa.cortex.gateway.observe import CountsContinuations, Uncounted
 from helexa.cortex.gateway.queueing import Queueing
@@ -73,6 +75,7 @@ class Dispatch:
         self._waiting = Waiting(fleet, keepalive_s=patience.keepalive_s, now=now)
         survival = survival or SurvivalSettings()
         self._resumes = survival.resume
+        self._hedge_after_s = survival.hedge_after_s
         self._shelf = Shelf(survival.resume_bytes_max, survival.resume_bytes_total_max)
         self._resuming = Resuming(
             fleet,
@@ -106,11 +109,11 @@ class Dispatch:
             if self._fleet.waits(decision) is not None:
                 decision = await self._waiting.until_served(_asked(job), decision, answer)
             begun = len(failures)
-            for target in decision.targets[:ATTEMPTS_MAX]:
+            targets = deque(decision.targets[:ATTEMPTS_MAX])
+            while targets:
                 try:
-                    return await self.attempt(job, target, answer, rest)
-                except Elsewhere as elsewhere:
-                    failures.append((target, elsewhere.error))
+                    if await self._one_of(job, targets, answer, rest, failures):
+                        return None
                 except Broken as broken:
                     rest = rest or self._resuming.rest(job)
                     return await self._resuming.go_on(job, broken, answer, rest)
@@ -147,6 +150,50 @@ class Dispatch:
         except HelexaError:
             return None
 
+    async def _one_of(
+        self,
+        job: Job,
+        targets: deque[Target],
+        answer: Answer,
+        rest: Rest | None,
+        failures: list[tuple[Target, HelexaError]],
+    ) -> bool:
+        """Whether the first of these targets answered, or the second if the first let wait.
+
+        Those that were asked are taken away from `targets`. Raises Broken or HelexaError.
+        """
+        if not self._hedge_after_s:
+            target = targets.popleft()
+            try:
+                await self.attempt(job, target, answer, rest)
+            except Elsewhere as elsewhere:
+                failures.append((target, elsewhere.error))
+                return False
+            return True
+
+        def enter(target: Target) -> Trial:
+            return Trial(self._fleet, self._patience, self._now, job, target).__enter__()
+
+        with ExitStack() as stack:
+            trial = await first_to_answer(
+                enter,
+                targets,
+                after_s=self._hedge_after_s,
+                every_s=self._patience.keepalive_s,
+                keepalive=answer.keepalive if job.stream else None,
+                failures=failures,
+            )
+            if trial is None:
+                return False
+            stack.push(trial)
+            try:
+                await self._answered(trial, answer, rest)
+            except Elsewhere as elsewhere:
+                trial.outcome = elsewhere.error.code
+                failures.append((trial.target, elsewhere.error))
+                return False
+        return True
+
     async def attempt(
         self, job: Job, target: Target, answer: Answer, rest: Rest | None = None
     ) -> None:
@@ -157,15 +204,18 @@ class Dispatch:
         """
         with Trial(self._fleet, self._patience, self._now, job, target) as trial:
             await trial.open(answer.keepalive)
-            if not answer.started:
-                answer.served_by = self._truth.lines(
-                    job.ticket, target, trial.attempt, trial.response
-                )
-            if trial.whole is None:
-                await self._stream(trial, answer, rest)
-            else:
-                await self._whole(trial, *trial.whole, answer)
-            trial.outcome = answer.outcome
+            await self._answered(trial, answer, rest)
+
+    async def _answered(self, trial: Trial, answer: Answer, rest: Rest | None) -> None:
+        if not answer.started:
+            answer.served_by = self._truth.lines(
+                trial.job.ticket, trial.target, trial.attempt, trial.response
+            )
+        if trial.whole is None:
+            await self._stream(trial, answer, rest)
+        else:
+            await self._whole(trial, *trial.whole, answer)
+        trial.outcome = answer.outcome
 
     async def _whole(self, trial: Trial, content_type: bytes, body: bytes, answer: Answer) -> None:
         if answer.started:
