@@ -286,3 +286,29 @@ async def test_a_neuron_elsewhere_is_reached_by_streams_of_its_link() -> None:
         await register(neuron)
         assert await reply(world) == b"no token"
         assert await reply(world) == b"no token"
+
+
+async def test_a_decision_without_a_choice_is_kept_until_anything_changes() -> None:
+    async with fabric() as world, scripted(world) as neuron:
+        await register(neuron)
+        neurons = world.neurons
+        first = neurons.route(CHAT, M, RouteHints(request="a"))
+        assert neurons.route(CHAT, M, RouteHints(request="b")) is first
+        assert neurons.decide(CHAT, M, RouteHints()) == first
+        with pytest.raises(NoCapacity):
+            neurons.route(CHAT, M, RouteHints(exclude=(neuron.node,)))
+        with pytest.raises(CapabilityMissing):
+            neurons.route(WorkloadClass.RERANK, M, RouteHints())
+        neurons.set_yielding(frozenset({(neuron.node, M)}))
+        with pytest.raises(NoCapacity):
+            neurons.route(CHAT, M, RouteHints())
+        neurons.set_yielding(frozenset())
+        assert neurons.route(CHAT, M, RouteHints()) == first
+        async with scripted(world) as other:
+            await register(other, name="other")
+            assert len(neurons.route(CHAT, M, RouteHints()).targets) == 2
+            await other.session.tell(Goodbye(reason="on purpose"))
+            with anyio.fail_after(5):
+                while neurons.view.neurons[other.node].presence is Presence.PRESENT:
+                    await anyio.lowlevel.checkpoint()
+            assert only_target(world) == neuron.node

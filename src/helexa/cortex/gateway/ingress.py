@@ -56,39 +56,23 @@ _KEPT: Final = {
 class Ingress:
     """The headers that matter, found in one pass; a general map costs more than its use here."""
 
-    __slots__ = (
-        "coding",
-        "deadline",
-        "has_key",
-        "id_header",
-        "id_lines",
-        "max_wait",
-        "policy",
-        "priority",
-        "quiet",
-        "request_id",
-        "resume",
-        "secret",
-        "session",
-        "traceparent",
-        "tracestate",
-        "via",
-        "workload",
-    )
+    # Of the class, since few requests have any of them.
+    secret = b""
+    coding = b""
+    policy = b""
+    session = b""
+    workload = b""
+    max_wait = b""
+    resume = b""
+    deadline = b""
+    priority = b""
+    has_key = False
+    via = b""
+    quiet = b""
+    traceparent = b""
+    tracestate = b""
 
     def __init__(self, scope: Scope) -> None:
-        self.secret = b""
-        self.coding = b""
-        self.policy = b""
-        self.session = b""
-        self.workload = b""
-        self.max_wait = b""
-        self.resume = b""
-        self.deadline = b""
-        self.priority = b""
-        self.has_key = False
-        self.via = b""
-        self.quiet = self.traceparent = self.tracestate = b""
         shown = b""
         for name, value in scope["headers"]:
             if name in _NOBODYS:

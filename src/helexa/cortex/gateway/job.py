@@ -31,8 +31,7 @@ class HandedOver(Generation, frozen=True, kw_only=True):
     stream: bool | None = True
 
 
-@dataclass(slots=True)
-class Job:
+class Job(msgspec.Struct, eq=False):
     """What is sent, and how the client wants it answered."""
 
     ticket: Ticket

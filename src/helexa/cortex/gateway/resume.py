@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Collection
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final, Protocol
 
 import msgspec
@@ -323,7 +323,7 @@ class Resuming:
             delivered=rest.delivered,
             request=before.request if before else msgspec.Raw(job.body),
         )
-        return replace(
+        return msgspec.structs.replace(
             job,
             path=CONTINUE_PATH,
             body=_encode(body),

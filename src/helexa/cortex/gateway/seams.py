@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
 from typing import Any, Protocol
+
+import msgspec
 
 from helexa.cortex.accounts.limits import Bounds
 from helexa.cortex.gateway.ingress import Ingress
@@ -43,8 +44,7 @@ class Keys(Protocol):
         ...
 
 
-@dataclass(slots=True)
-class Visit:
+class Visit(msgspec.Struct, eq=False):
     """Who asks, and what is known before the body is read."""
 
     grant: KeyGrant
@@ -56,8 +56,7 @@ class Visit:
     """Whether a stream shows usage whatever its body asks for."""
 
 
-@dataclass(slots=True)
-class Attempt:
+class Attempt(msgspec.Struct, eq=False):
     """One target that was asked for one request: what a receipt says, as the gateway saw it."""
 
     target: Target
@@ -84,8 +83,7 @@ class Attempt:
         return self.label.digest
 
 
-@dataclass(slots=True)
-class Ticket:
+class Ticket(msgspec.Struct, eq=False):
     """The permission for one request. Given back exactly once, however the request ends."""
 
     request_id: RequestId
@@ -104,7 +102,7 @@ class Ticket:
     """What the queue keeps of it from `admit` to `leave`."""
     limits: Any = None
     """What its door keeps of it, where its key has limits."""
-    attempts: list[Attempt] = field(default_factory=list)
+    attempts: list[Attempt] = []
     wish: Wish | None = None
     """What it asked of its way."""
     terms: str = ""
@@ -122,6 +120,8 @@ class Ticket:
     @property
     def usage(self) -> Usage | None:
         """Of all attempts; None where nobody counted."""
+        if len(self.attempts) == 1:
+            return self.attempts[0].usage
         known = [one.usage for one in self.attempts if one.usage is not None]
         if len(known) <= 1:
             return known[0] if known else None

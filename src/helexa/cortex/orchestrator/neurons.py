@@ -43,6 +43,7 @@ from helexa.cortex.orchestrator.scheduler import (
     price_of,
     route,
 )
+from helexa.cortex.orchestrator.settled import Settled
 from helexa.cortex.settings import SurvivalSettings
 from helexa.mesh.sessions.session import Session
 from helexa.protocol.errors import (
@@ -117,6 +118,7 @@ class Neurons:
         self._watchers: list[Callable[[], None]] = []
         self._news = anyio.Event()
         self._yielding: frozenset[tuple[NodeId, ModelId]] = frozenset()
+        self._settled = Settled()
         self._coming: Coming = nobody_comes
 
     # --- for links
@@ -282,7 +284,17 @@ class Neurons:
 
         Raises ModelUnknown, what `incapable` makes, or NoCapacity with each neuron's reason.
         """
+        settled = self._settled
+        is_plain = hints.wish is None and not (hints.exclude or hints.digest)
+        if (
+            is_plain
+            and settled.holds(self.view, self._catalogue(), self._yielding, self.breakers)
+            and (kept := settled.decisions.get((workload, model))) is not None
+        ):
+            return kept
         decision = self.decide(workload, model, hints)
+        if is_plain:
+            settled.keep(decision)
         if decision.targets or self.awaited(decision) is not None:
             return decision
         if not self._receptions and not decision.excluded:

@@ -13,6 +13,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+import msgspec
+
 from helexa.cortex.gateway.admission.fair_queue import Account, FairQueue
 from helexa.cortex.gateway.admission.pace import Pace
 from helexa.cortex.gateway.admission.ranks import Rank, Shares
@@ -32,8 +34,7 @@ class State(enum.IntEnum):
     GONE = 3
 
 
-@dataclass(slots=True, eq=False)
-class Entry:
+class Entry(msgspec.Struct, eq=False):
     """One request at one model."""
 
     account_name: str
