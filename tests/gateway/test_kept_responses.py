@@ -23,7 +23,7 @@ from tests.gateway.parts import (
 from tests.util.http_parts import Caller
 
 from helexa.cortex.gateway.keeper import Keeper, keeping
-from helexa.cortex.settings import ResponsesSettings
+from helexa.cortex.settings import LimitsSettings, ResponsesSettings
 
 pytestmark = pytest.mark.anyio
 
@@ -181,6 +181,32 @@ async def test_what_is_not_to_be_stored_is_not(tmp_path: Path) -> None:
         error = await refused(gateway, {"input": "two", "previous_response_id": given["id"]})
         assert error["code"] == "previous_response_not_found"
         assert error["param"] == "previous_response_id"
+
+
+async def test_who_cannot_be_promised_anything_is_told(tmp_path: Path) -> None:
+    async with kept(tmp_path) as (gateway, _, keeper):
+        keeper.is_failing = True
+        given = (await ask(gateway, "one")).json
+        assert given["output"][0]["content"][0]["text"] == "hello"
+        assert given["store"] is False
+        assert (await gateway.get(f"{PATH}/{given['id']}")).status == 404
+
+
+async def test_nothing_is_kept_for_strangers(tmp_path: Path) -> None:
+    limits = LimitsSettings(anonymous=True)
+    async with (
+        keeping(tmp_path, ResponsesSettings(), line_bytes_max=1000) as keeper,
+        gateway_to(Neuron().script, shelf=keeper, limits=limits) as gateway,
+    ):
+        answer = await gateway.post({"model": "m", "input": "hi"}, PATH, key=None)
+        assert answer.status == 200
+        assert answer.json["store"] is False
+        assert keeper is not None
+        assert keeper.pending == 0
+        shown = await gateway.get(f"{PATH}/{answer.json['id']}", key=None)
+        assert shown.status == 404
+        body = {"model": "m", "input": "x", "previous_response_id": answer.json["id"]}
+        assert (await gateway.post(body, PATH, key=None)).status == 400
 
 
 async def test_another_account_sees_none_of_it(tmp_path: Path) -> None:

@@ -36,12 +36,14 @@ class ResponseSpeech:
     keepalive = KEEPALIVE
 
     def __init__(self, understood: Understood) -> None:
-        asked = self._asked = understood.asked
+        asked = understood.asked
         self.body = understood.chat.body
         self._origins = understood.chat.origins
         self._account = understood.account
         wants_store = asked.request.store is not False
         self._shelf = understood.shelf if wants_store else None
+        # Not the request: its items as objects are several times as large.
+        self._input = own_input(asked) if self._shelf is not None else b""
         response = answer_to(
             asked,
             id=ID_START + token_hex(16),
@@ -76,7 +78,7 @@ class ResponseSpeech:
 
     def _keep(self) -> bytes:
         """The response as it is, which says whether it is kept."""
-        response, shelf, asked = self._teller.response, self._shelf, self._asked
+        response, shelf = self._teller.response, self._shelf
         data = _encode(response)
         if shelf is None:
             return data
@@ -84,8 +86,8 @@ class ResponseSpeech:
             id=response.id,
             account=self._account,
             created_at=response.created_at,
-            previous=asked.request.previous_response_id or "",
-            input=own_input(asked),
+            previous=response.previous_response_id or "",
+            input=self._input,
             response=data,
         )
         if not shelf.offer(kept):
