@@ -51,7 +51,7 @@ async def test_a_listed_page_is_told_beforehand_what_it_may_send() -> None:
         "status": "204",
         "access-control-allow-origin": PAGE,
         "vary": "origin",
-        "access-control-allow-methods": "GET, POST",
+        "access-control-allow-methods": "GET, POST, DELETE",
         "access-control-allow-headers": "authorization, content-type, x-stainless-os",
         "access-control-max-age": "7200",
     }

@@ -16,7 +16,7 @@ from helexa.util.asgi import App, Receive, Scope, Send, cycle_of
 ANYBODY: Final = "*"
 MAX_AGE_S: Final = 7200
 """How long a browser remembers; the longest that Chromium does."""
-METHODS: Final = b"GET, POST"
+METHODS: Final = b"GET, POST, DELETE"
 EXPOSED: Final = (
     "x-request-id",
     "request-id",
