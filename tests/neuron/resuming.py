@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import anyio
 import msgspec
-from tests.neuron.bench import Reply
+from tests.neuron.bench import PATIENCE_S, Reply
 from tests.neuron.test_app import ask, settings
 
 from helexa.mesh.transports.memory import MemoryNetwork
@@ -76,9 +77,20 @@ async def node(
         )
         port = listener.getsockname()[1]
         pool = await stack.enter_async_context(Pool(Tcp("127.0.0.1", port)).running())
+        found = Node(live, pool)
+        changed = anyio.Event()
+
+        def tell() -> None:
+            changed.set()
+
+        live.roster.observe(tell)
         for model in served:
             await live.roster.load(model)
-        yield Node(live, pool)
+        with anyio.fail_after(PATIENCE_S):
+            while not all(map(found.digest, served)):
+                await changed.wait()
+                changed = anyio.Event()
+        yield found
 
 
 async def streamed(node: Node, path: str, body: dict[str, Any]) -> list[Any]:
