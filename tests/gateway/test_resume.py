@@ -226,3 +226,37 @@ async def test_before_the_first_word_it_is_begun_anew_by_whatever_weights(first:
         gateway.fleet.digests[NodeId("f" * 64)] = DIGEST
         got = await gateway.post(SHOWN)
         assert got.body.replace(b": keepalive\n\n", b"") == UNDISTURBED
+
+
+@pytest.mark.parametrize(
+    "last",
+    [
+        in_band("runtime_exited"),
+        in_band("runtime_exited").replace(b"}}\n\n", b"} }\n\n"),
+        in_band("runtime_exited") + DONE,
+        in_band("runtime_exited").replace(b"\n", b"\r\n"),
+    ],
+)
+@pytest.mark.parametrize("before", [b"", answer()[4]])
+async def test_an_error_of_a_node_never_reaches_the_client_however_it_is_packed(
+    before: bytes, last: bytes
+) -> None:
+    async with gateway_to(breaking(4, last=before + last, ends=cleanly), going_on()) as gateway:
+        same_weights(gateway)
+        assert (await gateway.post(SHOWN)).body == UNDISTURBED
+
+
+async def test_the_word_error_in_an_answer_is_an_answer() -> None:
+    word = chunk({"content": '{"error": {"message": "x"}}'})
+    odd = chunk({}, error=None, more={"error": {}})
+
+    async def serves(caller: Caller) -> None:
+        await caller.request()
+        await caller.say(SSE_HEAD)
+        for event in (word, odd, chunk({}, "stop"), DONE):
+            await caller.say_chunk(event)
+        await caller.say(b"0\r\n\r\n")
+
+    async with gateway_to(serves) as gateway:
+        got = await gateway.post(STREAM)
+        assert got.body == word + odd + chunk({}, "stop") + DONE

@@ -1,7 +1,7 @@
 """Token counts out of a stream that passes by, and out of the client's sight if it did not ask.
 
 A neuron always sends usage to a gateway. Nearly every chunk has none and is
-passed on untouched after two substring tests; a chunk that ends inside an event
+passed on untouched after one substring test; a chunk that ends inside an event
 waits for the rest of it, so that the client's stream always ends where an event
 does, also when a neuron dies. An event that says that the answer cannot go on is
 kept back: another target may go on with it.
@@ -23,6 +23,9 @@ from helexa.protocol.work import Usage
 _KEY: Final = b'"usage"'
 _ERROR: Final = b'"error"'
 
+_LAST_WORDS: Final = (b"}}\n\n", b"} }\n\n", b"[DONE]\n\n")
+"""How a chunk ends that has an error: nothing but the mark of the end comes after one. This is
+looked for first because a search through each chunk would cost several times as much."""
 _DONES: Final = (b"data: [DONE]", b"data:[DONE]")
 """No event of JSON ends like this, whatever its text is."""
 
@@ -67,8 +70,8 @@ class UsageTap:
         if (
             not self._holding
             and _KEY not in chunk
-            and _ERROR not in chunk
             and chunk.endswith(b"\n\n")
+            and not (chunk.endswith(_LAST_WORDS) and _ERROR in chunk)
         ):
             self._last = chunk
             return chunk
