@@ -5,13 +5,19 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import msgspec
 import pytest
+from hypothesis import given
 from tests.cortex.federated import member, model, pair, served_by, world
+from tests.cortex.fleets import capability, fleet, node
+from tests.cortex.test_wishes import wishes
 
+from helexa.cortex.orchestrator.federation.wanted import Server, forbids, rank
 from helexa.cortex.orchestrator.federation.wish import parse
 from helexa.cortex.settings import Alias, ModelEntry
-from helexa.protocol.ids import ModelId
-from helexa.protocol.routing import RouteHints
+from helexa.mesh.trust import Standing, Trust
+from helexa.protocol.ids import ModelId, OperatorId
+from helexa.protocol.routing import RouteHints, Wish
 from helexa.protocol.work import Price, WorkloadClass
 
 pytestmark = pytest.mark.anyio
@@ -158,3 +164,47 @@ async def test_nobody_waits_for_a_model_that_the_request_would_not_take_here() -
             assert answer.status in (404, 503), answer.body
         hints = RouteHints(wish=parse(b"min-quantisation=Q4_0"))
         assert a.fabric.route(CHAT, ModelId("m"), hints).choices == ("m",)
+
+
+async def test_the_best_of_many_neurons_is_found_where_a_request_asks_for_it() -> None:
+    async with world() as mesh, member(mesh, "a") as a:
+        usual = msgspec.structs.replace(
+            capability("m"), price=Price(completion=9), tokens_per_s=5.0, first_token_s=1.0
+        )
+        best = msgspec.structs.replace(
+            usual, price=Price(completion=1), tokens_per_s=9.0, first_token_s=0.1
+        )
+        a.neurons.view = fleet(*((number, (usual,)) for number in range(1, 200)), (200, (best,)))
+        for policy in (
+            "order=cheapest", "order=fastest", "order=quickest", f"prefer={node(200)}",
+            f"only={node(200)}", "max-price=1", "min-speed=8", "max-first-token=0.5",
+        ):  # fmt: skip
+            hints = RouteHints(wish=parse(policy.encode()))
+            assert a.fabric.route(CHAT, ModelId("m"), hints).targets[0].node == node(200), policy
+
+
+@given(wishes)
+def test_what_is_decided_keeps_every_part_of_a_wish(wish: Wish) -> None:
+    """By the words of `forbids`, and in the order of what is preferred."""
+    own = Standing(node=node(900), operator=OperatorId(node(901)), trust=Trust.OWN, name="ben")
+    servers = [
+        Server(
+            standing=own,
+            price=Price(completion=number * 10**6),
+            quantisation=("", "Q4_K_M", "Q8_0", "FP8")[number % 4],
+            first_token_s=number / 10,
+            tokens_per_s=float(number * 100),
+            neuron=own if number % 2 else None,
+        )
+        for number in range(8)
+    ]
+    for server in servers:
+        if forbids(wish, server):
+            continue
+        assert wish.federation or server.is_local
+        assert wish.price_max is None or server.price.completion <= wish.price_max
+        assert not wish.quantisation_min or server.quantisation in ("Q8_0", "FP8")
+        assert wish.first_token_max_s is None or 0 < server.first_token_s <= wish.first_token_max_s
+        assert wish.speed_min is None or server.tokens_per_s >= wish.speed_min
+        assert not {"ben", *(("local",) if server.is_local else ())} & set(wish.without)
+        assert 0 <= rank(wish, server) <= len(wish.prefer)

@@ -157,7 +157,7 @@ class Fabric:
     ) -> RoutingDecision:
         if hints.wish is None and not self._is_elsewhere(model):
             return self._by_neurons(workload, model, hints)
-        decision, out = self._decide(workload, model, hints)
+        decision, out = self._decide(workload, model, hints, thorough=_ranks(hints.wish))
         if not decision.targets:
             # Of many neurons a few were looked at, and the wish may have ruled out just those.
             decision, out = self._decide(workload, model, hints, thorough=True)
@@ -616,6 +616,11 @@ _KEYS: Final[Mapping[str, Callable[[_Place], tuple[float, ...]]]] = {
     ),
     "quickest": lambda one: (*_wishes_first(one), one.quickness, one.is_remote),
 }
+
+
+def _ranks(wish: Wish | None) -> bool:
+    """Whether it asks for the best of all: then all are looked at, however many they are."""
+    return wish is not None and bool(wish.prefer or wish.order not in ("", ORDERS[0]))
 
 
 def _wishes_first(one: _Place) -> tuple[float, ...]:
