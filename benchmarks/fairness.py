@@ -55,8 +55,8 @@ class Plan:
     rounds: int
 
 
-FULL = Plan(pace_s=8, phase_s=40, rounds=1)
-QUICK = Plan(pace_s=3, phase_s=6, rounds=1)
+FULL = Plan(pace_s=8, phase_s=15, rounds=3)
+QUICK = Plan(pace_s=3, phase_s=4, rounds=1)
 
 
 @dataclass
@@ -67,7 +67,14 @@ class Account:
     asked: int = 0
     got_tokens: int = 0
     waits_ms: list[float] = field(default_factory=list)
+    answers_ms: list[float] = field(default_factory=list)
+    """From asked to answered, as the client saw it."""
     refused: int = 0
+
+    def add(self, other: Account) -> None:
+        """What became of it in one more phase."""
+        for name, value in vars(other).items():
+            setattr(self, name, getattr(self, name) + value)
 
 
 @dataclass
@@ -135,6 +142,7 @@ async def ask(pool: Pool, key: str, tokens: int, account: Account) -> None:
     headers = ((b"authorization", b"Bearer " + key.encode()),)
     account.asked += 1
     account.asked_tokens += tokens
+    began_s = time.monotonic()
     with await pool.request(
         "POST", "/v1/chat/completions", headers, json.dumps(body).encode()
     ) as response:
@@ -144,6 +152,7 @@ async def ask(pool: Pool, key: str, tokens: int, account: Account) -> None:
             return
         account.got_tokens += data["usage"]["completion_tokens"]
         account.waits_ms.append(float(response.header(b"x-helexa-queue-ms") or 0))
+        account.answers_ms.append(round((time.monotonic() - began_s) * 1000))
 
 
 async def pace(node: Node, plan: Plan) -> float:
@@ -213,15 +222,18 @@ def measure(plan: Plan, say: Any = print) -> dict[str, Any]:
             crowd = {**modest, "greedy": GREED * LOAD * share}
             full = {**dict.fromkeys(others, 1.5 * share), "greedy": GREED * 1.5 * share}
             cases = {"alone": modest, "with greedy": crowd, "all ask for more": full}
-            for name, rates in cases.items():
-                if name == "alone" and policy == "fifo":
-                    continue
-                say(f"{policy}: {name}")
-                found = asyncio.run(phase(node, plan, rates, seed=7))
-                phases[f"{policy}, {name}"] = {
-                    "seconds": plan.phase_s,
-                    "accounts": {key: vars(one) for key, one in found.items()},
-                }
+            if policy == "fifo":
+                del cases["alone"]
+            # In turn, so that a machine that is slower for a while is so for all of them.
+            for seed in range(plan.rounds):
+                for name, rates in cases.items():
+                    say(f"{policy}, round {seed + 1}: {name}")
+                    found = asyncio.run(phase(node, plan, rates, seed))
+                    accounts = phases.setdefault(f"{policy}, {name}", {"accounts": {}})["accounts"]
+                    for key, one in found.items():
+                        accounts.setdefault(key, Account()).add(one)
+    for one in phases.values():
+        one["accounts"] = {name: vars(account) for name, account in one["accounts"].items()}
     return {"tokens_per_s": paces, "slots": SLOTS, "phases": phases}
 
 

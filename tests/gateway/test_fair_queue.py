@@ -160,7 +160,7 @@ def entry(name: str, rank: Rank = Rank.INTERACTIVE, weight: float = 1.0) -> Entr
 
 def lane(slots: int | None, **rules: float) -> Lane:
     found = Lane(ModelId("m"), Rules(**{"overcommit": 0.0, **rules}))  # type: ignore[arg-type]
-    found.slots = slots
+    found.has(slots)
     return found
 
 

@@ -82,7 +82,7 @@ def shown(limits: Mapping[str, Any]) -> str:
 
 
 def _text(value: Any) -> str:
-    if isinstance(value, list):
+    if isinstance(value, list | tuple):
         return ",".join(value)
     return f"{value:g}" if isinstance(value, float) else str(value)
 

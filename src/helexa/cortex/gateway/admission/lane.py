@@ -24,6 +24,7 @@ OUTPUT_TOKENS_FIRST: Final = 128.0
 """Of an answer, until the first ones are known."""
 TOKENS_PER_BYTE_FIRST: Final = 0.25
 SMOOTHING: Final = 0.2
+_LEFT_OVER: Final = Rank.ANONYMOUS
 
 
 class State(enum.IntEnum):
@@ -98,7 +99,9 @@ class Lane:
     model: ModelId
     rules: Rules
     slots: int | None = None
-    """What the fleet said last; None: everybody goes."""
+    """What the fleet said last; None: everybody goes. Set by `has`."""
+    window: float = math.inf
+    """How many may be under way at once."""
     looked_s: float = -math.inf
     """When it was asked last."""
     count: int = 0
@@ -109,6 +112,8 @@ class Lane:
     queues: tuple[FairQueue[Entry], ...] = ()
     waiting: list[int] = field(default_factory=lambda: [0] * len(Rank))
     """By rank."""
+    queued: int = 0
+    """All of them."""
     _shares: Shares = field(init=False)
 
     def __post_init__(self) -> None:
@@ -118,17 +123,15 @@ class Lane:
         )
         self._shares = Shares(rules.shares)
 
-    @property
-    def queued(self) -> int:
-        return sum(self.waiting)
-
-    @property
-    def window(self) -> float:
-        return math.inf if self.slots is None else self.rules.window(self.slots)
+    def has(self, slots: int | None) -> None:
+        """So many slots from now on; None: nobody knows."""
+        if slots != self.slots:
+            self.slots = slots
+            self.window = math.inf if slots is None else self.rules.window(slots)
 
     def room_at_once(self, rank: Rank) -> bool:
         """Whether one of this rank would go at once."""
-        return not any(self.waiting) and len(self.running) < self._room(rank)
+        return not self.queued and len(self.running) < self._room(rank)
 
     def enter(self, entry: Entry, now_s: float) -> bool:
         """Whether it may go at once; else it waits in its rank until `let_in` names it."""
@@ -142,6 +145,7 @@ class Lane:
         entry.state = State.QUEUED
         queue.put(entry.account, entry)
         self.waiting[entry.rank] += 1
+        self.queued += 1
         return False
 
     def let_in(self, now_s: float) -> list[Entry]:
@@ -152,6 +156,7 @@ class Lane:
                 break
             entry = self.queues[rank].take()
             self.waiting[rank] -= 1
+            self.queued -= 1
             self._start(entry, now_s)
             self._shares.gave(rank, entry.charged, self.waiting)
             found.append(entry)
@@ -166,6 +171,7 @@ class Lane:
                 entry.state = State.APART
                 found.append(entry)
             self.waiting[rank] = 0
+        self.queued = 0
         return found
 
     def delivered(self, entry: Entry, tokens: float) -> None:
@@ -180,6 +186,7 @@ class Lane:
         assert entry.account is not None
         self.queues[entry.rank].remove(entry.account, entry)
         self.waiting[entry.rank] -= 1
+        self.queued -= 1
         entry.state = State.APART
 
     def leave(self, entry: Entry, now_s: float, *, tokens: float | None = None) -> None:
@@ -238,10 +245,10 @@ class Lane:
         return retry_s
 
     def _room(self, rank: Rank) -> float:
-        if self.slots is None:
-            return math.inf
         # Left over is what no other request would be given.
-        return self.slots if rank is Rank.ANONYMOUS else self.rules.window(self.slots)
+        if rank is _LEFT_OVER and self.slots is not None:
+            return self.slots
+        return self.window
 
     def _start(self, entry: Entry, now_s: float) -> None:
         entry.state = State.RUNNING

@@ -16,7 +16,7 @@ from helexa.cortex.gateway.admission.pace import whole_s
 from helexa.protocol.errors import RateLimited
 
 METERS_MAX: Final = 65_536
-"""Keys, accounts and addresses remembered; the one asked for longest ago goes first."""
+"""Keys, accounts and addresses remembered; those that used least of their limits go first."""
 
 
 class Meter:
@@ -124,9 +124,14 @@ class Meters:
         return found
 
     def _forget(self) -> None:
-        """The oldest that have nothing under way, a sixteenth of all at once."""
-        idle = [name for name, one in self._meters.items() if not one.under_way]
-        for name in idle[: METERS_MAX // 16]:
+        """A sixteenth of all at once. Who comes from many addresses frees no key of its limits."""
+        now_s = self._now()
+        idle = [
+            (-one.share_left(now_s), name)
+            for name, one in self._meters.items()
+            if not one.under_way
+        ]
+        for _, name in sorted(idle)[: METERS_MAX // 16]:
             del self._meters[name]
 
 

@@ -28,7 +28,8 @@ class Rank(enum.IntEnum):
 
 HEADER: Final = "x-helexa-priority"
 WORDS: Final = {b"interactive": Rank.INTERACTIVE, b"bulk": Rank.BULK}
-_BULK: Final = frozenset((WorkloadClass.CHAT_BULK,))
+_CHAT_BULK: Final = WorkloadClass.CHAT_BULK
+_INTERACTIVE: Final = Rank.INTERACTIVE
 _TIERS: Final = {"flex": Rank.BULK, "batch": Rank.BULK}
 """What OpenAI's `service_tier` says of it; other tiers leave it as it is."""
 
@@ -39,7 +40,7 @@ def rank_of(workload: WorkloadClass, said: Rank | None, tier: str | None) -> Ran
         return said
     if tier is not None and tier in _TIERS:
         return _TIERS[tier]
-    return Rank.BULK if workload in _BULK else Rank.INTERACTIVE
+    return Rank.BULK if workload is _CHAT_BULK else _INTERACTIVE
 
 
 class Shares:

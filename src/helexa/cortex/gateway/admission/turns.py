@@ -34,7 +34,11 @@ LOOK_EVERY_S: Final = 0.1
 """While somebody waits; and how old the fleet's word may be where nobody does."""
 LANES_MAX: Final = 4_096
 """Models remembered; those that nobody asks for now are forgotten first."""
-_OF_SENSES: Final = frozenset((WorkloadClass.VISION, WorkloadClass.AUDIO, WorkloadClass.IMAGE))
+# Looked up once: an enum's own look-up and hash are felt in every request.
+_VISION: Final = WorkloadClass.VISION
+_AUDIO: Final = WorkloadClass.AUDIO
+_OTHER: Final = WorkloadClass.OTHER
+_LEFT_OVER: Final = Rank.ANONYMOUS
 
 
 class Turns:
@@ -86,19 +90,20 @@ class Turns:
         model = awaited or decision.targets[0].model or decision.model
         lane = self._lanes.get(model) or self._new(model)
         entry = Entry(account, rank, weight, ticket.body_bytes, now_s)
-        if ticket.workload in _OF_SENSES:
+        workload = ticket.workload
+        if workload is _VISION or workload is _AUDIO:
             entry.counts_bytes = False
         head = ticket.head
         if isinstance(head, Generation):
             most = head.output_tokens_max or ticket.output_tokens_max
             if most:
                 entry.output_most = most * (head.n or 1)
-        if awaited is not None and rank is Rank.ANONYMOUS:
+        if awaited is not None and rank is _LEFT_OVER:
             raise NoCapacity("This model is not loaded now, and is not loaded without a key.", 30)
         if now_s - lane.looked_s > LOOK_EVERY_S:
             self._look(lane, now_s)
         waiter = None
-        takes_slot = ticket.workload is not WorkloadClass.OTHER
+        takes_slot = workload is not _OTHER
         if takes_slot and (awaited is not None or not lane.room_at_once(rank)):
             waiter = Waiter(self, ticket, lane, entry, now_s + self._wait_most_s)
             if awaited is None:
@@ -114,7 +119,7 @@ class Turns:
 
     def prompt_tokens(self, ticket: Ticket) -> float:
         """About, by what the prompts of the model were lately; 0 where its size says nothing."""
-        if ticket.workload in _OF_SENSES:
+        if ticket.workload is _VISION or ticket.workload is _AUDIO:
             return 0.0
         lane = self._lanes.get(ticket.model)
         per_byte = TOKENS_PER_BYTE_FIRST if lane is None else lane.guess.tokens_per_byte
@@ -143,7 +148,7 @@ class Turns:
         waiter: Waiter | None = entry.owner
         if waiter is not None:
             waiter.close()
-        if any(lane.waiting):
+        if lane.queued:
             self._wake(lane, now_s)
         return tokens
 
@@ -177,7 +182,7 @@ class Turns:
 
     def _look(self, lane: Lane, now_s: float) -> None:
         lane.looked_s = now_s
-        lane.slots = self._fleet.slots(lane.model)
+        lane.has(self._fleet.slots(lane.model))
 
     def _wake(self, lane: Lane, now_s: float) -> None:
         for entry in lane.let_in(now_s):
@@ -203,7 +208,7 @@ class Turns:
 
     def _tick(self, lane: Lane) -> None:
         del self._timers[lane.model]
-        if not any(lane.waiting):
+        if not lane.queued:
             return
         now_s = self._now()
         self._look(lane, now_s)
@@ -216,7 +221,7 @@ class Turns:
             if ticket is not None:
                 lane.delivered(entry, sum(one.delivered_tokens for one in ticket.attempts))
         self._wake(lane, now_s)
-        if any(lane.waiting):
+        if lane.queued:
             self._set_timer(lane)
 
     def waited(self, lane: Lane, entry: Entry, ticket: Ticket) -> None:
