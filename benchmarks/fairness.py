@@ -42,6 +42,8 @@ GREED: Final = 20
 SLOTS: Final = 4
 LOAD: Final = 0.9
 """Of its fair share, what each of the nine asks for."""
+MORE: Final = 2.5
+"""The same where all ask for more than they can get, however the machine's pace changes."""
 TOKENS: Final = (40, 120)
 """The least and the most of an answer."""
 QUEUE_MAX: Final = 192
@@ -220,7 +222,7 @@ def measure(plan: Plan, say: Any = print) -> dict[str, Any]:
             say(f"{policy}: {rate:.0f} tokens/s")
             modest = dict.fromkeys(others, LOAD * share)
             crowd = {**modest, "greedy": GREED * LOAD * share}
-            full = {**dict.fromkeys(others, 1.5 * share), "greedy": GREED * 1.5 * share}
+            full = {**dict.fromkeys(others, MORE * share), "greedy": GREED * MORE * share}
             cases = {"alone": modest, "with greedy": crowd, "all ask for more": full}
             if policy == "fifo":
                 del cases["alone"]

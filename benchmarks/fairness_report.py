@@ -150,7 +150,9 @@ def svg(measured: Mapping[str, Any]) -> str:
 
 def raw(measured: Mapping[str, Any]) -> str:
     """Every value, queue times rounded to milliseconds."""
-    return json.dumps(measured, indent=1) + "\n"
+    # Each account on a line: thousands of lines with a number each are nothing to read.
+    text = json.dumps(measured)
+    return text.replace('"account-', '\n"account-').replace('"greedy"', '\n"greedy"') + "\n"
 
 
 def _bars(
