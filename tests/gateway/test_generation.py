@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import pytest
 from tests.gateway.parts import (
     CHAT,
     DONE,
     KEY,
+    MODEL,
     STREAM,
     USAGE,
     Answer,
@@ -23,10 +22,15 @@ from tests.gateway.parts import (
     whole,
 )
 
+from helexa.cortex.gateway.ingress import Ingress
 from helexa.cortex.gateway.receipts import Receipts, cost
+from helexa.cortex.gateway.seams import Attempt, Ticket, Visit
 from helexa.cortex.orchestrator.federation.wish import policy_id
-from helexa.protocol.routing import Wish
-from helexa.protocol.work import Price, Usage
+from helexa.cortex.orchestrator.labels import label
+from helexa.protocol.ids import NodeId, RequestId
+from helexa.protocol.openai.requests import Head
+from helexa.protocol.routing import Target, Wish
+from helexa.protocol.work import Price, Usage, WorkloadClass
 
 pytestmark = pytest.mark.anyio
 
@@ -106,15 +110,43 @@ async def test_a_silent_operator_names_nobody_here_either() -> None:
         assert (attempt["served_by"], attempt["operator"]) == (None, None)
 
 
-@dataclass
-class _Ticket:
-    request_id: str
-    grant: Grant
+def _ticket(*outcomes: str) -> Ticket:
+    """A request whose attempts, at nodes 0, 1 and so on, ended like this."""
+    grant = Grant("k", "x")
+    ingress = Ingress({"headers": []})
+    ticket = Ticket(
+        RequestId("req_1"), Visit(grant), MODEL, WorkloadClass.CHAT_BULK, 1.0, Head(), 1, ingress
+    )
+    for number, outcome in enumerate(outcomes):
+        made = label(digest="", price=Price(), operator="ab", name=str(number))
+        target = Target(node=NodeId(str(number)))
+        ticket.attempts.append(Attempt(target, MODEL, made, 1.0 + number, outcome=outcome))
+    return ticket
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "served"),
+    [
+        (("ok",), "0"),
+        (("overloaded", "ok"), "1"),
+        (("ok", "outpaced"), "0"),
+        (("peer_lost", "overloaded"), "1"),
+        ((), None),
+    ],
+)
+def test_who_served_is_who_answered(outcomes: tuple[str, ...], served: str | None) -> None:
+    receipts = Receipts(1, now=lambda: 5.0)
+    receipts.keep(_ticket(*outcomes), "/p", "ok", stream=False)
+    found = receipts.find("req_1", "x")
+    assert found is not None
+    shown = receipts.shown(found)
+    assert shown.provider_name == served
+    assert shown.helexa.total_ms == 4000
 
 
 def test_nothing_is_kept_where_nothing_shall_be() -> None:
     receipts = Receipts(0, now=lambda: 0.0)
-    receipts.keep(_Ticket("a", Grant("k", "x")), "/p", "ok", stream=False)  # type: ignore[arg-type]
+    receipts.keep(_ticket("ok"), "/p", "ok", stream=False)
     assert len(receipts) == 0
 
 

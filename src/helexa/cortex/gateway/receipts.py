@@ -81,7 +81,9 @@ class Receipts:
 
     def shown(self, receipt: Receipt, *, tells_who: bool = True) -> Generation:
         attempts = receipt.attempts
-        served = attempts[-1] if attempts else None
+        # Of two that raced, the one that came second may be the one that was dropped.
+        answered = [one for one in attempts if one.outcome == "ok"] or attempts
+        served = answered[-1] if answered else None
         counted = [(one.usage, one.label.price) for one in attempts if one.usage is not None]
         usage = _sum(usage for usage, _ in counted)
         nano = sum(cost(usage, price) for usage, price in counted) if counted else None
