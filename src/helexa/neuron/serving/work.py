@@ -15,12 +15,12 @@ from contextlib import AsyncExitStack
 from typing import Final
 
 import anyio
-import msgspec
 
 from helexa.neuron.serving.answer import Answer
 from helexa.neuron.serving.asking import asked
-from helexa.neuron.serving.counting import Bounds, Fault
+from helexa.neuron.serving.counting import Fault
 from helexa.neuron.serving.fitting import Fit, fitted
+from helexa.neuron.serving.head import GENERATIONS, NEEDS, PROMPTS, Head, bounds, read
 from helexa.neuron.serving.passing import Passing
 from helexa.neuron.serving.pictures.judging import Pictures
 from helexa.neuron.serving.prompts import Prompts
@@ -42,14 +42,13 @@ from helexa.protocol.openai import body as bodies
 from helexa.protocol.openai import text
 from helexa.protocol.trace import in_logs
 from helexa.protocol.via import VIA_HEADER
-from helexa.protocol.work import Usage, WorkloadClass
+from helexa.protocol.work import Usage
 from helexa.runtime.contract import (
     Capabilities,
     ChildRequest,
     Endpoint,
     ReplicaSpec,
 )
-from helexa.runtime.openai import limits
 from helexa.runtime.shaping import shaped
 from helexa.util.background import background
 from helexa.util.upstream import (
@@ -62,29 +61,9 @@ from helexa.util.upstream import (
 FIRST_BYTE_TIMEOUT_S: Final = 3600.0
 """A long prompt on a slow processor; the client's patience ends it sooner."""
 SILENCE_TIMEOUT_S: Final = 600.0
-CONTEXT_UNKNOWN: Final = 1 << 24
-"""More tokens than any server reads; counts above that are no counts."""
 DEAD_WITHIN_S: Final = 1.0
 """From a refused connection to the exit of the child that should have taken it."""
 DYING_S: Final = 0.25
-_GENERATIONS: Final = (Endpoint.CHAT, Endpoint.COMPLETIONS)
-
-_NEEDS: Final = {
-    Endpoint.CHAT: (WorkloadClass.CHAT_INTERACTIVE, "chat completions"),
-    Endpoint.COMPLETIONS: (WorkloadClass.COMPLETION, "completions"),
-    Endpoint.EMBEDDINGS: (WorkloadClass.EMBEDDING, "embeddings"),
-    Endpoint.RERANK: (WorkloadClass.RERANK, "reranking"),
-}
-
-_SEVERAL: Final = {
-    Endpoint.CHAT: "",
-    Endpoint.COMPLETIONS: "prompt",
-    Endpoint.EMBEDDINGS: "input",
-    Endpoint.RERANK: "documents",
-}
-"""The member that may hold several prompts."""
-_PROMPTS: Final = {Endpoint.CHAT: "messages", Endpoint.COMPLETIONS: "prompt"}
-"""The member that engines keep in their caches, as cortexes look at it, too."""
 
 log = logging.getLogger(__name__)
 
@@ -94,41 +73,6 @@ class _NeverAsked(RuntimeExited):
 
     def __init__(self) -> None:
         super().__init__(reason="The model's runtime is gone.")
-
-
-class _Options(msgspec.Struct):
-    include_usage: bool | None = None
-
-
-_ABSENT: Final = msgspec.Raw()
-
-
-class _Head(msgspec.Struct):
-    """The few fields that a neuron has to know itself."""
-
-    model: str = ""
-    """Empty where a cortex chose one for a request that names several."""
-    stream: bool | None = None
-    stream_options: _Options | None = None
-    n: int | None = None
-    models: msgspec.Raw = _ABSENT
-    provider: msgspec.Raw = _ABSENT
-    helexa: msgspec.Raw = _ABSENT
-
-    @property
-    def way(self) -> str:
-        """The member, if any, that says where the request may go."""
-        for name in ("models", "provider", "helexa"):
-            if (said := getattr(self, name)) and bytes(said) != b"null":
-                return name
-        return ""
-
-    @property
-    def wants_usage(self) -> bool:
-        return bool(self.stream_options and self.stream_options.include_usage)
-
-
-_head: Final = msgspec.json.Decoder(_Head)
 
 
 class Work:
@@ -173,12 +117,12 @@ class Work:
         self._answer = answer
         self._body = body
         self._fit = Fit(body)
-        self._head: _Head
+        self._head: Head
         self._asked_at = 0.0
 
     async def run(self) -> None:
         text.check(self._body)
-        head = self._head = bodies.typed(_head, self._body)
+        head = self._head = read(self._body)
         self._model = self._model or head.model
         if not self._model:
             raise BodyMalformed("Object missing required field `model`, in `model`.", "model")
@@ -262,7 +206,7 @@ class Work:
         return self._fit.took_time
 
     def _check_ability(self, replica: Replica) -> Capabilities:
-        needed, called = _NEEDS[self._endpoint]
+        needed, called = NEEDS[self._endpoint]
         offered = replica.adapter.serves(replica.spec.files)
         if offered is None or needed not in offered.classes:
             raise CapabilityMissing(
@@ -285,7 +229,7 @@ class Work:
 
     @property
     def _is_streaming(self) -> bool:
-        return bool(self._head.stream) and self._endpoint in _GENERATIONS
+        return bool(self._head.stream) and self._endpoint in GENERATIONS
 
     async def _asked(self, request: ChildRequest, engine: Engine) -> None:
         """Ask and answer. Raises _NeverAsked when the child does not listen any more."""
@@ -312,7 +256,12 @@ class Work:
                 resend_safe=True,
             ) as response:
                 try:
-                    await passing.pass_on(engine, request, response, self._bounds(engine.spec))
+                    await passing.pass_on(
+                        engine,
+                        request,
+                        response,
+                        bounds(self._head, self._endpoint, self._body, engine.spec),
+                    )
                 finally:
                     self.fault = passing.fault
                     self._has_spoken |= passing.pieces > 0
@@ -342,16 +291,6 @@ class Work:
             reason="The model's runtime broke off while it worked on this request."
         )
 
-    def _bounds(self, spec: ReplicaSpec) -> Bounds:
-        head, raw = self._head, bodies.fields(self._body)
-        generates = self._endpoint in _GENERATIONS
-        return Bounds(
-            choices=max(1, head.n or 1),
-            prompts=bodies.prompts_in(raw, _SEVERAL[self._endpoint]),
-            context_tokens=_context_tokens(spec),
-            output_tokens=limits.output_tokens(raw) if generates else None,
-        )
-
     def _measure(self, engine: Engine, passing: Passing) -> None:
         used = self.used = passing.used
         if self._course is not None:
@@ -366,13 +305,6 @@ class Work:
             tokens_per_s=pace.of_answer(tokens, passing.pieces, seconds),
             first_token_s=passing.first_at - self._asked_at if is_known else 0.0,
         )
-        if (member := _PROMPTS.get(self._endpoint)) is not None:
+        if (member := PROMPTS.get(self._endpoint)) is not None:
             heads = bodies.prompt_heads(self._body, member)
             self._prompts.served(self.replica, engine, heads, used.total)
-
-
-def _context_tokens(spec: ReplicaSpec) -> int:
-    """That a request can use at most. A server elsewhere does not know what we say of it."""
-    if not spec.files.server:
-        return spec.context_tokens
-    return max(spec.context_tokens, spec.files.context_tokens_trained or CONTEXT_UNKNOWN)
