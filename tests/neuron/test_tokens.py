@@ -150,6 +150,7 @@ async def test_what_cannot_be_read_is_refused_by_name(tmp_path: Path, models: Pa
         (TOKENIZE, {"model": "demo"}, 400, "prompt"),
         (TOKENIZE, {"model": "demo", "prompt": "a", "messages": []}, 400, "messages"),
         (TOKENIZE, {"model": "demo", "messages": []}, 400, "messages"),
+        (TOKENIZE, {"prompt": "a"}, 400, "model"),
         (TOKENIZE, {"model": "demo", "prompt": 3}, 400, "prompt"),
         (TOKENIZE, {"model": "nobody", "prompt": "a"}, 404, "model"),
         (TOKENIZE, {"model": "embed", "messages": [{"role": "user"}]}, 400, "model"),

@@ -39,15 +39,16 @@ class TokenWork(enum.Enum):
 
 
 class _Tokenize(msgspec.Struct):
-    model: str
+    model: str = ""
+    """Empty where a cortex chose one for a request that names several."""
     prompt: str | None = None
     messages: list[msgspec.Raw] | None = None
     add_special_tokens: bool | None = None
     return_token_strs: bool | None = None
 
 
-class _Detokenize(msgspec.Struct):
-    model: str
+class _Detokenize(msgspec.Struct, kw_only=True):
+    model: str = ""
     tokens: list[int]
 
 
@@ -122,6 +123,8 @@ class Tokenizing:
 
     async def _found(self, model: str) -> tuple[Replica, TokenizingAdapter]:
         self._model = self._model or model
+        if not self._model:
+            raise BodyMalformed("Object missing required field `model`, in `model`.", "model")
         replica = self.replica = await self._roster.replica(self._model)
         adapter = replica.adapter
         if not isinstance(adapter, TokenizingAdapter):
