@@ -6,6 +6,7 @@ from typing import Final
 
 import msgspec
 
+from helexa.protocol.pictures.parts import may_have_parts
 from helexa.protocol.work import WorkloadClass
 
 BULK_BODY_BYTES: Final = 256 * 1024
@@ -44,7 +45,11 @@ def _sense(body: bytes) -> WorkloadClass | None:
 def classify_chat(body: bytes, *, stream: bool, hint: bytes | None) -> WorkloadClass:
     """A picture or a sound decides, then the caller's hint, then whether somebody watches."""
     # Most chats have neither word; a tool may have one of them as the name of a parameter.
-    if (b'"image_url"' in body or b'"input_audio"' in body) and (sense := _sense(body)):
+    if (
+        may_have_parts(body)
+        and (b'"image_url"' in body or b'"input_audio"' in body)
+        and (sense := _sense(body))
+    ):
         return sense
     hinted = _HINTS.get(hint) if hint else None
     if hinted is not None and hinted in _CHAT:

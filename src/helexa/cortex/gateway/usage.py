@@ -69,7 +69,8 @@ class UsageTap:
         """What of this chunk, and of what was held back before it, goes to the client now."""
         if (
             not self._holding
-            and _KEY not in chunk
+            # `rfind` is several times as fast as `in`, which pays for a view of both first.
+            and chunk.rfind(_KEY) < 0
             and chunk.endswith(b"\n\n")
             and not (chunk.endswith(_LAST_WORDS) and _ERROR in chunk)
         ):

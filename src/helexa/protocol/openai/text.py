@@ -18,12 +18,14 @@ _LONE: Final = re.compile(
     rb"(?<!\\)(?<!\\u[dD][89abAB][0-9a-fA-F]{2})(?:\\\\)*\\u[dD]"
     rb"(?:[89abAB][0-9a-fA-F]{2}(?!\\u[dD][c-fC-F][0-9a-fA-F]{2})|[c-fC-F][0-9a-fA-F]{2})"
 )
+_ESCAPED: Final = re.compile(rb"\\u[dD]")
 _HALF: Final = re.compile("[\ud800-\udfff]")
 
 
 def check(body: bytes) -> None:
     """Raises BodyMalformed for a body that has one. Quick where nothing is escaped."""
-    if b"\\u" not in body or (b"\\ud" not in body and b"\\uD" not in body):
+    # A byte is looked for far faster than two, and a pattern with two letters faster than a word.
+    if b"\\" not in body or _ESCAPED.search(body) is None:
         return
     if _LONE.search(body) is None:
         return

@@ -34,8 +34,8 @@ _body: Final = msgspec.json.Decoder(_Body)
 
 def read(event: bytes) -> Usage | None:
     """The counts in an SSE payload or a whole answer; None when it has none that make sense."""
-    # Almost every event of a stream has none, and this runs for each of them.
-    if b'"usage"' not in event:
+    # A whole answer has it at its end.
+    if event.rfind(b'"usage"') < 0:
         return None
     try:
         counts = _body.decode(event).usage

@@ -21,9 +21,19 @@ _ELSEWHERE: Final = ("http://", "https://")
 _SCHEME_CHARS_MAX: Final = 8
 
 
+def may_have_parts(body: bytes) -> bool:
+    """Quick, also where the body is large: whether some message's content may be a list.
+
+    Such a list stands inside that of the messages, and one byte is looked for far faster
+    than a word.
+    """
+    return body.find(b"[", body.find(b"[") + 1) > 0
+
+
 def may_be_wrong(body: bytes) -> bool:
     """Quick: every part has it. What hides behind an escape is found by the neuron."""
-    return b'"type"' in body
+    # A part that stands in no list is wrong, too. `rfind` is several times as fast as `in`.
+    return body.rfind(b'"type"') >= 0
 
 
 def check(body: bytes) -> None:
