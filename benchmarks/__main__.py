@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from benchmarks import chain, instruments, machine, orchestrator, report, transports
+from benchmarks import chain, comparison, instruments, machine, orchestrator, report, transports
 from benchmarks.measure import FULL, QUICK, measure_hops
 from benchmarks.targets import ROOT, TARGETS, install
 
@@ -62,6 +62,8 @@ def main() -> int:
                 "gateway.json": report.raw(figures, facts, more),
             },
         )
+        if out / "gateway.json" == comparison.ROOT / comparison.SOURCE:
+            comparison.write()
     return 0 if complete else 1
 
 
