@@ -55,7 +55,7 @@ class Plan:
     pace_s: float
     phase_s: float
     tail_s: float
-    """At the end of a phase; what is asked then is not counted, as its answer would come too late."""
+    """At the end of a phase; what is asked then would be answered too late, and is not counted."""
     rounds: int
 
 
