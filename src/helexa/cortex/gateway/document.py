@@ -18,7 +18,7 @@ from helexa import __version__
 from helexa.cortex.gateway import endpoints
 from helexa.cortex.gateway.about import GUARDED, About
 from helexa.cortex.orchestrator.federation.wish_bodies import Own, Provider
-from helexa.protocol.errors import HelexaError, InternalFault, RequestRejected
+from helexa.protocol.errors import HelexaError, InternalFault, RateLimited, RequestRejected
 from helexa.protocol.ids import MODEL_ID_CHARS_MAX
 from helexa.protocol.openapi import EVENTS, JSON, VERSION, Schemas, content, phrase, refusals
 
@@ -48,6 +48,18 @@ _SERVED: Final[Mapping[str, Any]] = {
         ("x-helexa-queue-ms", "How long it waited to be let in.", _COUNT),
         ("x-helexa-model", "The model that served, where another was asked for.", _TEXT),
         ("x-helexa-attempts", "How many nodes were asked, where it was more than one.", _COUNT),
+    )
+}
+_LIMITED: Final[Mapping[str, Any]] = {
+    f"x-ratelimit-{word}-{of}": {
+        "description": f"{about} of {of} a minute, where the key or its account has one.",
+        "schema": _TEXT if word == "reset" else _COUNT,
+    }
+    for of in ("requests", "tokens")
+    for word, about in (
+        ("limit", "The limit"),
+        ("remaining", "What is left of the limit"),
+        ("reset", "How long until nothing is used of the limit"),
     )
 }
 _SENT: Final[Sequence[Mapping[str, Any]]] = (
@@ -158,7 +170,7 @@ def _operation(one: About, schemas: Schemas) -> dict[str, Any]:
         "summary": one.does,
         "responses": {
             **({"200": _answer(one, known)} if known else {}),
-            **refusals(kinds, _schema(one.envelope, schemas), headers=_IDS),
+            **_refused(one, kinds, schemas),
         },
     }
     names = _PART.findall(one.path)
@@ -182,10 +194,18 @@ def _operation(one: About, schemas: Schemas) -> dict[str, Any]:
     return operation
 
 
+def _refused(one: About, kinds: Sequence[type[HelexaError]], schemas: Schemas) -> dict[str, Any]:
+    found = refusals(kinds, _schema(one.envelope, schemas), headers=_IDS)
+    for status, response in found.items():
+        if status == str(RateLimited.status):
+            response["headers"] = {**response["headers"], **_LIMITED}
+    return found
+
+
 def _answer(one: About, known: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "description": phrase(200),
-        "headers": {**_IDS, **(_SERVED if one.asks is not None else {})},
+        "headers": {**_IDS, **({**_SERVED, **_LIMITED} if one.asks is not None else {})},
         "content": {media: content(media, schema) for media, schema in known.items()},
     }
 
