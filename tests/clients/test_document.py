@@ -30,4 +30,5 @@ def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
 
 
 def test_a_fuzzer_finds_nothing_in_many_tries(up: Node, tmp_path: Path) -> None:
-    fuzz(up, tmp_path, examples=150, models=("helexa-demo", *SENSES), timeout_s=800)
+    models = ("helexa-demo", *SENSES)
+    fuzz(up, tmp_path, examples=100, models=models, more=("--max-time", "500"), timeout_s=800)

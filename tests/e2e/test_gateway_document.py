@@ -54,7 +54,8 @@ def test_what_is_streamed_is_what_it_says(up: Node, document: dict[str, Any]) ->
     from jsonschema import Draft202012Validator
 
     answers = document["paths"]["/v1/chat/completions"]["post"]["responses"]["200"]["content"]
-    schema = {**answers["text/event-stream"]["schema"]["x-data"], **document}
+    data = answers["text/event-stream"]["schema"]["properties"]["data"]
+    schema = {**data["contentSchema"], **document}
     judge = Draft202012Validator(schema)
     body = {
         "model": "helexa-demo",

@@ -46,10 +46,14 @@ class Schemas:
 
 
 def content(media: str, schema: Mapping[str, Any]) -> dict[str, Any]:
-    """A stream is a text whose `data:` lines hold the type."""
-    if media == EVENTS:
-        return {"schema": {"type": "string", "x-data": schema}}
-    return {"schema": schema}
+    """Of a stream each event is described, as readers of these documents expect it: `data` is a
+    text, and most often JSON.
+    """
+    if media != EVENTS:
+        return {"schema": schema}
+    data = {"type": "string", "contentMediaType": JSON, "contentSchema": schema}
+    event = {"data": data, "event": {"type": "string"}, "id": {"type": "string"}}
+    return {"schema": {"type": "object", "properties": event, "required": ["data"]}}
 
 
 def refusals(
