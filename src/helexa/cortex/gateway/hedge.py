@@ -11,9 +11,13 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Final
 
+import anyio
+from anyio.abc import TaskGroup
+
 from helexa.cortex.gateway.trial import Elsewhere, Trial
 from helexa.protocol.errors import HelexaError
 from helexa.protocol.routing import Target
+from helexa.util.background import background
 
 OUTPACED: Final = "outpaced"
 """The outcome of the one that was not waited for any longer; it says nothing about it."""
@@ -34,10 +38,19 @@ async def first_to_answer(
     entered are taken away from it. What became of those that failed is added to `failures`.
     Raises HelexaError for what no other target would answer otherwise.
     """
-    racing: dict[asyncio.Task[None], Trial] = {}
+    racing: list[Trial] = []
+    told: asyncio.Queue[tuple[Trial, Exception | None]] = asyncio.Queue()
     is_decided = False
 
-    def start() -> None:
+    async def run(trial: Trial) -> None:
+        try:
+            await trial.open(_silently)
+        except Exception as error:  # noqa: BLE001 - handed to who waits for it
+            told.put_nowait((trial, error))
+        else:
+            told.put_nowait((trial, None))
+
+    def start(tasks: TaskGroup) -> None:
         while targets:
             target = targets.popleft()
             try:
@@ -45,43 +58,40 @@ async def first_to_answer(
             except Elsewhere as elsewhere:
                 failures.append((target, elsewhere.error))
                 continue
-            racing[asyncio.create_task(trial.open(_silently))] = trial
+            racing.append(trial)
+            tasks.start_soon(run, trial)
             return
 
     try:
-        start()
-        is_alone = True
-        while racing:
-            done, _ = await asyncio.wait(
-                racing,
-                timeout=after_s if is_alone else every_s,
-                return_when=asyncio.FIRST_COMPLETED,
-            )
-            if not done and is_alone:
-                start()
-            elif not done and keepalive is not None:
-                await keepalive()
-            is_alone = False
-            for task in done:
-                trial = racing.pop(task)
-                if is_decided := _opened(task, trial, failures):
-                    return trial
+        async with background() as tasks:
+            start(tasks)
+            is_alone = True
+            while racing:
+                heard = None
+                with anyio.move_on_after(after_s if is_alone else every_s):
+                    heard = await told.get()
+                if heard is not None:
+                    trial, error = heard
+                    racing.remove(trial)
+                    if is_decided := _opened(trial, error, failures):
+                        return trial
+                elif is_alone:
+                    start(tasks)
+                elif keepalive is not None:
+                    await keepalive()
+                is_alone = False
         return None
     finally:
-        for task in racing:
-            task.cancel()
-        await asyncio.gather(*racing, return_exceptions=True)
-        for trial in racing.values():
+        for trial in racing:
             if is_decided:
                 trial.outcome = OUTPACED
             trial.__exit__(None, None, None)
 
 
 def _opened(
-    task: asyncio.Task[None], trial: Trial, failures: list[tuple[Target, HelexaError]]
+    trial: Trial, error: Exception | None, failures: list[tuple[Target, HelexaError]]
 ) -> bool:
     """Whether it answers. Raises what concerns all targets."""
-    error = task.exception()
     if error is None:
         return True
     trial.__exit__(type(error), error, error.__traceback__)
