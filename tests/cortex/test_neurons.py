@@ -128,11 +128,13 @@ async def test_silence_ends_new_work_and_a_report_brings_it_back() -> None:
         world.neurons.post(TimePassed(now_s=now_s + 3, lost_after_s=2, forget_after_s=99))
         with pytest.raises(NoCapacity, match="silent"):
             world.neurons.route(CHAT, M, RouteHints())
+        assert list(world.neurons.silent()) == [neuron.node]
         await neuron.session.tell(ReportHealth(load=Load(sequence=1)))
         with anyio.fail_after(5):
             while world.neurons.view.neurons[neuron.node].presence is not Presence.PRESENT:
                 await anyio.lowlevel.checkpoint()
         assert only_target(world) == neuron.node
+        assert list(world.neurons.silent()) == []
 
 
 async def test_nobody_connected_is_not_an_unknown_model() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from collections.abc import Set as AbstractSet
 from dataclasses import replace
 from typing import Any
 
@@ -300,3 +301,25 @@ async def test_a_new_neuron_is_offered_and_one_that_left_is_not() -> None:
         await a.until(lambda: a.peers.offered_by(b.node) == ("m",))
         rule = "cortex b has no neuron that could serve it now"
         assert (await a.ask("n")).error["message"] == f"Nobody can serve 'n' now: {rule}."
+
+
+@pytest.mark.anyio
+async def test_a_linked_cortex_that_the_mesh_gave_up_is_silent_until_it_is_heard() -> None:
+    async with pair() as (a, b, _):
+        told: list[AbstractSet[NodeId]] = []
+        a.fabric.watch_silent(told.append)
+        a.neurons.look()
+        assert told == []
+        a.peers.forget(b.node, "not answering", is_silent=True)
+        a.neurons.look()
+        assert told == [{b.node}]
+        # What the session says holds on.
+        assert a.peers.lane(b.node)
+        a.record_of(b, "m")
+        a.neurons.look()
+        assert told == [{b.node}]
+        a.peers.forget(b.node, "not answering", is_silent=True)
+        session = a.mesh.session_with(b.node)
+        assert session is not None
+        await session.close(CloseCode.NORMAL, "over")
+        await a.until(lambda: not a.peers.silent)

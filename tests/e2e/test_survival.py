@@ -173,3 +173,31 @@ def _folder(parent: Path, name: str) -> Path:
     folder.mkdir()
     (folder / "neuron.toml").write_text(CONFIG)
     return folder
+
+
+def test_a_neuron_that_stands_still_in_a_stream_is_replaced_to_the_byte(tmp_path: Path) -> None:
+    """Its connection stays open; that its reports do not come is what tells."""
+    (tmp_path / "neuron.toml").write_text(CONFIG)
+    settings = ("cortex.health_every_s=0.25", "cortex.lost_after_s=1.0")
+    with fleet(tmp_path, settings) as made:
+        for name in ("one", "two"):
+            start(made, name)
+        undisturbed = heard(made.url, made.key)
+        stopped: list[Node] = []
+
+        def stop() -> None:
+            stopped.append(serving(made))
+            stopped[0].send(signal.SIGSTOP)
+
+        try:
+            assert heard(made.url, made.key, then=stop) == undisturbed
+            assert gone_on(made.url) == 1
+            # It went on while the silent one was as silent as before, and still known.
+            (row,) = (
+                row
+                for row in made.control("/api/v1/nodes")["nodes"]
+                if row["node"] == stopped[0].ready["node_id"]
+            )
+            assert row["presence"] == "silent"
+        finally:
+            stopped[0].send(signal.SIGCONT)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -88,6 +89,8 @@ class MemoryFleet:
     outcomes: list[str] = field(default_factory=list)
     digests: dict[NodeId, str] = field(default_factory=dict)
     """Of the model's weights, by neuron."""
+    look: Callable[[AbstractSet[NodeId]], None] = lambda _silent: None
+    """By which the gateway is told who is silent."""
     slots_each: int | None = None
     """What each neuron says that it has."""
 
@@ -167,6 +170,9 @@ class MemoryFleet:
 
     def why_lost(self, target: Target) -> str:
         return ""
+
+    def watch_silent(self, look: Callable[[AbstractSet[NodeId]], None]) -> None:
+        self.look = look
 
 
 @dataclass

@@ -124,7 +124,10 @@ WORDS: Final[Mapping[str, Words]] = {
         "A silent stream gets a comment this often, so that proxies do not cut it."
     ),
     "cortex.health_every_s": Words("How often neurons are asked to report."),
-    "cortex.lost_after_s": Words("A neuron silent for this long gets no new requests."),
+    "cortex.lost_after_s": Words(
+        "A neuron silent for this long gets no new requests, and its streams go to others that are "
+        "ready."
+    ),
     "cortex.shutdown_grace_s": Words("How long running streams may go on after SIGTERM."),
     "cortex.relays": Words(_RELAY, example=("https://relay.example.org",)),
     "mesh.join": Words(

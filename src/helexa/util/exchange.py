@@ -179,6 +179,22 @@ class Response:
             parts.append(part)
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
+    def quiet_s(self) -> float:
+        """For how long nothing has come; 0 where something waits to be read, or nothing can."""
+        connection = self._connection
+        if connection is None or self._chunks:
+            return 0.0
+        return self._owner.now() - connection.heard_at
+
+    def lose(self, why: str) -> None:
+        """For others than its reader: from now on the far side counts as gone. Idempotent."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.response = None
+            self._resend_safe = False
+            self._end(UpstreamBroken(f"{self._owner.label}: {why}"))
+            connection.abort()
+
     def close(self) -> None:
         """Give up what has not arrived. Idempotent, never waits; a waiting call raises."""
         if not self._finished:

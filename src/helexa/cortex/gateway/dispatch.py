@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, suppress
 from typing import Final
 
@@ -26,6 +26,7 @@ from helexa.cortex.gateway.queueing import Queueing
 from helexa.cortex.gateway.relay import relay
 from helexa.cortex.gateway.resume import Broken, Rest, Resuming
 from helexa.cortex.gateway.seams import Fleet, Turn
+from helexa.cortex.gateway.silence import Silence
 from helexa.cortex.gateway.trial import Elsewhere, Trial
 from helexa.cortex.gateway.truth import Truth
 from helexa.cortex.gateway.usage import UsageTap
@@ -40,10 +41,12 @@ from helexa.protocol.errors import (
     PeerLost,
     RuntimeRefused,
 )
+from helexa.protocol.ids import ModelId
 from helexa.protocol.openai import usage as counts
 from helexa.protocol.routing import RoutingDecision, Target
 
 ATTEMPTS_MAX: Final = 3
+"""At one model; a later choice has as many of its own."""
 ROUNDS_MAX: Final = 5
 """Times that the fleet is asked anew, where every target was gone before it answered."""
 SETTLES_S: Final = 0.1
@@ -72,6 +75,8 @@ class Dispatch:
         self._fleet = fleet
         self._patience = patience
         self._now = now
+        self._under_way: set[Trial] = set()
+        fleet.watch_silent(Silence(fleet, self._under_way).look)
         self._waiting = Waiting(fleet, keepalive_s=patience.keepalive_s, now=now)
         survival = survival or SurvivalSettings()
         self._resumes = survival.resume
@@ -109,16 +114,17 @@ class Dispatch:
             if self._fleet.waits(decision) is not None:
                 decision = await self._waiting.until_served(_asked(job), decision, answer)
             begun = len(failures)
-            targets = deque(decision.targets[:ATTEMPTS_MAX])
-            while targets:
-                try:
-                    if await self._one_of(job, targets, answer, rest, failures):
-                        return None
-                except Broken as broken:
-                    rest = rest or self._resuming.rest(job)
-                    return await self._resuming.go_on(job, broken, answer, rest)
-            if not self._moves(failures[begun:]):
+            for targets in self._by_model(job, decision):
+                while targets:
+                    try:
+                        if await self._one_of(job, targets, answer, rest, failures):
+                            return None
+                    except Broken as broken:
+                        rest = rest or self._resuming.rest(job)
+                        return await self._resuming.go_on(job, broken, answer, rest)
+            if not (self._moves(failures[begun:]) or job.left_silent):
                 break
+            job.left_silent = False
             if last:
                 raise ModelLoading(f"{str(job.ticket.model)!r} is being moved; try again shortly.")
             again = await self._again(job, failures[begun:])
@@ -126,6 +132,36 @@ class Dispatch:
                 break
             decision = again
         raise self._exhausted(decision, failures)
+
+    def _by_model(self, job: Job, decision: RoutingDecision) -> Iterator[deque[Target]]:
+        """Whom to ask, a few of each model. A model that the decision left out, since another one
+        was served well enough, is looked for when all of those have failed.
+        """
+        if len(decision.choices) < 2:
+            yield deque(decision.targets[:ATTEMPTS_MAX])
+            return
+        asked: dict[ModelId, int] = {}
+        chosen: deque[Target] = deque()
+        for target in decision.targets:
+            model = target.model or decision.model
+            asked[model] = times = asked.get(model, 0) + 1
+            if times <= ATTEMPTS_MAX:
+                chosen.append(target)
+        yield chosen
+        ticket, wish = job.ticket, job.hints.wish
+        if wish is not None:
+            wish = msgspec.structs.replace(wish, models=())
+        hints = msgspec.structs.replace(job.hints, wish=wish)
+        for model in decision.choices:
+            if model in asked:
+                continue
+            with suppress(HelexaError):
+                found = self._fleet.route(ticket.workload, model, hints).targets[:ATTEMPTS_MAX]
+                yield deque(
+                    target if target.model else msgspec.structs.replace(target, model=model)
+                    for target in found
+                    if target.ready
+                )
 
     def _moves(self, failures: Sequence[tuple[Target, HelexaError]]) -> bool:
         """Whether these only say that what they served is, or soon will be, served elsewhere."""
@@ -172,7 +208,7 @@ class Dispatch:
             return True
 
         def enter(target: Target) -> Trial:
-            return Trial(self._fleet, self._patience, self._now, job, target).__enter__()
+            return self._trial(job, target).__enter__()
 
         with ExitStack() as stack:
             trial = await first_to_answer(
@@ -194,6 +230,9 @@ class Dispatch:
                 return False
         return True
 
+    def _trial(self, job: Job, target: Target) -> Trial:
+        return Trial(self._fleet, self._patience, self._now, job, target, self._under_way)
+
     async def attempt(
         self, job: Job, target: Target, answer: Answer, rest: Rest | None = None
     ) -> None:
@@ -202,7 +241,7 @@ class Dispatch:
         Raises Elsewhere when the client was told nothing by it, and Broken where it was told a
         part that others may go on from; else HelexaError.
         """
-        with Trial(self._fleet, self._patience, self._now, job, target) as trial:
+        with self._trial(job, target) as trial:
             await trial.open(answer.keepalive)
             await self._answered(trial, answer, rest)
 
@@ -230,6 +269,7 @@ class Dispatch:
         job, attempt = trial.job, trial.attempt
         tap = UsageTap(show=job.show_usage) if rest is None else rest.begin()
         record = Record(self._shelf) if self._resumes and job.resume else None
+        trial.record = record
         if rest is not None and not trial.first.startswith(b":"):
             rest.went_on(self._now())
         try:

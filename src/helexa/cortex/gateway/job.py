@@ -51,6 +51,8 @@ class Job(msgspec.Struct, eq=False):
     """What another cortex sent: an answer that is half-done already."""
     goes_on: bool = False
     """Whether this is the rest of an answer, of which the client has the beginning."""
+    left_silent: bool = False
+    """Whether an attempt ended because its node fell silent while others were ready."""
     give_up_s: float | None = None
     """When the first byte has to be here, on the loop's clock."""
 

@@ -6,7 +6,8 @@ microseconds: nothing on the way of a request waits for a database.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
@@ -302,6 +303,12 @@ class Fleet(Protocol):
 
     def why_lost(self, target: Target) -> str:
         """What is known of a target that was not reached, to go on from its name; may be empty."""
+        ...
+
+    def watch_silent(self, look: Callable[[AbstractSet[NodeId]], None]) -> None:
+        """While there are nodes of which nothing is heard though nobody saw them go, `look` is
+        told of them, again and again.
+        """
         ...
 
     def started(self, target: Target, model: ModelId, hints: RouteHints) -> None:

@@ -11,6 +11,7 @@ from typing import Final, Self
 
 import msgspec
 
+from helexa.cortex.gateway.delivered import Record
 from helexa.cortex.gateway.envelope import PassedOn
 from helexa.cortex.gateway.job import Job, Patience
 from helexa.cortex.gateway.seams import Attempt, Fleet
@@ -66,9 +67,15 @@ class Trial:
     """Live inside `with`; at its end the target knows that nobody listens any more."""
 
     def __init__(
-        self, fleet: Fleet, patience: Patience, now: Callable[[], float], job: Job, target: Target
+        self,
+        fleet: Fleet,
+        patience: Patience,
+        now: Callable[[], float],
+        job: Job,
+        target: Target,
+        under_way: set[Trial],
     ) -> None:
-        """Raises Elsewhere when there is no way to the target."""
+        """In `under_way` while it lasts. Raises Elsewhere when there is no way to the target."""
         try:
             self._way = fleet.way(target, job.hints)
         except HelexaError as error:
@@ -85,7 +92,10 @@ class Trial:
         """Of a stream: what came first of it."""
         self.whole: tuple[bytes, bytes] | None = None
         """Of an answer that is no stream: its content type and body."""
+        self.record: Record | None = None
+        """What its stream brought the client, where others may go on with it."""
         self.response: Response
+        self._under_way = under_way
         self._fleet = fleet
         self._patience = patience
         self._now = now
@@ -94,6 +104,7 @@ class Trial:
     def __enter__(self) -> Self:
         self.job.ticket.attempts.append(self.attempt)
         self._fleet.started(self.target, self.model, self.job.hints)
+        self._under_way.add(self)
         return self
 
     def __exit__(
@@ -102,6 +113,7 @@ class Trial:
         error: BaseException | None,
         _trace: TracebackType | None,
     ) -> None:
+        self._under_way.discard(self)
         if self._is_open:
             self.response.__exit__()
         if isinstance(error, Elsewhere):
@@ -202,6 +214,15 @@ class Trial:
         else:
             is_for_all = status not in ELSEWHERE and error.code not in OF_ITS_RUNTIME
         raise error if is_for_all else Elsewhere(error)
+
+    def quiet_s(self) -> float:
+        """For how long its node has said nothing to it."""
+        return self.response.quiet_s() if self._is_open else 0.0
+
+    def lose(self) -> None:
+        """Its node is silent: the attempt fails as if the connection had been lost."""
+        self.job.left_silent = True
+        self.response.lose("nothing is heard of it")
 
     def is_final(self, error: HelexaError) -> bool:
         """Whether an error inside a stream is the client's own, and others would say the same."""

@@ -10,6 +10,7 @@ the rule, and the rules become the refusal when nobody is left.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Final, NamedTuple, TypeAlias
@@ -353,6 +354,17 @@ class Fabric:
         if target.via is None:
             return self._neurons.why_lost(target)
         return self._peers.note(target.via)
+
+    def watch_silent(self, look: Callable[[AbstractSet[NodeId]], None]) -> None:
+        """While a neuron's reports do not come, or the mesh has given a linked cortex up, `look`
+        is told of them.
+        """
+
+        def again() -> None:
+            if silent := {*self._neurons.silent(), *self._peers.silent}:
+                look(silent)
+
+        self._neurons.look_again(again)
 
     def started(self, target: Target, model: ModelId, hints: RouteHints) -> None:
         if self.routed is not None:

@@ -7,7 +7,7 @@ pure and elsewhere (`fleet`, `scheduler`); this file keeps what they decide upon
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final, TypeAlias
 
@@ -116,6 +116,7 @@ class Neurons:
         self.commands = Commands(self._session, self._called, now_s=monotonic, log=log)
         self._receptions: dict[NodeId, Reception] = {}
         self._watchers: list[Callable[[], None]] = []
+        self._looks: list[Callable[[], None]] = []
         self._news = anyio.Event()
         self._yielding: frozenset[tuple[NodeId, ModelId]] = frozenset()
         self._settled = Settled()
@@ -231,6 +232,22 @@ class Neurons:
                     forget_after_s=FORGET_AFTER_S,
                 )
             )
+            self.look()
+
+    def look(self) -> None:
+        """At who is silent, for those who asked for it."""
+        for each in self._looks:
+            each()
+
+    def look_again(self, look: Callable[[], None]) -> None:
+        """Have it called each time that the neurons' silence is looked at."""
+        self._looks.append(look)
+
+    def silent(self) -> Iterator[NodeId]:
+        """Those whose link stands, and whose reports do not come."""
+        for node, neuron in self.view.neurons.items():
+            if neuron.presence is Presence.SILENT:
+                yield node
 
     # --- for the gateway
 

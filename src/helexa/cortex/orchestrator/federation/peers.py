@@ -101,6 +101,8 @@ class Peers:
         self._peers: dict[NodeId, Peer] = {}
         self._holders = Holders()
         self._gone: dict[NodeId, None] = {}
+        self.silent: set[NodeId] = set()
+        """Those with a session that stands, whom the mesh has given up meanwhile."""
         self._early: WeakKeyDictionary[Session, Told] = WeakKeyDictionary()
         self._door: Door | None = None
         self._changed = anyio.Event()
@@ -187,15 +189,22 @@ class Peers:
             peer.sequence = record.sequence
         peer.standing = standing
         self._gone.pop(node, None)
+        self.silent.discard(node)
         self._holders.put(peer)
 
-    def forget(self, node: NodeId, reason: str = "left the mesh") -> None:
-        """Membership no longer counts it as alive. What a standing session says holds on."""
+    def forget(
+        self, node: NodeId, reason: str = "left the mesh", *, is_silent: bool = False
+    ) -> None:
+        """Membership no longer counts it as alive. What a standing session says holds on, but
+        for one that `is_silent`, which others had better stand in for.
+        """
         peer = self._peers.get(node)
         if peer is not None:
             peer.sequence = -1
             if peer.session is None:
                 self._lose(peer, reason)
+            elif is_silent:
+                self.silent.add(node)
 
     def reconsider(self, standing_of: Callable[[NodeId], Standing]) -> None:
         """Trust or names may have changed; what peers are offered follows at once."""
@@ -347,6 +356,7 @@ class Peers:
         peer.since_s = None
         peer.failures, peer.retry_at_s, peer.is_unheard = 0, 0.0, False
         self._gone.pop(node, None)
+        self.silent.discard(node)
         self._holders.put(peer)
         attended, self._attended = self._attended, anyio.Event()
         attended.set()
@@ -369,6 +379,7 @@ class Peers:
 
     def _lose(self, peer: Peer, reason: str) -> None:
         node = peer.standing.node
+        self.silent.discard(node)
         if peer.since_s is None:
             peer.since_s, peer.reason = self._monotonic(), reason
         if not peer.is_gone:
@@ -399,6 +410,7 @@ class Peers:
 
     def _take(self, peer: Peer, told: Told) -> None:
         node = peer.standing.node
+        self.silent.discard(node)
         before = self.offered_by(node)
         peer.told = told
         self._holders.put(peer)

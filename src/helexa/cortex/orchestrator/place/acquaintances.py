@@ -111,7 +111,7 @@ class Acquaintances:
             case Cleared(member):
                 self._tell(member, "alive")
             case Died(member, reason):
-                peers.forget(member.node, f"not answering: {reason}")
+                peers.forget(member.node, f"not answering: {reason}", is_silent=True)
                 self._tell(member, "dead", reason)
             case Left(member):
                 peers.forget(member.node, "left the mesh")
