@@ -89,6 +89,46 @@ async def test_chunks_come_as_they_arrive_and_end_with_nothing() -> None:
             assert await response.chunk() == b""
 
 
+async def test_a_sink_takes_what_arrives_and_the_rest_is_left_in_its_order() -> None:
+    numbers = [b"%d;" % number for number in range(40)]
+    told: list[bytes] = []
+    heard = asyncio.Event()
+    taken = 0
+
+    async def script(caller: Caller) -> None:
+        await caller.request()
+        await caller.say(CHUNKED)
+        for at, number in enumerate(numbers):
+            await caller.say_chunk(number)
+            # Of each five two come together.
+            if at % 5:
+                await heard.wait()
+                heard.clear()
+        await caller.say(b"0\r\n\r\n")
+        await caller.gone()
+
+    def sink(data: bytes) -> bool:
+        nonlocal taken
+        if b"3" in data:
+            return False
+        told.append(data)
+        taken += 1
+        heard.set()
+        return True
+
+    async with pool_to(script) as (pool, _):
+        with await pool.request("GET", "/") as response:
+            response.pass_to(sink)
+            while part := await response.chunk():
+                # Whoever is busy with what came before is not overtaken.
+                heard.set()
+                for _ in range(5):
+                    await anyio.lowlevel.checkpoint()
+                told.append(part)
+    assert b"".join(told) == b"".join(numbers)
+    assert 10 < taken < len(told)
+
+
 async def test_leaving_early_hangs_up_at_once() -> None:
     hung_up = asyncio.Event()
 

@@ -77,6 +77,7 @@ class Response:
         "_request",
         "_resend_safe",
         "_silence_timeout_s",
+        "_sink",
         "_waiter",
         "_wake_at",
         "deadline",
@@ -107,6 +108,7 @@ class Response:
         self._head_seen = False
         self._finished = False
         self._error: UpstreamError | None = None
+        self._sink: Callable[[bytes], bool] | None = None
         self._waiter: asyncio.Future[None] | None = None
         self._wake_at = NEVER
 
@@ -166,6 +168,15 @@ class Response:
             self._connection.resume()
         self._chunks_bytes = 0
         return data
+
+    def pass_to(self, sink: Callable[[bytes], bool] | None) -> None:
+        """Offer what arrives to `sink` first, as soon as it is read and in no task.
+
+        It returns whether it took it; must not raise. What it did not take waits for `chunk()`,
+        and nothing is offered while nobody waits there; nor is what comes with the end. For
+        who only passes bytes on: to wake a task for them costs more than that.
+        """
+        self._sink = sink
 
     async def read(self, bytes_max: int) -> bytes:
         """The whole body. Raises UpstreamBroken when it is longer than `bytes_max`."""
@@ -245,6 +256,16 @@ class Response:
             self._waiter = None
             self._wake_at = NEVER
 
+    def _offer(self, waiter: asyncio.Future[None], sink: Callable[[bytes], bool]) -> None:
+        chunks = self._chunks
+        if not chunks or waiter.done():
+            return
+        if sink(chunks[0] if len(chunks) == 1 else b"".join(chunks)):
+            chunks.clear()
+            self._chunks_bytes = 0
+        else:
+            waiter.set_result(None)
+
     def _wake(self) -> None:
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
@@ -252,6 +273,7 @@ class Response:
     def _end(self, error: UpstreamError | None) -> None:
         self._finished = True
         self._error = error
+        self._sink = None
         self.deadline = NEVER
         self._wake()
 
@@ -320,6 +342,7 @@ class Connection(asyncio.Protocol):
             self.heard_at = self._owner.now()
         self._heard = True
         self._progress = False
+        is_behind = bool(response._chunks)
         try:
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
@@ -329,6 +352,10 @@ class Connection(asyncio.Protocol):
             self._finish(response)
         elif self._progress:
             self._quiet_bytes = 0
+            waiter = response._waiter
+            # Who is not waiting may be about to write what came before.
+            if not is_behind and waiter is not None and response._sink is not None:
+                response._offer(waiter, response._sink)
             if response._chunks_bytes > READ_BYTES_HIGH and not self._paused:
                 self._paused = True
                 self._transport.pause_reading()
@@ -407,9 +434,10 @@ class Connection(asyncio.Protocol):
         self._progress = True
         response._chunks.append(body)
         response._chunks_bytes += len(body)
-        waiter = response._waiter
-        if waiter is not None and not waiter.done():
-            waiter.set_result(None)
+        if response._sink is None:
+            waiter = response._waiter
+            if waiter is not None and not waiter.done():
+                waiter.set_result(None)
 
     def on_message_complete(self) -> None:
         # Interim answers (1xx) complete too. The response itself ends when the whole

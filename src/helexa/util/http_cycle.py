@@ -145,6 +145,13 @@ class Cycle(RequestResponseCycle):
                 raise RuntimeError("the response is complete already")
             self._body(body, more)
 
+    def write_now(self, body: bytes) -> bool:
+        """As `write` with more to come, where that needs no waiting; False where it does."""
+        if self.flow.write_paused or self.disconnected or self.response_complete:
+            return False
+        self._body(body, True)
+        return True
+
     async def send(self, message: ASGISendEvent) -> None:
         if self.flow.write_paused and not self.disconnected:
             await self.flow.drain()

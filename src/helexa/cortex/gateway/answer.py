@@ -73,6 +73,10 @@ class Answer:
     async def write(self, data: bytes) -> None:
         await self._cycle.write(data, more=True)
 
+    def write_now(self, data: bytes) -> bool:
+        """Whether it was written at once, as it is; False where `write` has to do it."""
+        return self._cycle.write_now(data)
+
     async def end(self, data: bytes = b"") -> None:
         self.ended = True
         await self._cycle.write(data, more=False)

@@ -94,6 +94,9 @@ class TranslatedAnswer(Answer):
         if said := self.speech.events(data):
             await super().write(said)
 
+    def write_now(self, data: bytes) -> bool:  # noqa: ARG002 - it has to be translated
+        return False
+
     async def end(self, data: bytes = b"") -> None:
         assert self.speech is not None
         said = self.speech.events(data) if data else b""

@@ -65,8 +65,10 @@ class UsageTap:
         self._last = rest
         return self._looked_at(rest)
 
-    def pass_on(self, chunk: bytes) -> bytes:
-        """What of this chunk, and of what was held back before it, goes to the client now."""
+    def passes(self, chunk: bytes) -> bool:
+        """Whether this chunk goes on as it is, which then has to be done; else it is to be given
+        to `pass_on`.
+        """
         if (
             not self._holding
             # `rfind` is several times as fast as `in`, which pays for a view of both first.
@@ -75,6 +77,12 @@ class UsageTap:
             and not (chunk.endswith(_LAST_WORDS) and _ERROR in chunk)
         ):
             self._last = chunk
+            return True
+        return False
+
+    def pass_on(self, chunk: bytes) -> bytes:
+        """What of this chunk, and of what was held back before it, goes to the client now."""
+        if self.passes(chunk):
             return chunk
         events = self._splitter.feed(chunk)
         self._holding = bool(self._splitter.rest)
