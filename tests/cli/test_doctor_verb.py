@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import re
 import shutil
 import socket
 import threading
 import tomllib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from importlib.metadata import packages_distributions
 from pathlib import Path
@@ -31,6 +34,29 @@ def examined(capsys: pytest.CaptureFixture[str], *argv: str) -> tuple[int, Findi
     for one in json.loads(capsys.readouterr().out)["findings"]:
         found.setdefault(one["about"], []).append(one)
     return status, found
+
+
+@contextmanager
+def held_udp() -> Iterator[str]:
+    """An address whose UDP half is taken within the block, and that is wholly free after it.
+
+    Below the ports that the system hands out by itself, of which one that was free a moment ago
+    may be anybody's.
+    """
+    for port in random.sample(range(20_000, 30_000), 100):
+        with (
+            socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp,
+            socket.socket(socket.AF_INET, socket.SOCK_STREAM) as tcp,
+        ):
+            try:
+                udp.bind(("127.0.0.1", port))
+                tcp.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            tcp.close()
+            yield f"127.0.0.1:{port}"
+            return
+    raise AssertionError("no free port")
 
 
 @pytest.fixture
@@ -134,9 +160,7 @@ def test_a_node_that_does_not_answer_is_found(
 def test_a_mesh_port_is_tried_for_each_protocol_that_needs_it(
     home: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as holder:
-        holder.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{holder.getsockname()[1]}"
+    with held_udp() as address:
         setting = ("--home", str(home), "--set", f"cortex.mesh_socket={address}")
         status, found = examined(capsys, *setting, "--set", "mesh.transports=iroh")
     assert status == 1

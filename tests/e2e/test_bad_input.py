@@ -118,6 +118,8 @@ def address(up: Node) -> tuple[str, int]:
         (b'{"model": "helexa-demo", "messages": []}', "messages"),
         (b'{"model": 7, "messages": []}', "model"),
         (b'{"messages": [{"role": "user", "content": "x"}]}', "model"),
+        (b'{"model": "", "messages": [{"role": "user", "content": "x"}]}', "model"),
+        (b'{"model": "", "models": [], "messages": [{"role": "user", "content": "x"}]}', "model"),
         (
             b'{"model": "helexa-demo", "stream": 1, "messages": [{"role": "user"}]}',
             "stream",
@@ -148,7 +150,7 @@ def test_a_field_of_the_wrong_type(up: Node, field: str, value: object) -> None:
 
 
 @pytest.mark.parametrize(
-    "model", ["nope", "", "../helexa-demo", "..", "a/../../etc/passwd", "x" * 5000, "\0"]
+    "model", ["nope", "../helexa-demo", "..", "a/../../etc/passwd", "x" * 5000, "\0"]
 )
 def test_an_unknown_model_and_names_that_climb(up: Node, model: str) -> None:
     status, code, param = refused(up, {"model": model, "messages": HELLO})

@@ -72,6 +72,9 @@ async def test_a_model_may_be_named_in_models_alone() -> None:
         assert gateway.fleet.routed[-1][1] == MODEL
         assert wish_of(gateway) == Wish(models=("n",))  # type: ignore[arg-type]
         assert b"x-helexa-model: m" in gateway.neurons[0].requests[-1].lower()
-        answer = await gateway.post({"messages": CHAT["messages"]})
-        assert (answer.status, answer.error["param"]) == (400, "model")
-        assert "missing required field `model`" in answer.error["message"]
+        assert (await gateway.post({**body, "model": ""})).status == 200
+        assert gateway.fleet.routed[-1][1] == MODEL
+        for nameless in ({}, {"model": ""}, {"model": "", "models": []}):
+            answer = await gateway.post({"messages": CHAT["messages"], **nameless})
+            assert (answer.status, answer.error["param"]) == (400, "model")
+            assert "missing required field `model`" in answer.error["message"]

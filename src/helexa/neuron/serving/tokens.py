@@ -124,7 +124,7 @@ class Tokenizing:
     async def _found(self, model: str) -> tuple[Replica, TokenizingAdapter]:
         self._model = self._model or model
         if not self._model:
-            raise BodyMalformed("Object missing required field `model`, in `model`.", "model")
+            raise BodyMalformed("Object missing required field `model`, or it is empty.", "model")
         replica = self.replica = await self._roster.replica(self._model)
         adapter = replica.adapter
         if not isinstance(adapter, TokenizingAdapter):

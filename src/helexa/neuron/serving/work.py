@@ -125,7 +125,7 @@ class Work:
         head = self._head = read(self._body)
         self._model = self._model or head.model
         if not self._model:
-            raise BodyMalformed("Object missing required field `model`, in `model`.", "model")
+            raise BodyMalformed("Object missing required field `model`, or it is empty.", "model")
         if self._displacing and (way := head.way):
             # A cortex has acted upon it. Here nobody is chosen, and to ignore it would be worse.
             raise RequestRejected(f"`{way}` is for a gateway: a neuron serves itself.", way)

@@ -128,7 +128,7 @@ def asked(head: Head, first: Wish | None) -> Wish | None:
 def first_model(wish: Wish | None) -> tuple[ModelId, Wish]:
     """Of a request that names its models in `models` alone. Raises BodyMalformed without any."""
     if wish is None or not wish.models:
-        raise BodyMalformed("Object missing required field `model`, in `model`.", "model")
+        raise BodyMalformed("Object missing required field `model`, or it is empty.", "model")
     model, *others = wish.models
     return model, msgspec.structs.replace(wish, models=tuple(others))
 
