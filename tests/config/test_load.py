@@ -301,6 +301,17 @@ def test_a_cortex_that_loses_neurons_between_two_reports_is_refused() -> None:
     assert "lost_after_s (4) must be above health_every_s (5)" in line
 
 
+def test_a_cortex_without_room_for_one_body_is_refused() -> None:
+    (line,) = refusal(flag("cortex.bodies_bytes_max", "16MiB"), roles=("cortex",))
+    assert "cortex.bodies_bytes_max" in line
+    assert "must not be below body_bytes_max" in line
+    both = {
+        **flag("cortex.bodies_bytes_max", "16MiB"),
+        **flag("cortex.body_bytes_max", "16MiB"),
+    }
+    assert isinstance(load(both, {}, roles=("cortex",)), Config)
+
+
 OTHER = "ab" * 32
 
 

@@ -83,6 +83,7 @@ _NOT_SET_BY_NAME: Final = {
 """Made from other settings: a role's folder lies in `home`, models have sections of their own."""
 
 _SIZES: Final = {
+    "cortex.bodies_bytes_max",
     "cortex.body_bytes_max",
     "cortex.header_bytes_max",
     "survival.resume_bytes_max",

@@ -50,6 +50,7 @@ def conflicts(values: Mapping[str, Value], roles: Collection[str]) -> Iterator[P
     yield from _shared_sockets(values, udp)
     if "cortex" in roles or "up" in roles:
         yield from _impatience(values)
+        yield from _no_room(values)
         yield from _both_ways(values)
         yield from _half_a_pair(values)
 
@@ -94,6 +95,16 @@ def overlap(one: Address, other: Address) -> bool:
         return False
     hosts = {one.host, other.host}
     return len(hosts) == 1 or bool(hosts & _WILDCARDS)
+
+
+def _no_room(values: Mapping[str, Value]) -> Iterator[Problem]:
+    one, all_of_them = values["cortex.body_bytes_max"], values["cortex.bodies_bytes_max"]
+    if all_of_them.value < one.value:
+        later = all_of_them if all_of_them.origin.layer.value != "default" else one
+        message = (
+            "bodies_bytes_max must not be below body_bytes_max, or there is never room for one"
+        )
+        yield Problem(later.origin, later.setting.key, message)
 
 
 def _impatience(values: Mapping[str, Value]) -> Iterator[Problem]:

@@ -98,6 +98,10 @@ WORDS: Final[Mapping[str, Words]] = {
     "cortex.body_bytes_max": Words(
         "A larger request body is refused with 413 before it is read; pictures fit, films do not."
     ),
+    "cortex.bodies_bytes_max": Words(
+        "Memory for the bodies of all requests under way; one that finds no room is refused "
+        "with 503."
+    ),
     "cortex.header_bytes_max": Words("Larger request headers are refused with 431."),
     "cortex.header_timeout_s": Words(
         "A client that takes longer from the first byte to the end of its headers is dropped."

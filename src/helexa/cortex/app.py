@@ -51,6 +51,7 @@ from helexa.mesh.transport import OpenTransport
 from helexa.protocol.errors import http_refusal
 from helexa.protocol.ids import NodeId
 from helexa.util.background import background
+from helexa.util.budget import Budget
 from helexa.util.home import announced, claimed, secret_token
 from helexa.util.sockets import Address, listen_tcp
 
@@ -207,8 +208,12 @@ async def running(
             metrics = Metrics()
             turns = _turns(settings, cortex, metrics)
             shelf = await _shelf(stack, settings) if gateway_url else None
-            apps = _apps(settings, cortex, admin_token, started_s, metrics, turns, shelf)
-            await _lend(stack, settings, cortex, turns)
+            bodies = Budget(settings.bodies_bytes_max)
+            metrics.gauge(
+                "gateway_body_bytes", "Of the bodies of requests under way."
+            ).set_function(lambda: float(bodies.held))
+            apps = _apps(settings, cortex, admin_token, started_s, metrics, turns, shelf, bodies)
+            await _lend(stack, settings, cortex, turns, bodies)
             await _serve(stack, settings, sockets.by_role, apps, tls)
         stack.enter_context(announced(settings.home, _run_facts(cortex)))
         yield cortex
@@ -236,7 +241,7 @@ def _turns(settings: CortexSettings, cortex: Cortex, metrics: Metrics) -> Turns:
 
 
 async def _lend(
-    stack: AsyncExitStack, settings: CortexSettings, cortex: Cortex, turns: Turns
+    stack: AsyncExitStack, settings: CortexSettings, cortex: Cortex, turns: Turns, bodies: Budget
 ) -> None:
     from helexa.cortex.gateway.peer_door import lending  # The gateway's way of a request.
 
@@ -246,6 +251,7 @@ async def _lend(
             fabric=cortex.place.fabric,
             peers=cortex.place.peers,
             turns=turns,
+            bodies=bodies,
             monotonic=time.monotonic,
         )
     )
@@ -317,6 +323,7 @@ def _apps(
     metrics: Metrics,
     turns: Turns,
     shelf: Keeper | None,
+    bodies: Budget,
 ) -> Mapping[str, MakeApp]:
     """By role, what makes its app; each brings its own imports."""
     from helexa.cortex.gateway.observe import FederationCounts
@@ -403,6 +410,7 @@ def _apps(
             node=cortex.node_id,
             shelf=shelf,
             turns=turns,
+            bodies=bodies,
         )
 
     return {"gateway": gateway, "orchestrator": orchestrator, "portal": portal}

@@ -246,6 +246,8 @@ class CortexSettings(msgspec.Struct, frozen=True, kw_only=True):
     policy: str = "prefix_affinity"
     body_bytes_max: Annotated[int, Meta(ge=1024)] = 32 * 1024 * 1024
     """A larger body is refused with 413 before it is read; pictures fit, films do not."""
+    bodies_bytes_max: Annotated[int, Meta(ge=1024)] = 1024**3
+    """Of all requests under way together; one that finds no room is refused with 503."""
     header_bytes_max: Annotated[int, Meta(ge=1024, le=1 << 20)] = 64 * 1024
     header_timeout_s: Annotated[float, Meta(gt=0, le=600)] = 20.0
     """From the first byte of a request to the end of its headers."""

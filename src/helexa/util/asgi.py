@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from types import TracebackType
 from typing import Any, Self, TypeAlias
 
+from helexa.util.budget import Budget
 from helexa.util.http_cycle import EXTENSION, Cycle
 
 Scope: TypeAlias = MutableMapping[str, Any]
@@ -45,9 +46,18 @@ def cycle_of(scope: Scope) -> Cycle:
     return cycle
 
 
-async def read_body(scope: Scope, receive: Receive, *, bytes_max: int, timeout_s: float) -> bytes:
-    """The request's body. Raises BodyTooBig (before reading, where the client declared it),
-    BodyTooSlow or ClientGone.
+async def read_body(
+    scope: Scope,
+    receive: Receive,
+    *,
+    bytes_max: int,
+    timeout_s: float,
+    budget: Budget | None = None,
+) -> bytes:
+    """The request's body, which is taken from `budget`: to be given back by the caller.
+
+    Raises BodyTooBig and OverBudget (before reading, where the client declared it), BodyTooSlow
+    or ClientGone.
     """
     cycle = cycle_of(scope)
     if cycle.body_complete:
@@ -55,20 +65,30 @@ async def read_body(scope: Scope, receive: Receive, *, bytes_max: int, timeout_s
         body = cycle.take_body()
         if len(body) > bytes_max:
             raise BodyTooBig(bytes_max)
+        if budget is not None:
+            budget.take(len(body))
         return body
     declared = header(scope, b"content-length")
     # The parser has refused a length that is not a number.
     if declared is not None and int(declared) > bytes_max:
         raise BodyTooBig(bytes_max)
+    budget = budget or Budget(bytes_max)
+    if declared is not None:
+        budget.check(int(declared))
+    parts: list[bytes] = []
     try:
         async with asyncio.timeout(timeout_s):
-            return await _collect(receive, bytes_max)
-    except TimeoutError:
-        raise BodyTooSlow from None
+            await _collect(receive, bytes_max, parts, budget)
+    except BaseException as error:
+        budget.give(sum(map(len, parts)))
+        if isinstance(error, TimeoutError):
+            raise BodyTooSlow from None
+        raise
+    return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
-async def _collect(receive: Receive, bytes_max: int) -> bytes:
-    parts: list[bytes] = []
+async def _collect(receive: Receive, bytes_max: int, parts: list[bytes], budget: Budget) -> None:
+    """All that comes, each part taken from the budget when it is added."""
     room = bytes_max
     while True:
         message = await receive()
@@ -78,9 +98,10 @@ async def _collect(receive: Receive, bytes_max: int) -> bytes:
         room -= len(part)
         if room < 0:
             raise BodyTooBig(bytes_max)
+        budget.take(len(part))
         parts.append(part)
         if not message["more_body"]:
-            return parts[0] if len(parts) == 1 else b"".join(parts)
+            return
 
 
 class UntilDisconnect:

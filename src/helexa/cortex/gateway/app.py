@@ -50,6 +50,7 @@ from helexa.cortex.settings import CortexSettings
 from helexa.protocol.errors import HelexaError, InternalFault, MethodNotAllowed, RouteUnknown
 from helexa.protocol.ids import ModelId
 from helexa.util.asgi import App, Receive, Scope, Send
+from helexa.util.budget import Budget
 from helexa.util.health import health_routes
 from helexa.util.metrics import Metrics
 
@@ -68,11 +69,13 @@ def gateway(
     node: str = "",
     shelf: Shelf | None = None,
     turns: Turns | None = None,
+    bodies: Budget | None = None,
 ) -> App:
     """The app to serve on the gateway socket; `node` is the cortex' own id.
 
     Without a `shelf` no response is kept.
-    `turns` are shared with the door for other cortexes; without one they are clients' alone.
+    `turns` and `bodies` are shared with the door for other cortexes; without one they are
+    clients' alone.
     """
     now = asyncio.get_running_loop().time
     turns = turns or turns_of(settings, fleet, metrics)
@@ -93,6 +96,7 @@ def gateway(
         now=now,
         body_bytes_max=settings.body_bytes_max,
         body_timeout_s=settings.body_timeout_s,
+        bodies=bodies or Budget(settings.bodies_bytes_max),
         receipts=receipts,
     )
     hot: dict[str, App] = {

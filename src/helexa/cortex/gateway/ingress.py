@@ -71,6 +71,8 @@ class Ingress:
     quiet = b""
     traceparent = b""
     tracestate = b""
+    body_bytes = 0
+    """What is taken for the body from the gateway's budget, to be given back."""
 
     def __init__(self, scope: Scope) -> None:
         shown = b""

@@ -43,6 +43,7 @@ from helexa.protocol.ids import ModelId, NodeId, is_model_id, is_node_id
 from helexa.protocol.routing import MODEL_HEADER, RoutingDecision
 from helexa.protocol.work import WorkloadClass
 from helexa.util.asgi import App, Receive, Scope, Send, cycle_of, header
+from helexa.util.budget import Budget
 from helexa.util.http_server import ServerLimits, serving
 
 _COUNTED: Final = "helexa.counted_operator"
@@ -164,6 +165,7 @@ def peer_app(
     peers: Peers,
     limits: Limits,
     turns: Turns,
+    bodies: Budget | None = None,
 ) -> App:
     """The app to serve on streams that peers open. `client` in a scope is the proven node id."""
     door = PeerDoor(fabric, peers, limits, turns, settings.limits)
@@ -182,6 +184,7 @@ def peer_app(
         now=now,
         body_bytes_max=settings.body_bytes_max,
         body_timeout_s=settings.body_timeout_s,
+        bodies=bodies or Budget(settings.bodies_bytes_max),
     )
     work: dict[str, App] = {
         one.path: WorkApp(one, bench) for one in work_endpoints() if one.for_peers
@@ -203,11 +206,12 @@ async def lending(
     fabric: Fabric,
     peers: Peers,
     turns: Turns,
+    bodies: Budget | None = None,
     monotonic: Callable[[], float],
 ) -> AsyncIterator[Limits]:
     """Serve peers inside the block; what they have under way at its end gets the grace.
 
-    `turns` are those that the own clients wait for, too.
+    `turns` are those that the own clients wait for, too, and `bodies` have room beside theirs.
     """
     limits = Limits(monotonic)
     bounds = ServerLimits(
@@ -217,7 +221,7 @@ async def lending(
         connections_max=settings.connections_max,
     )
     async with serving(
-        peer_app(settings, fabric=fabric, peers=peers, limits=limits, turns=turns),
+        peer_app(settings, fabric=fabric, peers=peers, limits=limits, turns=turns, bodies=bodies),
         [],
         bounds,
         error_body=http_refusal,

@@ -31,6 +31,7 @@ from helexa.protocol.errors import (
     BodyLate,
     BodyMalformed,
     BodyTooLarge,
+    Busy,
     CodingUnsupported,
     Draining,
     HelexaError,
@@ -56,6 +57,7 @@ from helexa.util.asgi import (
     cycle_of,
     read_body,
 )
+from helexa.util.budget import Budget, OverBudget
 from helexa.util.compressed import CODINGS, CodingUnknown, Corrupt, unpacked
 
 JUDGED_AT_ONCE_MAX: Final = 2
@@ -63,6 +65,9 @@ JUDGED_AT_ONCE_MAX: Final = 2
 JUDGED_INLINE_BYTES_MAX: Final = 256 * 1024
 """A larger body is looked at by another thread, since all other requests wait meanwhile."""
 SESSION_CHARS_MAX: Final = 256
+NO_ROOM: Final = (
+    "The bodies of the requests under way leave no room for this one; try again shortly."
+)
 CLIENT_GONE_STATUS: Final = 499
 """nginx's number for it; only metrics see it."""
 
@@ -124,6 +129,8 @@ class Bench:
     now: Callable[[], float]
     body_bytes_max: int
     body_timeout_s: float
+    bodies: Budget
+    """What all bodies under way may take together, those of other doors included."""
     receipts: Receipts | None = None
     """Where what became of a request is kept for its client."""
 
@@ -167,6 +174,7 @@ class WorkApp(Generic[H]):
                 await answer.fail(InternalFault())
             finally:
                 answer.close()
+                self._bench.bodies.give(ingress.body_bytes)
         if client.gone:
             status = CLIENT_GONE_STATUS
         outcome = "client_gone" if status == CLIENT_GONE_STATUS else answer.outcome
@@ -182,10 +190,10 @@ class WorkApp(Generic[H]):
         wish = ingress.wish()
         max_wait_s = ingress.max_wait_s()
         resumes = ingress.resumes()
-        body = await self._body(scope, receive, ingress.coding)
+        body = await self._body(scope, receive, ingress)
         if isinstance(answer, TranslatedAnswer) and endpoint.surface is not None:
             answer.speech = await endpoint.surface.open(body, visit, ingress)
-            body = answer.speech.body
+            body = self._held(ingress, answer.speech.body)
         head = typed(self._decoder, body)
         endpoint.check(head)
         if head.asks_way and visit.hops_left is None:
@@ -259,16 +267,33 @@ class WorkApp(Generic[H]):
                 bench.receipts.keep(ticket, endpoint.path, outcome, stream=job.stream)
         return ticket.usage
 
-    async def _body(self, scope: Scope, receive: Receive, coding: bytes) -> bytes:
-        bench = self._bench
+    def _held(self, ingress: Ingress, body: bytes) -> bytes:
+        """What came of the body, which is in memory beside it. Raises Busy without room for it."""
+        try:
+            self._bench.bodies.take(len(body))
+        except OverBudget:
+            raise Busy(NO_ROOM) from None
+        ingress.body_bytes += len(body)
+        return body
+
+    async def _body(self, scope: Scope, receive: Receive, ingress: Ingress) -> bytes:
+        bench, coding = self._bench, ingress.coding
         try:
             body = await read_body(
-                scope, receive, bytes_max=bench.body_bytes_max, timeout_s=bench.body_timeout_s
+                scope,
+                receive,
+                bytes_max=bench.body_bytes_max,
+                timeout_s=bench.body_timeout_s,
+                budget=bench.bodies,
             )
+            ingress.body_bytes = len(body)
             if coding:
-                body = await unpacked(
+                whole = await unpacked(
                     body, coding, bytes_max=bench.body_bytes_max, beside=self._unpacking
                 )
+                body = self._held(ingress, whole)
+        except OverBudget:
+            raise Busy(NO_ROOM) from None
         except BodyTooBig as error:
             raise BodyTooLarge(error.bytes_max) from None
         except BodyTooSlow:
