@@ -294,7 +294,7 @@ class Pool:
         """A connection is free and healthy."""
         if not self._is_running:
             connection.abort()
-        elif not self._hand_over(connection):
+        elif not (self._waiting and self._hand_over(connection)):
             connection.idle_since = now = self.now()
             self._idle.append(connection)
             if self.deadline == NEVER:

@@ -49,6 +49,8 @@ ATTEMPTS_MAX: Final = 3
 """At one model; a later choice has as many of its own."""
 ROUNDS_MAX: Final = 5
 """Times that the fleet is asked anew, where every target was gone before it answered."""
+_ROUNDS: Final = (*(False,) * (ROUNDS_MAX - 1), True)
+"""Whether it is the last one."""
 SETTLES_S: Final = 0.1
 """Until a neuron's news about what it took or gave up are here."""
 _MOVES: Final = frozenset((PeerLost.code, DoesNotFit.code, Draining.code))
@@ -110,14 +112,20 @@ class Dispatch:
         """
         failures: list[tuple[Target, HelexaError]] = []
         rest = None if job.handed_over is None else self._resuming.rest(job)
-        for last in (*(False,) * (ROUNDS_MAX - 1), True):
+        one_of = self._one_of if self._hedge_after_s else self._first_of
+        for last in _ROUNDS:
             if self._fleet.waits(decision) is not None:
                 decision = await self._waiting.until_served(_asked(job), decision, answer)
             begun = len(failures)
-            for targets in self._by_model(job, decision):
+            by_model = (
+                self._by_model(job, decision)
+                if len(decision.choices) > 1
+                else (deque(decision.targets[:ATTEMPTS_MAX]),)
+            )
+            for targets in by_model:
                 while targets:
                     try:
-                        if await self._one_of(job, targets, answer, rest, failures):
+                        if await one_of(job, targets, answer, rest, failures):
                             return None
                     except Broken as broken:
                         rest = rest or self._resuming.rest(job)
@@ -137,9 +145,6 @@ class Dispatch:
         """Whom to ask, a few of each model. A model that the decision left out, since another one
         was served well enough, is looked for when all of those have failed.
         """
-        if len(decision.choices) < 2:
-            yield deque(decision.targets[:ATTEMPTS_MAX])
-            return
         asked: dict[ModelId, int] = {}
         chosen: deque[Target] = deque()
         for target in decision.targets:
@@ -186,6 +191,29 @@ class Dispatch:
         except HelexaError:
             return None
 
+    async def _first_of(
+        self,
+        job: Job,
+        targets: deque[Target],
+        answer: Answer,
+        rest: Rest | None,
+        failures: list[tuple[Target, HelexaError]],
+    ) -> bool:
+        """Whether the first of these targets answered; it is taken away from `targets`.
+
+        Raises Broken or HelexaError.
+        """
+        target = targets.popleft()
+        try:
+            # `attempt` in place: a coroutine less for every request.
+            with self._trial(job, target) as trial:
+                await trial.open(answer.keepalive)
+                await self._answered(trial, answer, rest)
+        except Elsewhere as elsewhere:
+            failures.append((target, elsewhere.error))
+            return False
+        return True
+
     async def _one_of(
         self,
         job: Job,
@@ -198,14 +226,6 @@ class Dispatch:
 
         Those that were asked are taken away from `targets`. Raises Broken or HelexaError.
         """
-        if not self._hedge_after_s:
-            target = targets.popleft()
-            try:
-                await self.attempt(job, target, answer, rest)
-            except Elsewhere as elsewhere:
-                failures.append((target, elsewhere.error))
-                return False
-            return True
 
         def enter(target: Target) -> Trial:
             return self._trial(job, target).__enter__()

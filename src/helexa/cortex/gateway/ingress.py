@@ -81,9 +81,8 @@ class Ingress:
                 continue
             if name == b"authorization":
                 self.has_key = True
-                scheme, _, secret = value.partition(b" ")
-                if scheme.lower() == b"bearer":
-                    self.secret = secret.strip()
+                if value[:7].lower() == b"bearer ":
+                    self.secret = value[7:].strip()
             elif name == b"x-api-key":
                 self.has_key = True
                 self.secret = self.secret or value

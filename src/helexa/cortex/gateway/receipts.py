@@ -24,8 +24,11 @@ from helexa.protocol.work import Price, Usage
 NANO: Final = 1_000_000_000
 
 
-class Receipt(msgspec.Struct, frozen=True):
-    """Times are those of the loop's clock. A msgspec type because one is made per request."""
+class Receipt(msgspec.Struct, frozen=True, gc=False):
+    """Times are those of the loop's clock. A msgspec type because one is made per request.
+
+    Nothing in it leads back to it, so the collector has nothing to look for in thousands of them.
+    """
 
     request_id: RequestId
     account: str
@@ -56,12 +59,13 @@ class Receipts:
     def keep(self, ticket: Ticket, path: str, outcome: str, *, stream: bool) -> None:
         if not self._most:
             return
-        if len(self._order) >= self._most:
-            del self._kept[self._order.popleft()]
-        self._order.append(ticket.request_id)
-        self._kept[ticket.request_id] = Receipt(
-            ticket.request_id,
-            ticket.grant.account,
+        request_id, order = ticket.request_id, self._order
+        if len(order) >= self._most:
+            del self._kept[order.popleft()]
+        order.append(request_id)
+        self._kept[request_id] = Receipt(
+            request_id,
+            ticket.visit.grant.account,
             path,
             ticket.model,
             ticket.wish,

@@ -52,6 +52,8 @@ CLIENTS_FAULT: Final = frozenset((400, 413, 422))
 _OLD: Final = frozenset((RouteUnknown.code, "http_404"))
 """What a node says that has never heard of going on with an answer."""
 
+_STREAM: Final = b"text/event-stream"
+
 _refusal: Final = msgspec.json.Decoder(ErrorEnvelope)
 
 
@@ -65,6 +67,25 @@ class Elsewhere(Exception):
 
 class Trial:
     """Live inside `with`; at its end the target knows that nobody listens any more."""
+
+    __slots__ = (
+        "_fleet",
+        "_is_open",
+        "_now",
+        "_patience",
+        "_under_way",
+        "_way",
+        "attempt",
+        "first",
+        "job",
+        "model",
+        "outcome",
+        "record",
+        "response",
+        "target",
+        "whole",
+    )
+    response: Response
 
     def __init__(
         self,
@@ -94,7 +115,6 @@ class Trial:
         """Of an answer that is no stream: its content type and body."""
         self.record: Record | None = None
         """What its stream brought the client, where others may go on with it."""
-        self.response: Response
         self._under_way = under_way
         self._fleet = fleet
         self._patience = patience
@@ -130,7 +150,20 @@ class Trial:
         Raises Elsewhere where another target may do better, else HelexaError.
         """
         try:
-            await self._send(keepalive)
+            response = await self._send()
+            if self.job.stream:
+                while not await response.head(self._patience.keepalive_s):
+                    await keepalive()
+            else:
+                await response.head()
+            if response.status != 200:
+                await self._refused(response)
+            content_type = response.header(b"content-type")
+            if content_type is not None and content_type.startswith(_STREAM):
+                await self._begun(response, keepalive)
+            else:
+                body = await response.read(ANSWER_BYTES_MAX)
+                self.whole = (content_type or b"application/json", body)
         except UpstreamTimedOut as error:
             late = UpstreamTimeout("The node did not answer in time.")
             # Who goes on with an answer has not much time, and others may be quicker.
@@ -141,7 +174,7 @@ class Trial:
             raise Elsewhere(PeerLost("The node that served this request was lost.")) from error
         self.attempt.first_byte_s = self._now()
 
-    async def _send(self, keepalive: Callable[[], Awaitable[None]]) -> None:
+    async def _send(self) -> Response:
         job, patience = self.job, self._patience
         first_byte_s = patience.first_byte_timeout_s
         if job.give_up_s is not None:
@@ -157,18 +190,12 @@ class Trial:
             resend_safe=True,
         )
         self._is_open = True
-        if job.stream:
-            while not await response.head(patience.keepalive_s):
-                await keepalive()
-        else:
-            await response.head()
-        if response.status != 200:
-            await self._refused(response)
-        if not _is_stream(response):
-            body = await response.read(ANSWER_BYTES_MAX)
-            self.whole = (response.header(b"content-type") or b"application/json", body)
-            return
-        while not await response.ready(patience.keepalive_s):
+        return response
+
+    async def _begun(self, response: Response, keepalive: Callable[[], Awaitable[None]]) -> None:
+        """Return with what comes first of a stream."""
+        job = self.job
+        while not await response.ready(self._patience.keepalive_s):
             if job.give_up_s is not None and self._now() >= job.give_up_s:
                 raise UpstreamTimedOut("nothing came in time")
             await keepalive()
@@ -232,8 +259,3 @@ class Trial:
             and error.status in CLIENTS_FAULT
             and error.code not in OF_ITS_RUNTIME
         )
-
-
-def _is_stream(response: Response) -> bool:
-    content_type = response.header(b"content-type")
-    return content_type is not None and content_type.startswith(b"text/event-stream")

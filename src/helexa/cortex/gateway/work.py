@@ -59,6 +59,7 @@ from helexa.util.asgi import (
 )
 from helexa.util.budget import Budget, OverBudget
 from helexa.util.compressed import CODINGS, CodingUnknown, Corrupt, unpacked
+from helexa.util.upstream import Headers
 
 JUDGED_AT_ONCE_MAX: Final = 2
 """Of larger bodies: each is in memory once more meanwhile."""
@@ -70,6 +71,10 @@ NO_ROOM: Final = (
 )
 CLIENT_GONE_STATUS: Final = 499
 """nginx's number for it; only metrics see it."""
+
+# Beside the request's own id, what every neuron is told.
+_JSON: Final = (b"content-type", b"application/json")
+_COUNTS: Final = (b"x-helexa-usage", b"1")
 
 H = TypeVar("H", bound=Head)
 
@@ -86,8 +91,7 @@ class Judge:
     """Raises HelexaError."""
 
     async def hear(self, body: bytes, beside: asyncio.Semaphore) -> None:
-        if not self.doubts(body):
-            return
+        """Of a body that it `doubts`."""
         if len(body) <= JUDGED_INLINE_BYTES_MAX:
             self.check(body)
         else:
@@ -191,7 +195,7 @@ class WorkApp(Generic[H]):
         max_wait_s = ingress.max_wait_s()
         resumes = ingress.resumes()
         body = await self._body(scope, receive, ingress)
-        if isinstance(answer, TranslatedAnswer) and endpoint.surface is not None:
+        if endpoint.surface is not None and isinstance(answer, TranslatedAnswer):
             answer.speech = await endpoint.surface.open(body, visit, ingress)
             body = self._held(ingress, answer.speech.body)
         head = typed(self._decoder, body)
@@ -209,12 +213,11 @@ class WorkApp(Generic[H]):
             for other in wish.models:
                 bench.door.consider(visit, other, workload)
         handed_over = head if isinstance(head, HandedOver) else None
-        known = endpoint.prompt and bench.fleet.wants_prefixes(model)
         hints = RouteHints(
             session=session[:SESSION_CHARS_MAX],
             request=ingress.request_id,
             prompt_bytes=len(body),
-            prefixes=prompt_heads(body, endpoint.prompt) if known else (),
+            prefixes=self._prefixes(body, model) if endpoint.prompt else (),
             digest=handed_over.digest if handed_over is not None else "",
             wish=wish,
             path=visit.path,
@@ -222,31 +225,34 @@ class WorkApp(Generic[H]):
         )
         decision = bench.fleet.route(workload, model, hints)
         # Who cannot see says so first. A model is loaded only by what comes after.
-        if endpoint.judge is not None:
+        if endpoint.judge is not None and endpoint.judge.doubts(body):
             await endpoint.judge.hear(body, self._beside)
         ticket = Ticket(
-            ingress.request_id, visit, model, workload, began_s, head, len(body), ingress
+            ingress.request_id,
+            visit,
+            model,
+            workload,
+            began_s,
+            head,
+            len(body),
+            ingress,
+            wish=wish,
+            terms=bench.fleet.terms_version,
         )
-        ticket.wish, ticket.terms = wish, bench.fleet.terms_version
+        generation = head if isinstance(head, Generation) else None
         job = Job(
             ticket,
             self._path,
             body,
-            (
-                (b"content-type", b"application/json"),
-                ingress.id_header,
-                (b"x-helexa-usage", b"1"),
-                *(((VIA_HEADER, ingress.via),) if ingress.via else ()),
-                *ingress.trace(),
-            ),
-            isinstance(head, Generation) and bool(head.stream),
-            visit.shows_usage or (isinstance(head, Generation) and head.wants_usage),
+            _headers(ingress),
+            generation is not None and bool(generation.stream),
+            visit.shows_usage or (generation is not None and generation.wants_usage),
             hints,
             ModelId(head.model),
             max_wait_s,
-            resume=resumes and (wish is None or wish.resume),
-            handed_over=handed_over,
-            goes_on=handed_over is not None,
+            resumes and (wish is None or wish.resume),
+            handed_over,
+            handed_over is not None,
         )
         turn = bench.door.admit(ticket, decision)
         outcome = "client_gone"
@@ -266,6 +272,10 @@ class WorkApp(Generic[H]):
             if bench.receipts is not None:
                 bench.receipts.keep(ticket, endpoint.path, outcome, stream=job.stream)
         return ticket.usage
+
+    def _prefixes(self, body: bytes, model: ModelId) -> tuple[int, ...]:
+        known = self._bench.fleet.wants_prefixes(model)
+        return prompt_heads(body, self._endpoint.prompt) if known else ()
 
     def _held(self, ingress: Ingress, body: bytes) -> bytes:
         """What came of the body, which is in memory beside it. Raises Busy without room for it."""
@@ -304,3 +314,12 @@ class WorkApp(Generic[H]):
             raise BodyMalformed(reason=f"The packed body cannot be unpacked: {error}.") from None
         text.check(body)
         return body
+
+
+def _headers(ingress: Ingress) -> Headers:
+    """For whoever serves it."""
+    headers = (_JSON, ingress.id_header, _COUNTS)
+    if not (ingress.via or ingress.traceparent):
+        return headers  # Nearly always.
+    via = ((VIA_HEADER, ingress.via),) if ingress.via else ()
+    return (*headers, *via, *ingress.trace())

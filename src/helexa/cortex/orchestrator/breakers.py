@@ -161,9 +161,11 @@ class Breakers:
             self._known[node, model] = tried(one)
 
     def finished(self, node: NodeId, model: ModelId, outcome: str, now_s: float) -> None:
+        ok = outcome == OK
+        if ok and not self._known:
+            return
         key = (node, model)
         one = self._known.get(key)
-        ok = outcome == OK
         if one is None:
             if ok or outcome not in FAILURES or not self._rules.failures:
                 return

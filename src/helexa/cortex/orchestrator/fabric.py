@@ -17,6 +17,7 @@ from typing import Final, NamedTuple, TypeAlias
 
 import msgspec
 
+from helexa.cortex.orchestrator.catalogue import Catalogue
 from helexa.cortex.orchestrator.choices import reachable
 from helexa.cortex.orchestrator.explain import Explanation, explained
 from helexa.cortex.orchestrator.federation.lanes import Lane
@@ -32,6 +33,7 @@ from helexa.cortex.orchestrator.federation.wanted import (
 )
 from helexa.cortex.orchestrator.federation.wish import HEADER, onward
 from helexa.cortex.orchestrator.federation.wish_here import hopeful_choices, neuron_server
+from helexa.cortex.orchestrator.fleet import FleetView
 from helexa.cortex.orchestrator.labels import Labels, label
 from helexa.cortex.orchestrator.listing import about, as_used, listed, owners
 from helexa.cortex.orchestrator.neurons import Neurons
@@ -156,8 +158,11 @@ class Fabric:
     def _routed(
         self, workload: WorkloadClass, model: ModelId, hints: RouteHints
     ) -> RoutingDecision:
-        if hints.wish is None and not self._is_elsewhere(model):
-            return self._by_neurons(workload, model, hints)
+        if hints.wish is None:
+            if not self._peers.offers_anything:
+                return self._neurons.route(workload, model, hints)
+            if not self._is_elsewhere(model):
+                return self._by_neurons(workload, model, hints)
         decision, out = self._decide(workload, model, hints, thorough=_ranks(hints.wish))
         if not decision.targets:
             # Of many neurons a few were looked at, and the wish may have ruled out just those.
@@ -321,11 +326,21 @@ class Fabric:
         if target.via is not None:
             return self._label_of_peer(target.via, model)
         neurons, node = self._neurons, target.node
-        neuron = neurons.view.neurons.get(node)
+        view, catalogue = neurons.view, neurons.catalogue
+        recent = self._labels.recent(view, catalogue)
+        if (found := recent.get((node, model))) is None:
+            found = recent[node, model] = self._label_here(node, model, view, catalogue)
+        return found
+
+    def _label_here(
+        self, node: NodeId, model: ModelId, view: FleetView, catalogue: Catalogue
+    ) -> Label:
+        neurons = self._neurons
+        neuron = view.neurons.get(node)
         capability = neuron.capabilities.get(model) if neuron is not None else None
         if neuron is None or capability is None:
             return _NOBODY
-        about, catalogue = neuron.descriptor, neurons.catalogue
+        about = neuron.descriptor
         if found := self._labels.get(node, model, about, capability, catalogue):
             return found
         made = label(
@@ -391,15 +406,14 @@ class Fabric:
 
     def _is_elsewhere(self, model: ModelId) -> bool:
         """Whether any cortex has, or had, what the name leads to."""
-        if not self._peers.offers_anything:
-            return False
         return any(map(self._peers.knows, reachable(self._neurons.catalogue, model)))
 
     def _by_neurons(
         self, workload: WorkloadClass, model: ModelId, hints: RouteHints
     ) -> RoutingDecision:
+        """Where peers offer anything, but not this."""
         # A cortex without neurons whose peers serve it lacks the model, not the neurons.
-        if self._peers.offers_anything and not self._neurons.knows(model):
+        if not self._neurons.knows(model):
             raise ModelUnknown(str(model))
         return self._neurons.route(workload, model, hints)
 

@@ -24,6 +24,18 @@ class Labels:
 
     def __init__(self) -> None:
         self._kept: dict[tuple[NodeId, ModelId], tuple[object, object, object, Label]] = {}
+        self._recent: dict[tuple[NodeId, ModelId], Label] = {}
+        self._view: object = None
+        self._catalogue: object = None
+
+    def recent(self, view: object, catalogue: object) -> dict[tuple[NodeId, ModelId], Label]:
+        """Those of this very view and catalogue, to read and to add to: most requests meet the
+        same two as the one before, and need to look at nothing else.
+        """
+        if view is not self._view or catalogue is not self._catalogue:
+            self._view, self._catalogue = view, catalogue
+            self._recent.clear()
+        return self._recent
 
     def get(
         self, node: NodeId, model: ModelId, first: object, second: object, third: object

@@ -26,7 +26,7 @@ _PATH: Final = re.compile(r" - at `(?:\$|key in `?\$)\.?([^`]*)`")
 
 def fields(body: bytes) -> Fields:
     """The members of the JSON object `body`, undecoded, in order. Raises BodyMalformed."""
-    return _decoded(_fields, body, "")
+    return typed(_fields, body)
 
 
 def typed(decoder: msgspec.json.Decoder[T], body: bytes | msgspec.Raw, at: str = "") -> T:
@@ -34,7 +34,16 @@ def typed(decoder: msgspec.json.Decoder[T], body: bytes | msgspec.Raw, at: str =
 
     Raises BodyMalformed naming the field at fault.
     """
-    return _decoded(decoder, body, at)
+    try:
+        return decoder.decode(body)
+    except msgspec.ValidationError as error:
+        raise _malformed(str(error), at) from error
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        reason = f"The body is not valid JSON: {str(error)[:200]}."
+        raise BodyMalformed(reason=reason, field=at or None) from error
+    except RecursionError as error:
+        reason = "The body is nested too deeply."
+        raise BodyMalformed(reason=reason, field=at or None) from error
 
 
 def value(raw: Fields, name: str, kind: Any) -> Any:
@@ -42,12 +51,12 @@ def value(raw: Fields, name: str, kind: Any) -> Any:
     member = raw.get(name)
     if member is None or bytes(member) == b"null":
         return None
-    return _decoded(msgspec.json.Decoder(kind), member, name)
+    return typed(msgspec.json.Decoder(kind), member, name)
 
 
 def member(decoder: msgspec.json.Decoder[T], raw: msgspec.Raw, name: str) -> T:
     """One member by a decoder made once. Raises BodyMalformed."""
-    return _decoded(decoder, raw, name)
+    return typed(decoder, raw, name)
 
 
 def prompt_heads(body: bytes, name: str) -> tuple[int, ...]:
@@ -78,19 +87,6 @@ def with_changes(raw: Fields, changes: Mapping[str, Any]) -> bytes:
     merged: dict[str, Any] = dict(raw)
     merged.update(changes)
     return _encoder.encode(merged)
-
-
-def _decoded(decoder: msgspec.json.Decoder[T], data: bytes | msgspec.Raw, prefix: str) -> T:
-    try:
-        return decoder.decode(data)
-    except msgspec.ValidationError as error:
-        raise _malformed(str(error), prefix) from error
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        reason = f"The body is not valid JSON: {str(error)[:200]}."
-        raise BodyMalformed(reason=reason, field=prefix or None) from error
-    except RecursionError as error:
-        reason = "The body is nested too deeply."
-        raise BodyMalformed(reason=reason, field=prefix or None) from error
 
 
 def _malformed(text: str, prefix: str) -> BodyMalformed:

@@ -81,8 +81,10 @@ class ChatHead(Generation, frozen=True, kw_only=True):
     @property
     def output_tokens_max(self) -> int | None:
         """The least of both names, by which neurons go."""
-        said = [one for one in (self.max_tokens, self.max_completion_tokens) if one is not None]
-        return min(said, default=None)
+        one, other = self.max_tokens, self.max_completion_tokens
+        if one is None or other is None:
+            return other if one is None else one
+        return min(one, other)
 
 
 class CompletionHead(Generation, frozen=True, kw_only=True):

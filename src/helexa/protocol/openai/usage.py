@@ -44,6 +44,8 @@ def read(event: bytes) -> Usage | None:
     if counts is None or counts.prompt_tokens < 0 or counts.completion_tokens < 0:
         return None
     prompt, completion = counts.prompt_tokens_details, counts.completion_tokens_details
+    if prompt is None and completion is None:
+        return Usage(prompt_uncached=counts.prompt_tokens, completion=counts.completion_tokens)
     # OpenAI counts cached tokens inside the prompt and reasoning inside the completion.
     cached = _within((prompt and prompt.cached_tokens) or 0, counts.prompt_tokens)
     reasoning = _within((completion and completion.reasoning_tokens) or 0, counts.completion_tokens)

@@ -129,8 +129,9 @@ class Admission:
 
     def leave(self, ticket: Ticket) -> None:
         tokens = self._turns.leave(ticket)
-        if ticket.limits is not None and ticket.limits.metered is not None:
-            ticket.limits.metered.leave(tokens)
+        held = ticket.limits
+        if held is not None and held.metered is not None:
+            held.metered.leave(tokens)
 
     def _metered(self, ticket: Ticket, decision: RoutingDecision, rank: Rank) -> Waiter | None:
         now_s = self._now()

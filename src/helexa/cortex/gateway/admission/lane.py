@@ -35,6 +35,13 @@ class State(enum.IntEnum):
     GONE = 3
 
 
+# Looked up once: an enum's own look-up is felt in every request.
+_APART: Final = State.APART
+_QUEUED: Final = State.QUEUED
+_RUNNING: Final = State.RUNNING
+_GONE: Final = State.GONE
+
+
 class Entry(msgspec.Struct, eq=False):
     """One request at one model."""
 
@@ -46,7 +53,7 @@ class Entry(msgspec.Struct, eq=False):
     output_most: float = math.inf
     counts_bytes: bool = True
     """Whether its prompt's tokens follow from its size: not where there are pictures in it."""
-    state: State = State.APART
+    state: State = _APART
     account: Account[Entry] | None = None
     charged: float = 0.0
     """Tokens so far: guessed at first, what was delivered above that, the truth in the end."""
@@ -104,6 +111,8 @@ class Lane:
     """How many may be under way at once."""
     looked_s: float = -math.inf
     """When it was asked last."""
+    queue_max: float = math.inf
+    """How many may be under way before the next is refused, as of `looked_s`."""
     count: int = 0
     """All that are under way here, in whatever state."""
     running: set[Entry] = field(default_factory=set)
@@ -131,7 +140,9 @@ class Lane:
 
     def room_at_once(self, rank: Rank) -> bool:
         """Whether one of this rank would go at once."""
-        return not self.queued and len(self.running) < self._room(rank)
+        if self.queued:
+            return False
+        return len(self.running) < (self.window if rank is not _LEFT_OVER else self._room(rank))
 
     def enter(self, entry: Entry, now_s: float) -> bool:
         """Whether it may go at once; else it waits in its rank until `let_in` names it."""
@@ -139,14 +150,22 @@ class Lane:
         if entry.account is None:
             entry.account = queue.account(entry.account_name, self.guess.output_tokens)
         if self.room_at_once(entry.rank):
-            queue.pass_by(entry.account)
-            self._start(entry, now_s)
+            self.go(entry, now_s)
             return True
-        entry.state = State.QUEUED
+        entry.state = _QUEUED
         queue.put(entry.account, entry)
         self.waiting[entry.rank] += 1
         self.queued += 1
         return False
+
+    def go(self, entry: Entry, now_s: float) -> None:
+        """At once, right after `room_at_once`: nearly every request's way."""
+        queue = self.queues[entry.rank]
+        account = entry.account
+        if account is None:
+            account = entry.account = queue.account(entry.account_name, self.guess.output_tokens)
+        queue.pass_by(account)
+        self._start(entry, now_s)
 
     def let_in(self, now_s: float) -> list[Entry]:
         """Those whose turn it is now."""
@@ -168,7 +187,7 @@ class Lane:
         for rank, queue in enumerate(self.queues):
             while queue.peek() is not None:
                 entry = queue.take()
-                entry.state = State.APART
+                entry.state = _APART
                 found.append(entry)
             self.waiting[rank] = 0
         self.queued = 0
@@ -176,7 +195,7 @@ class Lane:
 
     def delivered(self, entry: Entry, tokens: float) -> None:
         """So much of its answer went out so far; what was guessed is paid already."""
-        if entry.state is State.RUNNING and entry.account is not None:
+        if entry.state is _RUNNING and entry.account is not None:
             more = self.guess.prompt_tokens(entry) + tokens - entry.charged
             if more > 0:
                 self._charge(entry, more)
@@ -187,19 +206,20 @@ class Lane:
         self.queues[entry.rank].remove(entry.account, entry)
         self.waiting[entry.rank] -= 1
         self.queued -= 1
-        entry.state = State.APART
+        entry.state = _APART
 
     def leave(self, entry: Entry, now_s: float, *, tokens: float | None = None) -> None:
         """It is over; `tokens` is what it came to, where that is known."""
-        if entry.state is State.QUEUED:
-            self.give_up(entry)
-        elif entry.state is State.RUNNING:
+        state = entry.state
+        if state is _RUNNING:
             self.running.discard(entry)
             if tokens != 0:
                 self.pace.ended(now_s - entry.began_s)
             if tokens is not None:
                 self._charge(entry, tokens - entry.charged)
-        entry.state = State.GONE
+        elif state is _QUEUED:
+            self.give_up(entry)
+        entry.state = _GONE
         if entry.account is not None:
             self.queues[entry.rank].leave(entry.account)
         self.count -= 1
@@ -251,12 +271,14 @@ class Lane:
         return self.window
 
     def _start(self, entry: Entry, now_s: float) -> None:
-        entry.state = State.RUNNING
+        entry.state = _RUNNING
         entry.began_s = now_s
         self.running.add(entry)
         assert entry.account is not None
-        expected = min(entry.account.expected, entry.output_most)
-        self._charge(entry, self.guess.prompt_tokens(entry) + expected)
+        tokens = min(entry.account.expected, entry.output_most)
+        if entry.counts_bytes:
+            tokens += entry.body_bytes * self.guess.tokens_per_byte
+        self._charge(entry, tokens)
 
     def _charge(self, entry: Entry, tokens: float) -> None:
         entry.charged += tokens

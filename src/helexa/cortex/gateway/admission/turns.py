@@ -85,8 +85,8 @@ class Turns:
 
         Raises QueueFull, DeadlinePassed, and NoCapacity for one that gets only what is left over.
         """
-        fleet, now_s = self._fleet, self._now()
-        awaited = fleet.waits(decision)
+        now_s = self._now()
+        awaited = self._fleet.waits(decision)
         model = awaited or decision.targets[0].model or decision.model
         lane = self._lanes.get(model) or self._new(model)
         entry = Entry(account, rank, weight, ticket.body_bytes, now_s)
@@ -108,10 +108,10 @@ class Turns:
             waiter = Waiter(self, ticket, lane, entry, now_s + self._wait_most_s)
             if awaited is None:
                 waiter.in_time(now_s)
-        if lane.count >= self.queue_max(model):
+        if lane.count >= lane.queue_max:
             self._make_room(lane, entry, now_s)
         if waiter is None and takes_slot:
-            lane.enter(entry, now_s)
+            lane.go(entry, now_s)
         lane.count += 1
         entry.ticket = ticket
         ticket.held = (lane, entry)
@@ -143,7 +143,7 @@ class Turns:
         lane, entry = ticket.held
         ticket.held = None
         now_s = self._now()
-        tokens: float | None = _tokens_of(ticket, lane, entry)
+        tokens = _tokens_of(ticket, lane, entry)
         lane.leave(entry, now_s, tokens=tokens)
         waiter: Waiter | None = entry.owner
         if waiter is not None:
@@ -182,6 +182,7 @@ class Turns:
 
     def _look(self, lane: Lane, now_s: float) -> None:
         lane.looked_s = now_s
+        lane.queue_max = self.queue_max(lane.model)
         lane.has(self._fleet.slots(lane.model))
 
     def _wake(self, lane: Lane, now_s: float) -> None:
@@ -343,8 +344,10 @@ def _tokens_of(ticket: Ticket, lane: Lane, entry: Entry) -> float | None:
     usage = ticket.usage
     attempts = ticket.attempts
     if usage is not None:
-        lane.guess.learn(entry, usage.prompt, usage.completion + usage.reasoning)
-        return float(usage.total)
+        prompt = usage.prompt_uncached + usage.prompt_cached
+        output = usage.completion + usage.reasoning
+        lane.guess.learn(entry, prompt, output)
+        return float(prompt + output)
     delivered = sum(one.delivered_tokens for one in attempts)
     if delivered:
         return float(lane.guess.prompt_tokens(entry) + delivered)
