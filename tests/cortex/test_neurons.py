@@ -137,6 +137,32 @@ async def test_silence_ends_new_work_and_a_report_brings_it_back() -> None:
         assert list(world.neurons.silent()) == []
 
 
+async def test_a_cortex_that_stood_still_itself_reads_reports_before_it_calls_anybody_silent(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Over(Exception):
+        pass
+
+    async with fabric() as world:
+        took_s = iter((0.1, 60.0, 0.1))
+        stood_s = [0.0]
+        looks: list[float] = []
+        world.neurons.look_again(lambda: looks.append(stood_s[0]))
+        monkeypatch.setattr(world.neurons, "_monotonic", lambda: stood_s[0])
+
+        async def sleep(_s: float) -> None:
+            stood_s[0] += next(took_s, 0.0) or over()
+
+        def over() -> float:
+            raise Over
+
+        with monkeypatch.context() as patched:
+            patched.setattr("helexa.cortex.orchestrator.neurons.anyio.sleep", sleep)
+            with pytest.raises(Over):
+                await world.neurons.keep_time()
+        assert looks == pytest.approx([0.1, 60.2])
+
+
 async def test_nobody_connected_is_not_an_unknown_model() -> None:
     async with fabric() as world:
         with pytest.raises(NoCapacity, match="No neuron is connected"):

@@ -141,8 +141,9 @@ def test_a_runtime_that_dies_in_a_stream_is_replaced_to_the_byte(two: Fleet) -> 
     assert gone_on(two.url) == before + 1
 
 
-def test_another_operators_cortex_that_dies_in_a_stream_is_replaced_to_the_byte(
-    tmp_path: Path,
+@pytest.mark.parametrize("signal_", [signal.SIGKILL, signal.SIGSTOP])
+def test_another_operators_cortex_that_goes_in_a_stream_is_replaced_to_the_byte(
+    tmp_path: Path, signal_: signal.Signals
 ) -> None:
     """The one that is asked has no neurons; two others lend theirs."""
     with ExitStack() as stack:
@@ -162,7 +163,10 @@ def test_another_operators_cortex_that_dies_in_a_stream_is_replaced_to_the_byte(
 
         def kill() -> None:
             (busy,) = (one for one in others if any(each["busy"] for each in candidates(one)))
-            busy.cortex.send(signal.SIGKILL)
+            busy.cortex.send(signal_)
+            if signal_ is signal.SIGSTOP:
+                # It has to be able to hear of its end.
+                stack.callback(busy.cortex.send, signal.SIGCONT)
 
         assert heard(ours.url, ours.key, then=kill) == undisturbed
         assert gone_on(ours.url) == 1

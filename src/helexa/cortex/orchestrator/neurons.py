@@ -224,7 +224,9 @@ class Neurons:
     async def keep_time(self) -> None:
         """Mark the silent and forget the long gone, until cancelled."""
         while True:
+            before_s = self.now_s()
             await anyio.sleep(self._timing.health_every_s / 2)
+            took_s = self.now_s() - before_s
             self.post(
                 TimePassed(
                     now_s=self.now_s(),
@@ -232,7 +234,9 @@ class Neurons:
                     forget_after_s=FORGET_AFTER_S,
                 )
             )
-            self.look()
+            # Who stood still itself has the others' reports before it still, unread.
+            if took_s < self._timing.lost_after_s / 2:
+                self.look()
 
     def look(self) -> None:
         """At who is silent, for those who asked for it."""
