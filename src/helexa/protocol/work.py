@@ -17,6 +17,9 @@ MODELS_PER_NEURON_MAX: Final = 4_096
 
 
 class WorkloadClass(enum.Enum):
+    # Members are one object each; enum's own hash is a call in Python, felt in every request.
+    __hash__ = object.__hash__
+
     CHAT_INTERACTIVE = "chat_interactive"
     CHAT_BULK = "chat_bulk"
     COMPLETION = "completion"

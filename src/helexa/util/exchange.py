@@ -180,6 +180,12 @@ class Response:
 
     async def read(self, bytes_max: int) -> bytes:
         """The whole body. Raises UpstreamBroken when it is longer than `bytes_max`."""
+        chunks = self._chunks
+        is_here = self._finished and self._error is None and len(chunks) == 1
+        if is_here and len(chunks[0]) <= bytes_max:
+            # Nearly always: a short answer came in one piece with its head.
+            self._chunks_bytes = 0
+            return chunks.pop()
         parts = []
         room = bytes_max
         while part := await self.chunk():

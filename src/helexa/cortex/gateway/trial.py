@@ -150,9 +150,23 @@ class Trial:
         Raises Elsewhere where another target may do better, else HelexaError.
         """
         try:
-            response = await self._send()
-            if self.job.stream:
-                while not await response.head(self._patience.keepalive_s):
+            job, patience = self.job, self._patience
+            first_byte_s = patience.first_byte_timeout_s
+            if job.give_up_s is not None:
+                first_byte_s = min(first_byte_s, max(job.give_up_s - self._now(), 0.001))
+            response = self.response = await self._way.pool.send(
+                "POST",
+                job.path,
+                self._headers(),
+                job.body,
+                first_byte_timeout_s=first_byte_s,
+                silence_timeout_s=patience.silence_timeout_s,
+                # Work repeated costs time and changes nothing.
+                resend_safe=True,
+            )
+            self._is_open = True
+            if job.stream:
+                while not await response.head(patience.keepalive_s):
                     await keepalive()
             else:
                 await response.head()
@@ -173,24 +187,6 @@ class Trial:
         except UpstreamError as error:
             raise Elsewhere(PeerLost("The node that served this request was lost.")) from error
         self.attempt.first_byte_s = self._now()
-
-    async def _send(self) -> Response:
-        job, patience = self.job, self._patience
-        first_byte_s = patience.first_byte_timeout_s
-        if job.give_up_s is not None:
-            first_byte_s = min(first_byte_s, max(job.give_up_s - self._now(), 0.001))
-        response = self.response = await self._way.pool.send(
-            "POST",
-            job.path,
-            self._headers(),
-            job.body,
-            first_byte_timeout_s=first_byte_s,
-            silence_timeout_s=patience.silence_timeout_s,
-            # Work repeated costs time and changes nothing.
-            resend_safe=True,
-        )
-        self._is_open = True
-        return response
 
     async def _begun(self, response: Response, keepalive: Callable[[], Awaitable[None]]) -> None:
         """Return with what comes first of a stream."""
