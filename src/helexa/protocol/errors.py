@@ -250,16 +250,19 @@ class PromptTooLong(HelexaError):
     tokens_max: int
     field: str = "messages"
     """Where the text stands; the neuron says it, as engines do not."""
+    is_least: bool = False
+    """Whether the tokens are at least so many, and nobody counted them."""
 
     @property
     def message(self) -> str:
+        least = "at least " if self.is_least else ""
         if self.field in ("input", "documents", "query"):
             return (
-                f"A text in `{self.field}` is {self.tokens} tokens; this model reads "
+                f"A text in `{self.field}` is {least}{self.tokens} tokens; this model reads "
                 f"{self.tokens_max} at once."
             )
         return (
-            f"The prompt is {self.tokens} tokens; this model reads {self.tokens_max} "
+            f"The prompt is {least}{self.tokens} tokens; this model reads {self.tokens_max} "
             "tokens including its answer."
         )
 

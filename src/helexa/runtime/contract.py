@@ -133,6 +133,8 @@ class ModelFiles:
     embedding_length: int = 0
     feed_forward_length: int = 0
     vocabulary: int = 0
+    token_bytes_max: int = 0
+    """Of text that one token stands for, at most; 0 where nobody knows."""
     multiplied: tuple[tuple[int, int], ...] = ()
     """Bytes of the matrices that are multiplied, by ggml's number of their type."""
     dimensions: tuple[int, ...] = ()

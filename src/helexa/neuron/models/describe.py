@@ -78,8 +78,21 @@ def described(
         embedding_length=_bounded(metadata.number(f"{architecture}.embedding_length"), _WIDTH_MAX),
         feed_forward_length=_feed_forward_length(metadata, architecture, layers),
         vocabulary=_bounded(found.vocabulary, _VOCABULARY_MAX),
+        token_bytes_max=_token_bytes_max(metadata),
         multiplied=_multiplied(found),
     )
+
+
+def _token_bytes_max(metadata: Metadata) -> int:
+    """Of the tokenizers that give each character a token of its own or of its neighbours'.
+
+    Others make one unknown token of any length of text. A letter of the vocabulary is a byte of
+    text or more, so this is never too low.
+    """
+    known, kind = metadata.vocabulary, metadata.text("tokenizer.ggml.model")
+    if known is None or not (kind == "llama" or (kind == "gpt2" and known.has_bytes)):
+        return 0
+    return known.longest_bytes
 
 
 def _feed_forward_length(metadata: Metadata, architecture: str, layers: int) -> int:

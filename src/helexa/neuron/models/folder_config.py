@@ -13,6 +13,7 @@ from typing import Any, Final, TypeVar
 
 import msgspec
 
+from helexa.neuron.models import tokenizer_file
 from helexa.neuron.models.gguf import ModelUnreadable
 
 CONFIG_BYTES_MAX: Final = 16 << 20
@@ -79,6 +80,7 @@ def told(folder: Path, config: Mapping[str, Any]) -> dict[str, Any]:
         "embedding_length": number(text, "hidden_size", WIDTH_MAX),
         "feed_forward_length": _feed_forward_length(text),
         "vocabulary": number(text, "vocab_size", _VOCABULARY_MAX),
+        "token_bytes_max": tokenizer_file.token_bytes_max(folder / "tokenizer.json"),
         "dimensions": _dimensions(config) if pooling not in ("", "rank") else (),
     }
 

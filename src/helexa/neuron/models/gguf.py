@@ -25,6 +25,13 @@ TEXT_BYTES_MAX: Final = 16 * 1024 * 1024
 SMALL_ARRAY_MAX: Final = 4_096
 """Arrays up to this are kept (heads per layer); longer ones are vocabularies, and skipped."""
 DIMENSIONS_MAX: Final = 4
+TOKENS: Final = "tokenizer.ggml.tokens"
+BYTE_ALPHABET: Final = frozenset(
+    chr(one).encode()
+    for one in (*range(33, 127), *range(161, 173), *range(174, 256), *range(256, 324))
+)
+"""The letters by which byte-level byte pairs write the 256 bytes."""
+_SHORT_BYTES: Final = 2
 
 _CHUNK: Final = 1 << 20
 _DEFAULT_ALIGNMENT: Final = 32
@@ -78,6 +85,15 @@ class Matrices:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class Vocabulary:
+    """Of the texts of its tokens."""
+
+    longest_bytes: int
+    has_bytes: bool
+    """Each byte has a token in the alphabet of byte pairs; where one has none, it is dropped."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Metadata:
     """`fields` holds scalars, texts and small arrays. `parameters` counts tensor elements."""
@@ -88,6 +104,7 @@ class Metadata:
     parameters: int = 0
     file_bytes: int = 0
     matrices: Matrices = field(default_factory=Matrices)
+    vocabulary: Vocabulary | None = None
 
     def text(self, key: str) -> str:
         value = self.fields.get(key)
@@ -121,9 +138,14 @@ def _metadata(cursor: _Cursor) -> Metadata:
     if tensors > TENSORS_MAX or count > FIELDS_MAX:
         raise ModelUnreadable(f"it claims {tensors} tensors and {count} metadata fields")
     fields: dict[str, Scalar | list[Scalar]] = {}
+    vocabulary = None
     for _ in range(count):
         key = cursor.text(KEY_BYTES_MAX)
-        value = _value(cursor, int(cursor.scalar("<I")))
+        kind = int(cursor.scalar("<I"))
+        if key == TOKENS and kind == _ARRAY:
+            vocabulary = _vocabulary(cursor)
+            continue
+        value = _value(cursor, kind)
         if value is not None:
             fields[key] = value
     parameters, data_bytes, matrices = _tensors(cursor, tensors)
@@ -142,7 +164,16 @@ def _metadata(cursor: _Cursor) -> Metadata:
         parameters=parameters,
         file_bytes=cursor.size,
         matrices=matrices,
+        vocabulary=vocabulary,
     )
+
+
+def _vocabulary(cursor: _Cursor) -> Vocabulary | None:
+    item, count = int(cursor.scalar("<I")), int(cursor.scalar("<Q"))
+    if item != _STRING:
+        raise ModelUnreadable(f"its tokens are an array of type {item}")
+    longest, short = cursor.skip_texts(count)
+    return Vocabulary(longest, short >= BYTE_ALPHABET)
 
 
 def _version(cursor: _Cursor) -> int:
@@ -252,15 +283,22 @@ class _Cursor:
         self._file.seek(self._base)
         self._buffer, self._at = b"", 0
 
-    def skip_texts(self, count: int) -> None:
+    def skip_texts(self, count: int) -> tuple[int, set[bytes]]:
+        """The length of the longest, and those of one letter of two bytes or fewer."""
         # At least a length each: a count that the file cannot hold is refused before the loop.
         self._check(count * 8)
         unpack = struct.Struct("<Q").unpack_from
+        longest, short = 0, set[bytes]()
         for _ in range(count):
             self._need(8)
             (length,) = unpack(self._buffer, self._at)
             self._at += 8
-            self.skip(length)
+            longest = max(longest, length)
+            if length <= _SHORT_BYTES:
+                short.add(self.take(length))
+            else:
+                self.skip(length)
+        return longest, short
 
     def _check(self, count: int) -> None:
         end = self.position + count

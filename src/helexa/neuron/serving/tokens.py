@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import msgspec
 
+from helexa.neuron.serving import lengths
 from helexa.neuron.serving.answer import Answer
 from helexa.neuron.serving.asking import asked
 from helexa.neuron.serving.counting import Fault
@@ -98,10 +99,12 @@ class Tokenizing:
                 field="prompt" if asks.messages is None else "messages",
             )
         replica, adapter = await self._found(asks.model)
+        kind = Endpoint.CHAT if asks.prompt is None else Endpoint.COMPLETIONS
+        await lengths.check(kind, self._body, replica.spec, times=lengths.COUNTED_TIMES)
         chat = b""
         if asks.messages is not None:
             chat = await self._chat(replica, adapter)
-        async with replica.gate.present():
+        async with replica.gate.present(), replica.large.turn(len(self._body)):
             engine = await self._roster.engine(replica, displacing=self._displacing)
             spec, special = engine.spec, asks.add_special_tokens
             if asks.prompt is not None:

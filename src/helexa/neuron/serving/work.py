@@ -16,6 +16,7 @@ from typing import Final
 
 import anyio
 
+from helexa.neuron.serving import lengths
 from helexa.neuron.serving.answer import Answer
 from helexa.neuron.serving.asking import asked
 from helexa.neuron.serving.counting import Fault
@@ -140,7 +141,8 @@ class Work:
         spec = replica.spec
         request = shaped(replica.adapter, self._endpoint, self._fit.body, spec)
         async with replica.gate.present(), AsyncExitStack() as stack:
-            if replica.engine is not None and replica.gate.has_room:
+            is_large = replica.large.is_large(self._weight)
+            if replica.engine is not None and replica.gate.has_room and not is_large:
                 await stack.enter_async_context(replica.gate.slot())
                 # It may have died while this task let others run.
                 engine = await self._engine(replica)
@@ -200,6 +202,7 @@ class Work:
     async def _make_fit(self, replica: Replica) -> bool:
         """Whether that may have taken time."""
         offered = self._check_ability(replica)
+        await lengths.check(self._endpoint, self._body, replica.spec)
         self._fit = await fitted(
             self._endpoint, self._body, replica.adapter, replica.spec, offered, self._pictures
         )
@@ -219,8 +222,15 @@ class Work:
         async with background() as tasks:
             if self._is_streaming:
                 tasks.start_soon(self._keep_alive, name="keepalive")
+            await stack.enter_async_context(replica.large.turn(self._weight))
             await stack.enter_async_context(replica.gate.slot())
             return await self._engine(replica)
+
+    @property
+    def _weight(self) -> int:
+        """Bytes of text for a child of ours: pictures are no text, and other servers see to it."""
+        is_elsewhere = self.replica is not None and self.replica.spec.files.server
+        return 0 if is_elsewhere or self._fit.took_time else len(self._body)
 
     async def _keep_alive(self) -> None:
         while True:

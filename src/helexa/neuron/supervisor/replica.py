@@ -17,6 +17,7 @@ from anyio.abc import TaskGroup
 
 from helexa.neuron.supervisor.engine import Engine, NotStarted
 from helexa.neuron.supervisor.gate import Gate
+from helexa.neuron.supervisor.large import LargeTurns
 from helexa.neuron.supervisor.step import (
     BackoffElapsed,
     BecameReady,
@@ -79,6 +80,7 @@ class Replica:
         """As it was asked for; `spec` is that and what was learnt since."""
         self.spec = spec
         self.gate = Gate(spec.slots, queue_max, clock=means.clock, left=means.idle)
+        self.large = LargeTurns()
         self.state = State()
         self.engine: Engine | None = None
         """Set while ready."""
