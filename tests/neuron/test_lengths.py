@@ -23,6 +23,7 @@ from helexa.neuron.supervisor.large import LARGE_BYTES, LargeTurns
 from helexa.protocol.errors import PromptTooLong
 from helexa.protocol.ids import ModelId
 from helexa.runtime.contract import Endpoint, ReplicaSpec
+from helexa.runtime.openai_compatible import refusal
 
 CHAT = "/v1/chat/completions"
 DEMO = ModelId("helexa-demo")
@@ -75,6 +76,10 @@ async def test_what_is_over_is_refused_with_an_honest_number(times: int) -> None
         await lengths.check(Endpoint.COMPLETIONS, body, SPEC, times=times)
     assert (told.value.param, told.value.tokens) == ("prompt", 2048 * times + 1)
     assert f"at least {2048 * times + 1} tokens" in told.value.message
+    # Said by another neuron, it is the same here.
+    said = json.dumps({"error": {"message": told.value.message}}).encode()
+    passed_on = refusal.meaning(400, said, SPEC, runtime="openai_compatible")
+    assert passed_on.message == told.value.message
     cut = json.dumps({"prompt": words + "x", "truncate_prompt_tokens": 5}).encode()
     await lengths.check(Endpoint.COMPLETIONS, cut, SPEC, times=times)
 

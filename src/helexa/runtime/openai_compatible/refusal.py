@@ -45,7 +45,7 @@ _TOO_LONG: Final = (
                r"(?P<tokens>\d+)", re.DOTALL),
     re.compile(r"\((?P<tokens>\d+) tokens\).*?(?:context|limit)\D*\((?P<most>\d+) tokens\)",
                re.DOTALL),
-    re.compile(r"is (?P<tokens>\d+) tokens; this model reads (?P<most>\d+)"),
+    re.compile(r"is (?P<least>at least )?(?P<tokens>\d+) tokens; this model reads (?P<most>\d+)"),
 )  # fmt: skip
 _NO_MODEL: Final = re.compile(
     r"model.*(not found|not exist|unknown|no model named|not served|not loaded|not supported)",
@@ -121,7 +121,11 @@ def _busy(text: str, spec: ReplicaSpec) -> HelexaError:
 def _too_long(text: str) -> PromptTooLong | None:
     for pattern in _TOO_LONG:
         if found := pattern.search(text):
-            return PromptTooLong(tokens=int(found["tokens"]), tokens_max=int(found["most"]))
+            return PromptTooLong(
+                tokens=int(found["tokens"]),
+                tokens_max=int(found["most"]),
+                is_least=bool(found.groupdict().get("least")),
+            )
     return None
 
 
