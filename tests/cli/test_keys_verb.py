@@ -75,7 +75,7 @@ def test_what_a_key_may_ask_for_is_set_and_shown(
         (["set"], "a key, or --account NAME"),
         (["set", "ci", "--account", "a", "--weight", "1"], "a key, or --account NAME"),
         (["set", "--account", "a", "--expires", "30d"], "accounts do not"),
-        (["set", "ci", "--concurrent", "many"], "--concurrent takes a number"),
+        (["set", "ci", "--concurrent", "many"], "--concurrent takes a whole number"),
         (["set", "ci", "--weight", "-1"], "weight"),
         (["set", "ci", "--priority", "urgent"], "priority"),
         (["create", "ci", "--weight", "default"], "no limits to leave"),

@@ -10,7 +10,7 @@ import importlib
 import os
 import sys
 import traceback
-from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
+from argparse import Action, ArgumentParser, Namespace, RawDescriptionHelpFormatter
 from collections.abc import Sequence
 from typing import Final, cast
 
@@ -71,7 +71,23 @@ def parser_of(word: str, verb: Verb) -> ArgumentParser:
     )
     verb.configure(parser)
     parser.add_argument("--json", action="store_true", help="machine-readable output on stdout")
+    # Every option is listed below it with its words; twice would be more than a screen.
+    named = [_shown(one) for one in parser._get_positional_actions()]  # noqa: SLF001
+    parser.usage = " ".join(("%(prog)s", *named, "[options]"))
     return parser
+
+
+def _shown(positional: Action) -> str:
+    """As argparse shows it in its own line of usage."""
+    name = positional.metavar or "|".join(positional.choices or ()) or positional.dest
+    assert isinstance(name, str)
+    match positional.nargs:
+        case "?":
+            return f"[{name}]"
+        case "*" | "+":
+            return f"{name} ..." if positional.nargs == "+" else f"[{name} ...]"
+        case _:
+            return name
 
 
 def _overview() -> str:

@@ -82,7 +82,8 @@ def _metavar(setting: Setting) -> str:
         case Socket():
             return "HOST:PORT"
         case Folder():
-            return "DIR"
+            # One kind of setting is both: a path that nothing is relative to.
+            return "FILE" if setting.name.startswith("gateway_tls_") else "DIR"
         case Ticket():
             return "TICKET"
         case Size():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import calendar
+import math
 import re
 import time
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
@@ -13,6 +14,17 @@ import msgspec
 
 from helexa.cli.verb import Misused
 
+RANGES: Final[Mapping[str, str]] = {
+    "requests_per_s": "a number from 0 to 1000000",
+    "requests_burst": "a whole number from 0 to 1000000",
+    "tokens_per_minute": "a whole number from 0 to 1000000000",
+    "concurrent": "a whole number from 0 to 1000000",
+    "models": "1 to 256 names of up to 256 characters, separated by commas",
+    "prompt_tokens_max": "a whole number from 0 to 16777216",
+    "output_tokens_max": "a whole number from 0 to 16777216",
+    "priority": "interactive or bulk",
+    "weight": "a number from 0.001 to 1000",
+}
 FLAGS: Final[Mapping[str, tuple[str, str, str]]] = {
     "requests_per_s": ("--requests-per-s", "N", "requests a second; 0: no limit"),
     "requests_burst": ("--burst", "N", "requests at once after a pause"),
@@ -39,9 +51,7 @@ _SECONDS: Final = {"s": 1, "m": 60, "h": 3_600, "d": 86_400, "w": 604_800}
 
 def add(parser: ArgumentParser) -> None:
     group = parser.add_argument_group(
-        "what it may ask for (create, set)",
-        "What is not named stays as it is. The word `default` leaves it to the account, or to "
-        "[limits] of the configuration.",
+        "what it may ask for (create, set; the word `default` leaves one to account or [limits])",
     )
     for name, (flag, metavar, words) in FLAGS.items():
         group.add_argument(flag, dest=name, metavar=metavar, help=words)
@@ -60,14 +70,14 @@ def said(args: Namespace) -> tuple[dict[str, Any], list[str]]:
     """
     limits: dict[str, Any] = {}
     unset = []
-    for name, (flag, _, _) in FLAGS.items():
+    for name in FLAGS:
         text = getattr(args, name)
         if text is None:
             continue
         if text == "default":
             unset.append(name)
         else:
-            limits[name] = _value(name, flag, text)
+            limits[name] = _value(name, text)
     return limits, unset
 
 
@@ -88,33 +98,51 @@ def _text(value: Any) -> str:
 
 
 def checked(limits: dict[str, Any]) -> Any:
-    """The same as the store takes it. Raises Misused naming the range."""
+    """The same as the store takes it. Raises Misused naming flag and range."""
     from helexa.cortex.accounts.limits import Limits
 
     try:
         return msgspec.convert(limits, Limits)
     except msgspec.ValidationError as error:
+        for name, value in limits.items():
+            try:
+                msgspec.convert({name: value}, Limits)
+            except msgspec.ValidationError:
+                raise _misused(name, _text(value)) from None
         raise Misused(str(error)) from None
 
 
-def _value(name: str, flag: str, text: str) -> Any:
+def _misused(name: str, text: str) -> Misused:
+    return Misused(f"{FLAGS[name][0]} takes {RANGES[name]}, not {text[:80]!r}")
+
+
+def _value(name: str, text: str) -> Any:
     if name == "models":
-        return [one for one in (part.strip() for part in text.split(",")) if one]
+        names = [one.strip() for one in text.split(",")]
+        if not all(names):
+            raise _misused(name, text)
+        return names
     if name == "priority":
         return text
     try:
-        return int(text) if name in _WHOLE else float(text)
+        number = int(text) if name in _WHOLE else float(text)
     except ValueError:
-        raise Misused(f"{flag} takes a number, not {text!r}") from None
+        raise _misused(name, text) from None
+    if not math.isfinite(number):
+        raise _misused(name, text)
+    return number
 
 
 def _expiry(text: str) -> int:
     """Seconds since 1970; 0 for never."""
     if text == "never":
         return 0
-    if span := _SPAN.fullmatch(text):
+    if (span := _SPAN.fullmatch(text)) and int(span[1]):
         return int(time.time()) + int(span[1]) * _SECONDS[span[2]]
     try:
-        return calendar.timegm(time.strptime(text, "%Y-%m-%d"))
+        day = calendar.timegm(time.strptime(text, "%Y-%m-%d"))
     except ValueError:
         raise ArgumentTypeError(f"{text!r} is no time, such as 30d or 2030-01-31") from None
+    if day <= time.time():
+        raise ArgumentTypeError(f"{text!r} is over; a key is ended by `revoke`")
+    return day

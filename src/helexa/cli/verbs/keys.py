@@ -75,7 +75,8 @@ def _do(args: Namespace, store: KeyStore, limits: Json, unset: list[str]) -> Non
     expires_at = args.expires or None
     match args.action:
         case "create":
-            name = args.key or args.name or DEFAULT_NAME
+            given = args.key if args.key is not None else args.name
+            name = DEFAULT_NAME if given is None else given
             made = store.create(name, args.account or "default", limits, expires_at)
             if args.json:
                 document(made)

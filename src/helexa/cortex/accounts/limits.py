@@ -33,7 +33,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     output_tokens_max: Annotated[int, Meta(ge=0, le=1 << 24)] | None = None
     priority: Literal["interactive", "bulk"] | None = None
     """`bulk`: it never goes before others that wait."""
-    weight: Annotated[float, Meta(gt=0, le=1_000)] | None = None
+    weight: Annotated[float, Meta(ge=0.001, le=1_000)] | None = None
     """Its part of a busy model's tokens, beside others of weight 1."""
 
 
