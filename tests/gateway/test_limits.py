@@ -363,6 +363,34 @@ async def test_who_cannot_be_served_in_its_time_is_told_so_at_once_or_when_it_is
     assert neuron.asked == ["k"]
 
 
+async def test_a_deadline_holds_where_nobody_waits_and_not_for_who_was_let_in() -> None:
+    neuron = Held()
+    async with (
+        gateway_to(neuron.script, limits=LimitsSettings(overcommit=0)) as gateway,
+        anyio.create_task_group() as tasks,
+    ):
+        gateway.fleet.slots_each = 2
+        limited(gateway, "k")
+        for said in (b"soon", b"-1", b"nan", b"inf", b"86401"):
+            answer = await gateway.post(CHAT, headers=[(b"x-helexa-deadline", said)])
+            assert (answer.status, answer.error["param"]) == (400, "x-helexa-deadline")
+        for said in (b"0", b"0.0001"):
+            answer = await gateway.post(CHAT, headers=[(b"x-helexa-deadline", said)])
+            assert (answer.status, answer.error["code"]) == (503, "deadline_passed")
+            assert int(answer.headers["retry-after"]) >= 1
+        assert neuron.asked == []
+
+        async def ask() -> None:
+            late = [(b"x-helexa-deadline", b"0.05")]
+            answer = await gateway.post({**CHAT, "user": "k"}, key="k", headers=late)
+            assert answer.status == 200
+
+        tasks.start_soon(ask)
+        await neuron.until_asked(1)
+        await anyio.sleep(0.1)  # Past the deadline that it gave itself.
+        neuron.answer(1)
+
+
 async def test_a_full_queue_sends_the_greedy_away_and_lets_the_modest_in() -> None:
     neuron = Held()
     settings = LimitsSettings(overcommit=0)

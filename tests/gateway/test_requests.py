@@ -60,6 +60,42 @@ async def test_the_neurons_that_a_request_came_through_are_told_to_the_next() ->
     assert not any(line.startswith(b"x-helexa-via") for line in unmarked)
 
 
+@pytest.mark.parametrize(
+    ("said", "status"),
+    [
+        (b"application/json", 200),
+        (b"Application/JSON;charset=UTF-8", 200),
+        (b"application/vnd.api+json", 200),
+        (b"text/plain", 200),
+        (b"text/plain; charset=us-ascii", 200),
+        (b"application/octet-stream", 200),
+        (b"multipart/form-data; boundary=x", 415),
+        (b"application/x-www-form-urlencoded", 415),
+        (b"application/json; charset=utf-16", 415),
+        (b'text/plain; format=flowed; charset="latin1"', 415),
+        (b"application/jsonx", 415),
+        (b";;;", 415),
+    ],
+)
+async def test_a_body_that_says_that_it_is_something_else_is_refused(
+    said: bytes, status: int
+) -> None:
+    async with gateway_to(answering(whole())) as gateway:
+        answer = await gateway.post(CHAT, headers=[(b"content-type", said)])
+        assert answer.status == status
+        if status == 415:
+            assert answer.error["code"] == "unsupported_media_type"
+            assert gateway.neurons[0].requests == []
+
+
+async def test_a_class_of_work_that_is_none_is_refused() -> None:
+    async with gateway_to(answering(whole())) as gateway:
+        answer = await gateway.post(CHAT, headers=[(b"x-helexa-workload", b"zzz")])
+        assert (answer.status, answer.error["param"]) == (400, "x-helexa-workload")
+        answer = await gateway.post(CHAT, headers=[(b"x-helexa-workload", b"chat_bulk")])
+        assert answer.status == 200
+
+
 async def test_a_request_id_that_is_not_sane_is_replaced() -> None:
     async with gateway_to(answering(whole())) as gateway:
         answer = await gateway.post(CHAT, headers=[(b"x-request-id", b"<script>")])

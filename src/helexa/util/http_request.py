@@ -18,10 +18,10 @@ FRAMING: Final = frozenset((b"host", b"transfer-encoding", b"expect"))
 HTTP_1_0: Final = "1.0"
 HTTP_1_1: Final = "1.1"
 
-# The parser knows a hundred, of RTSP, WebDAV and others.
+# The parser knows a hundred, of RTSP, WebDAV and others. TRACE would show a client's
+# headers, its key among them, to whatever made it ask.
 METHODS: Final = {
-    one.encode(): one
-    for one in ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE")
+    one.encode(): one for one in ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 }
 
 _HOST: Final = re.compile(rb"[A-Za-z0-9._~!$&'()*+,;=%\[\]:-]*\Z")

@@ -6,11 +6,12 @@ import re
 from typing import Final
 
 from helexa.cortex.orchestrator.federation.wish import parse
-from helexa.protocol.errors import KeyInvalid, RequestRejected
+from helexa.protocol.errors import KeyInvalid, MediaTypeUnsupported, RequestRejected
 from helexa.protocol.ids import RequestId, new_request_id
 from helexa.protocol.routing import Wish
 from helexa.protocol.trace import PARENT_HEADER, STATE_HEADER, passed_on
 from helexa.protocol.via import VIA_HEADER, is_sound
+from helexa.protocol.work import WorkloadClass
 from helexa.util.asgi import Scope
 from helexa.util.upstream import Headers
 
@@ -23,7 +24,6 @@ _NOBODYS: Final = frozenset(
         b"accept-encoding",
         b"accept-language",
         b"connection",
-        b"content-type",
         b"content-length",
         b"x-stainless-arch",
         b"x-stainless-async",
@@ -37,6 +37,15 @@ _NOBODYS: Final = frozenset(
     )
 )
 """What nearly every client sends and nobody here reads."""
+_JSON: Final = frozenset((b"application/json", b"application/json; charset=utf-8"))
+_MAYBE_JSON: Final = re.compile(
+    rb"(?:[a-z0-9.-]+/(?:[a-z0-9.-]+\+)?json|text/plain|application/octet-stream)\s*(?:;.*)?\Z",
+    re.IGNORECASE,
+)
+"""What clients call JSON, or do not call anything."""
+_CHARSET: Final = re.compile(rb";\s*charset\s*=\s*\"?([^\s;\"]*)", re.IGNORECASE)
+_UTF_8: Final = frozenset((b"utf-8", b"utf8", b"us-ascii", b"ascii"))
+_WORKLOADS: Final = frozenset(one.value.encode() for one in WorkloadClass)
 _SANE_ID: Final = re.compile(rb"[A-Za-z0-9._:/+=-]{1,128}\Z")
 
 _KEPT: Final = {
@@ -58,6 +67,10 @@ class Ingress:
 
     # Of the class, since few requests have any of them.
     secret = b""
+    is_plain = True
+    """Nothing that `asked` looks at was sent; as nearly always."""
+    media_type = b""
+    """Of the body, where it does not plainly say that it is JSON."""
     coding = b""
     policy = b""
     session = b""
@@ -79,7 +92,11 @@ class Ingress:
         for name, value in scope["headers"]:
             if name in _NOBODYS:
                 continue
-            if name == b"authorization":
+            if name == b"content-type":
+                if value not in _JSON:
+                    self.media_type = value
+                    self.is_plain = False
+            elif name == b"authorization":
                 self.has_key = True
                 if value[:7].lower() == b"bearer ":
                     self.secret = value[7:].strip()
@@ -100,6 +117,7 @@ class Ingress:
                 self.policy = b"%s;%s" % (self.policy, value) if self.policy else value or b" "
             elif (kept_as := _KEPT.get(name)) is not None:
                 setattr(self, kept_as, value)
+                self.is_plain = False
         self.request_id: RequestId = new_request_id()
         ours = self.request_id.encode()
         self.id_header = (b"x-helexa-request-id", ours)
@@ -113,6 +131,22 @@ class Ingress:
         """Headers for whom this is passed on to; usually none."""
         return passed_on(self.traceparent, self.tracestate) if self.traceparent else ()
 
+    def asked(self) -> tuple[float | None, bool]:
+        """How long it may wait for its model in seconds, and whether it `resumes`; all else that
+        a client may say in headers is checked.
+
+        Raises RequestRejected and MediaTypeUnsupported.
+        """
+        if self.media_type:
+            self._check_media_type()
+        if self.workload and self.workload not in _WORKLOADS:
+            raise RequestRejected("x-helexa-workload is no class of work.", "x-helexa-workload")
+        max_wait_s, deadline_s = self.max_wait_s(), self.deadline_s()
+        if deadline_s is not None:
+            # Nobody waits longer for a model than for the answer.
+            max_wait_s = deadline_s if max_wait_s is None else min(max_wait_s, deadline_s)
+        return max_wait_s, self.resumes()
+
     def max_wait_s(self) -> float | None:
         """How long the request may wait for its turn and its model, where it says so.
 
@@ -123,6 +157,13 @@ class Ingress:
     def deadline_s(self) -> float | None:
         """Within how long the answer has to be complete to be of use. Raises RequestRejected."""
         return _seconds("x-helexa-deadline", self.deadline) if self.deadline else None
+
+    def _check_media_type(self) -> None:
+        """Raises MediaTypeUnsupported for a body that says that it is something else than JSON."""
+        said = self.media_type
+        charset = _CHARSET.search(said)
+        if not _MAYBE_JSON.match(said) or (charset and charset[1].lower() not in _UTF_8):
+            raise MediaTypeUnsupported(said.decode("latin-1"))
 
     def resumes(self) -> bool:
         """Whether others may go on with its stream when it breaks off. Raises RequestRejected."""

@@ -192,8 +192,7 @@ class WorkApp(Generic[H]):
         bench, endpoint = self._bench, self._endpoint
         visit = bench.door.enter(scope, ingress)
         wish = ingress.wish()
-        max_wait_s = ingress.max_wait_s()
-        resumes = ingress.resumes()
+        max_wait_s, resumes = (None, True) if ingress.is_plain else ingress.asked()
         body = await self._body(scope, receive, ingress)
         if endpoint.surface is not None and isinstance(answer, TranslatedAnswer):
             answer.speech = await endpoint.surface.open(body, visit, ingress)

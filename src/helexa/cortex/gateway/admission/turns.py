@@ -32,6 +32,8 @@ from helexa.protocol.work import WorkloadClass
 
 LOOK_EVERY_S: Final = 0.1
 """While somebody waits; and how old the fleet's word may be where nobody does."""
+ANSWER_LEAST_S: Final = 0.001
+"""No model answers in less."""
 LANES_MAX: Final = 4_096
 """Models remembered; those that nobody asks for now are forgotten first."""
 # Looked up once: an enum's own look-up and hash are felt in every request.
@@ -102,6 +104,8 @@ class Turns:
             raise NoCapacity("This model is not loaded now, and is not loaded without a key.", 30)
         if now_s - lane.looked_s > LOOK_EVERY_S:
             self._look(lane, now_s)
+        if ticket.ingress.deadline:
+            self._in_time(ticket, lane, entry, now_s)
         waiter = None
         takes_slot = workload is not _OTHER
         if takes_slot and (awaited is not None or not lane.room_at_once(rank)):
@@ -179,6 +183,16 @@ class Turns:
         self.observer.refused("deadline_passed", lane.model)
         wait_s = lane.pace.wait_s(lane.ahead_of(entry), lane.began_s(), self._now())
         return DeadlinePassed(why, whole_s(wait_s))
+
+    def _in_time(self, ticket: Ticket, lane: Lane, entry: Entry, now_s: float) -> None:
+        """Raises DeadlinePassed where it is too late even without a wait."""
+        left_s = ticket.began_s + (ticket.ingress.deadline_s() or 0.0) - now_s
+        # Where nobody runs the pace may be old, and only who is let in can tell.
+        known = lane.running and lane.pace.is_known()
+        if left_s < max(ANSWER_LEAST_S, lane.service_s(now_s) if known else 0.0):
+            raise self.late(
+                lane, entry, "The answer cannot be complete within x-helexa-deadline, wait or none."
+            )
 
     def _look(self, lane: Lane, now_s: float) -> None:
         lane.looked_s = now_s
