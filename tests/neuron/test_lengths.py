@@ -107,7 +107,7 @@ def test_a_tokenizer_file_has_a_bound_only_where_no_text_is_lost(tmp_path: Path)
 
 @pytest.mark.anyio
 async def test_large_requests_go_one_by_one_and_an_abandoned_one_counts_on() -> None:
-    turns = LargeTurns(clock=lambda: 0.0)
+    turns = LargeTurns(2048, clock=lambda: 0.0)
     waits = anyio.Event()
     entered: list[str] = []
 
@@ -125,7 +125,8 @@ async def test_large_requests_go_one_by_one_and_an_abandoned_one_counts_on() -> 
             entered.append("small")
         tasks.cancel_scope.cancel()
     assert entered == ["first", "small"]
-    assert turns._busy_until == 4.0
+    assert turns._busy_until == 1.0
+    assert not LargeTurns(1 << 20).is_large(LARGE_BYTES)
 
 
 PIECES = [

@@ -14,7 +14,9 @@ from typing import Final
 
 import anyio
 
-LARGE_BYTES: Final = 1024 * 1024
+LARGE_BYTES: Final = 256 * 1024
+TOKEN_BYTES: Final = 8
+"""Of usual text, a token is half of that: what fills a long context is not held to be large."""
 BYTES_PER_S: Final = 256 * 1024
 """That a child surely gets through; texts go a hundred times faster, short messages do not."""
 LEFT_S_MAX: Final = 60.0
@@ -23,14 +25,14 @@ LEFT_S_MAX: Final = 60.0
 class LargeTurns:
     """Of one model. Only what is large waits here, before it holds a slot."""
 
-    @staticmethod
-    def is_large(size: int) -> bool:
-        return size >= LARGE_BYTES
-
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, context_tokens: int, clock: Callable[[], float] = time.monotonic) -> None:
+        self._large_bytes = max(LARGE_BYTES, context_tokens * TOKEN_BYTES)
         self._one = anyio.Semaphore(1)
         self._clock = clock
         self._busy_until = 0.0
+
+    def is_large(self, size: int) -> bool:
+        return size >= self._large_bytes
 
     @asynccontextmanager
     async def turn(self, size: int) -> AsyncIterator[None]:

@@ -80,7 +80,7 @@ class Replica:
         """As it was asked for; `spec` is that and what was learnt since."""
         self.spec = spec
         self.gate = Gate(spec.slots, queue_max, clock=means.clock, left=means.idle)
-        self.large = LargeTurns()
+        self.large = LargeTurns(spec.context_tokens)
         self.state = State()
         self.engine: Engine | None = None
         """Set while ready."""
