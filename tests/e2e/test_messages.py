@@ -258,6 +258,24 @@ def test_errors_are_the_clients_own_classes(up: Node, client: anthropic.Anthropi
         stranger.messages.create(**base)
 
 
+def test_the_tool_runner_runs_tools_to_the_end(client: anthropic.Anthropic) -> None:
+    asked: list[str] = []
+
+    @anthropic.beta_tool
+    def get_weather(location: str) -> str:
+        """The weather of a place."""
+        asked.append(location)
+        return "Sunny."
+
+    runner = client.beta.messages.tool_runner(
+        model=DEMO, max_tokens=100, messages=WEATHER, tools=[get_weather], max_iterations=3
+    )
+    said = [[block.type for block in message.content] for message in runner]
+    assert len(asked) >= 1
+    assert "tool_use" in said[0]
+    assert len(said) > 1
+
+
 def test_a_key_may_come_as_a_bearers(up: Node) -> None:
     with anthropic.Anthropic(
         base_url=up.ready["base_url"].removesuffix("/v1"),

@@ -19,6 +19,7 @@ from helexa.cortex.gateway.app import gateway
 from helexa.cortex.gateway.shelf import Shelf
 from helexa.cortex.orchestrator.labels import label
 from helexa.cortex.settings import CortexSettings
+from helexa.protocol.anthropic.errors import http_refusal as anthropic_refusal
 from helexa.protocol.errors import (
     ErrorBody,
     ErrorEnvelope,
@@ -260,7 +261,12 @@ async def gateway_to(
         stack.callback(_check_nothing_left, fleet, metrics)
         await stack.enter_async_context(
             serving(
-                app, [listener], ServerLimits(), error_body=_error_body, shutdown_grace_s=grace_s
+                app,
+                [listener],
+                ServerLimits(),
+                error_body=_error_body,
+                error_bodies_below={b"/v1/messages": anthropic_refusal},
+                shutdown_grace_s=grace_s,
             )
         )
         client = await stack.enter_async_context(Pool(Tcp("127.0.0.1", port)).running())

@@ -48,6 +48,7 @@ from helexa.cortex.settings import CortexSettings
 from helexa.mesh.identity import NodeKey
 from helexa.mesh.membership.events import State
 from helexa.mesh.transport import OpenTransport
+from helexa.protocol.anthropic.errors import http_refusal as anthropic_refusal
 from helexa.protocol.errors import http_refusal
 from helexa.protocol.ids import NodeId
 from helexa.util.background import background
@@ -65,6 +66,7 @@ if TYPE_CHECKING:
 
 ADMIN_TOKEN_FILE: Final = "admin.token"  # noqa: S105 - the file's name
 KEY_FILE: Final = "node.key"
+_ERROR_BODIES_BELOW: Final = {b"/v1/messages": anthropic_refusal}
 ROLES: Final = ("orchestrator", "gateway", "portal")
 
 Emit: TypeAlias = Callable[[Mapping[str, Any]], None]
@@ -290,6 +292,7 @@ async def _serve(
                     listeners[role],
                     limits,
                     error_body=http_refusal,
+                    error_bodies_below=_ERROR_BODIES_BELOW if role == "gateway" else None,
                     websockets=role == "orchestrator",
                     tls=gateway_tls if role == "gateway" else None,
                     shutdown_grace_s=settings.shutdown_grace_s if role == "gateway" else 1.0,

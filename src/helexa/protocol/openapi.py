@@ -27,7 +27,9 @@ REF: Final = "#/components/schemas/{name}"
 BY_SERVER: Final = {
     400: "`http_400`: not HTTP",
     408: "`http_408`: headers that take too long",
+    417: "`http_417`: an `expect` other than `100-continue`",
     431: "`http_431`: headers that are too large",
+    501: "`http_501`: a transfer encoding other than `chunked`",
     503: "`http_503`: one connection too many",
 }
 """What is refused before any call is looked for."""

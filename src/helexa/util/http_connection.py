@@ -68,10 +68,14 @@ class Host(Protocol):
 
     limits: ServerLimits
     deadlines: Deadlines
-    error_body: ErrorBody
+
     is_accepting: bool
     websockets: bool
     """Whether the app has any; else who asks for one is answered over HTTP."""
+
+    def error_body_at(self, target: bytes) -> ErrorBody:
+        """`target` is what is known of the request's."""
+        ...
 
     def connection_ended(self) -> None: ...
 
@@ -339,7 +343,7 @@ class HttpConnection(HttpToolsProtocol):
             # A second answer inside the first would be worse than none.
             self.transport.abort()
             return
-        body = self._host.error_body(status, message)
+        body = self._host.error_body_at(self.url)(status, message)
         self.transport.write(answer_of(status, body))
         if self.transport.can_write_eof() and len(self.connections) <= (
             2 * self._limits.connections_max

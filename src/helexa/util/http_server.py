@@ -18,7 +18,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, closing, suppress
 from pathlib import Path
 from typing import Final, cast
@@ -78,7 +78,13 @@ class HttpServer:
     """What `serving` yields."""
 
     def __init__(
-        self, app: App, limits: ServerLimits, error_body: ErrorBody, *, websockets: bool = False
+        self,
+        app: App,
+        limits: ServerLimits,
+        error_body: ErrorBody,
+        *,
+        error_bodies_below: Mapping[bytes, ErrorBody] | None = None,
+        websockets: bool = False,
     ) -> None:
         # log_config None keeps uvicorn from configuring anybody's logging.
         self._config = Config(
@@ -103,6 +109,7 @@ class HttpServer:
         self._emptied = asyncio.Event()
         self.limits = limits
         self.error_body = error_body
+        self._error_bodies_below = error_bodies_below or {}
         self.websockets = websockets
         self.is_accepting = True
         self.deadlines = Deadlines(self._connections)
@@ -111,6 +118,12 @@ class HttpServer:
     @property
     def connections(self) -> int:
         return len(self._state.connections)
+
+    def error_body_at(self, target: bytes) -> ErrorBody:
+        for start, body in self._error_bodies_below.items():
+            if target.startswith(start):
+                return body
+        return self.error_body
 
     def stop_accepting(self) -> None:
         """Close the listening sockets and idle connections; running requests go on. Idempotent."""
@@ -203,6 +216,7 @@ async def serving(
     limits: ServerLimits,
     *,
     error_body: ErrorBody,
+    error_bodies_below: Mapping[bytes, ErrorBody] | None = None,
     shutdown_grace_s: float,
     websockets: bool = False,
     tls: TlsServer | None = None,
@@ -211,15 +225,18 @@ async def serving(
 
     With `tls` those of TCP speak nothing else.
 
-    `error_body(status, message)` makes the JSON body for what never reaches the app. With
-    `websockets` the app gets them too, as ASGI has them.
+    `error_body(status, message)` makes the JSON body for what never reaches the app, and those of
+    `error_bodies_below` do for targets that begin so. With `websockets` the app gets them too, as
+    ASGI has them.
     """
     paths = [
         Path(each.getsockname())
         for each in sockets
         if each.family == socket.AF_UNIX and isinstance(each.getsockname(), str)
     ]
-    server = HttpServer(app, limits, error_body, websockets=websockets)
+    server = HttpServer(
+        app, limits, error_body, error_bodies_below=error_bodies_below, websockets=websockets
+    )
     grace_s = 0.0
     try:
         async with AsyncExitStack() as stack:

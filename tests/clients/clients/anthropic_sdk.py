@@ -100,6 +100,18 @@ def a_tool_and_its_result() -> None:
     assert "17" in second.content[0].text
 
 
+@check("messages", "tools")
+def the_tool_runner() -> None:
+    @anthropic.beta_tool
+    def get_weather(city: str) -> str:
+        """Get current weather for a location."""
+        assert city == CITY
+        return WEATHER
+
+    *_, last = client.beta.messages.tool_runner(**CITY_ASKED, tools=[get_weather])
+    assert "17" in last.content[0].text
+
+
 @check("messages", "tools", "streaming")
 def a_streamed_tool_call() -> None:
     choice = {"type": "any"}

@@ -7,7 +7,14 @@ from typing import Final
 import msgspec
 
 from helexa.cortex.gateway.envelope import PassedOn
-from helexa.protocol.anthropic.errors import Refusal, Refused, type_of
+from helexa.protocol.anthropic.errors import (
+    THREAD,
+    Details,
+    Refusal,
+    Refused,
+    ThreadUnsupported,
+    type_of,
+)
 from helexa.protocol.errors import ErrorBody, HelexaError, body_of
 from helexa.util.asgi import Scope
 
@@ -26,14 +33,21 @@ class AnthropicEnvelope:
 
     def body(self, error: HelexaError) -> bytes:
         said = error.said if isinstance(error, PassedOn) else body_of(error)
-        return self.said(said, error.status)
+        details = THREAD if isinstance(error, ThreadUnsupported) else msgspec.UNSET
+        return self.said(said, error.status, details)
 
     def event(self, error: HelexaError) -> bytes:
         return event_of(self.body(error))
 
-    def said(self, said: ErrorBody, status: int) -> bytes:
+    def said(
+        self, said: ErrorBody, status: int, details: Details | msgspec.UnsetType = msgspec.UNSET
+    ) -> bytes:
         refusal = Refusal(
-            type=type_of(status), message=said.message, code=said.code, param=said.param
+            type=type_of(status),
+            message=said.message,
+            code=said.code,
+            param=said.param,
+            details=details,
         )
         return msgspec.json.encode(Refused(error=refusal, request_id=self._request_id))
 

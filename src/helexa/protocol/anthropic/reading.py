@@ -10,6 +10,7 @@ from typing import Final, TypeVar
 
 import msgspec
 
+from helexa.protocol.anthropic.errors import ThreadUnsupported
 from helexa.protocol.errors import BodyMalformed, RequestRejected
 
 T = TypeVar("T")
@@ -67,6 +68,8 @@ def _wrong(said: str) -> RequestRejected:
         )
     if unknown := _UNKNOWN.match(reason):
         name = _joined(place, unknown[1][:WORD_CHARS_MAX])
+        if name == "thread":
+            return ThreadUnsupported("`thread`: conversations are not kept here.", name)
         return refused(name, "this field is not known here")
     if value := _VALUE.match(reason):
         word = value[1][:WORD_CHARS_MAX]
