@@ -15,7 +15,7 @@ from helexa.runtime.contract import (
     ReplicaSpec,
     Rewrite,
 )
-from helexa.runtime.llama_cpp import shapes, steering, stops, thoughts
+from helexa.runtime.llama_cpp import refusals, shapes, steering, stops, thoughts
 from helexa.runtime.openai import abilities, calls, requests, structure, tools
 
 _RUNTIME: Final = "llama_cpp"
@@ -28,6 +28,7 @@ def request(raw: bodies.Fields, spec: ReplicaSpec, offered: Capabilities) -> Chi
     changes = requests.generation(raw, spec)
     changes.update(thoughts.changes(raw, spec, runtime=_RUNTIME))
     changes.update(_continuing(raw))
+    changes.update(refusals.changes(raw))
     steered = steering.steered(raw, wish, spec)
     if wish is None or wish.choice != "required":
         changes.update(shapes.changes(raw))
