@@ -154,11 +154,11 @@ def test_a_gif_is_as_large_as_its_largest_claim() -> None:
     "text",
     [
         "data:,hello",
-        "DATA:IMAGE/PNG;BASE64,AAAA",
+        "data:image/png;charset;base64,AAAA",
+        "data:image/png;a=b,AAAA",
         "data:image/png,AAAA",
         "data:image/svg+xml;base64,AAAA",
         "data:text/html;base64,AAAA",
-        "data:image/png;charset=x;base64,AAAA",
         "data:image/png;base64,AAA",
         "data:image/png;base64,AA=A",
         "data:image/png;base64,AAAA====",
@@ -173,6 +173,16 @@ def test_a_gif_is_as_large_as_its_largest_claim() -> None:
 def test_data_urls_are_read_strictly(text: str) -> None:
     with pytest.raises(NotAPicture):
         data_urls.content_of(text, bytes_max=100)
+
+
+@pytest.mark.parametrize(
+    "head", ["DATA:image/png;base64,", "data:image/PNG;charset=utf-8;a=b;BASE64,"]
+)
+def test_a_data_url_may_be_written_in_other_ways_than_engines_read(head: str) -> None:
+    assert data_urls.content_of(head + "AAAA", bytes_max=100) == bytes(3)
+    assert data_urls.plain(head + "AAAA") == "data:image/png;base64,AAAA"
+    plain = "data:image/png;base64,AAAA"
+    assert data_urls.plain(plain) is plain
 
 
 @given(st.binary(max_size=300), st.integers(0, 300))
@@ -256,6 +266,14 @@ async def test_number_and_bytes_are_bounded() -> None:
     assert "3 pictures; at most 2" in many.message
     large = await refusal(look_at(drawn("red")), PictureRules(bytes_max=100))
     assert "more than the 100 bytes" in large.message
+
+
+async def test_an_engine_gets_a_data_url_as_it_knows_it() -> None:
+    plain = json.dumps(look_at(drawn("red"))).encode()
+    odd = plain.replace(b"data:image/png;", b"DATA:image/PNG;charset=utf-8;")
+    assert odd != plain
+    settled = await Pictures(PictureRules()).settled(odd, "m", SEEING)
+    assert json.loads(settled) == json.loads(plain)
 
 
 async def test_a_large_body_is_judged_alike() -> None:

@@ -9,9 +9,12 @@ from typing import Final
 from helexa.protocol.pictures.headers import NotAPicture
 
 SCHEME: Final = "data:"
-# In small letters alone: not every engine knows another way to write it.
-_HEAD: Final = re.compile(r"data:image/(?:png|jpeg|jpg|webp|gif);base64,")
-_HEAD_CHARS_MAX: Final = 40
+_PARAMETER: Final = r";[A-Za-z0-9!#$&^_.+-]+=[A-Za-z0-9!#$&^_.+-]*"
+_HEAD: Final = re.compile(
+    rf"data:image/(?:png|jpeg|jpg|webp|gif)(?:{_PARAMETER})*;base64,", re.IGNORECASE | re.ASCII
+)
+_PLAIN: Final = re.compile(r"data:image/(?:png|jpeg|jpg|webp|gif);base64,")
+_HEAD_CHARS_MAX: Final = 200
 
 
 def content_of(url: str, *, bytes_max: int) -> bytes:
@@ -32,6 +35,16 @@ def content_of(url: str, *, bytes_max: int) -> bytes:
     if len(content) > bytes_max:
         raise NotAPicture(f"has more than the {bytes_max} bytes that are accepted here")
     return content
+
+
+def plain(url: str) -> str:
+    """A URL that `content_of` reads, in small letters and without parameters: not every engine
+    knows another way to write it.
+    """
+    if _PLAIN.match(url, 0, _HEAD_CHARS_MAX):
+        return url
+    head, _, content = url.partition(",")
+    return f"{head.partition(';')[0].lower()};base64,{content}"
 
 
 def url_of(content: bytes, kind: str) -> str:

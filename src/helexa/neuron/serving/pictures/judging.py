@@ -82,10 +82,10 @@ class Pictures:
             return body
         pixels = _Pixels(self._rules.pixels_sum_max)
         look = partial(self._sorted, body, model, offered, types, pixels)
-        remote = await self._beside(look, len(body))
-        if not remote:
+        remote, odd = await self._beside(look, len(body))
+        if not remote and not odd:
             return body
-        urls = await self._fetched(remote, len(body), types, pixels)
+        urls = {**odd, **await self._fetched(remote, len(body), types, pixels)} if remote else odd
         return await self._beside(partial(exchanged, body, urls), len(body))
 
     def _sorted(
@@ -95,8 +95,10 @@ class Pictures:
         offered: Capabilities,
         types: Collection[str],
         pixels: _Pixels,
-    ) -> Mapping[Place, PictureUrl]:
-        """Those that are to be fetched; all others are sound. Raises as `settled`."""
+    ) -> tuple[Mapping[Place, PictureUrl], Mapping[Place, str]]:
+        """Those that are to be fetched, and those that are to be written in another way; all
+        others are sound. Raises as `settled`.
+        """
         found = places(body)
         if found and Modality.IMAGE not in offered.modalities:
             raise ModalityUnsupported(model=model, modality=Modality.IMAGE.value)
@@ -106,7 +108,7 @@ class Pictures:
                 "are accepted here.",
                 field="messages",
             )
-        remote = {}
+        remote, odd = {}, {}
         for place in found:
             if place.url[: len(data_urls.SCHEME)].lower() != data_urls.SCHEME:
                 remote[place] = self._address(place)
@@ -116,7 +118,9 @@ class Pictures:
                 pixels.take(self._check(content, types))
             except NotAPicture as error:
                 raise refused(place, error) from error
-        return remote
+            if (url := data_urls.plain(place.url)) is not place.url:
+                odd[place] = url
+        return remote, odd
 
     def _address(self, place: Place) -> PictureUrl:
         if self._fetcher is None:
