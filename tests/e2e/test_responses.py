@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 from urllib.request import urlopen
 
 import pytest
@@ -82,6 +83,15 @@ def test_tools_are_called_and_their_outputs_are_heard(client: OpenAI) -> None:
         response = stream.get_final_response()
     assert [one.type for one in response.output] == ["function_call"]
     assert json.loads(done[0].arguments)["city"] in ("Oslo", "Rome")
+
+
+def test_a_refusal_can_be_sent_back(client: OpenAI) -> None:
+    refusal = {"type": "refusal", "refusal": "I will not."}
+    question = {"role": "user", "content": "What is helexa?"}
+    turns: Any = [question, {"role": "assistant", "content": [refusal]}, question]
+    assert client.responses.create(model=MODEL, input=turns, max_output_tokens=5).output_text
+    chat = client.chat.completions.create(model=MODEL, messages=turns, max_tokens=5)
+    assert chat.choices[0].message.content
 
 
 class City(BaseModel):

@@ -279,6 +279,7 @@ async def test_input_items_are_all_that_a_response_answers_to_in_pages(tmp_path:
         assert not rising["has_more"]
         falling = (await listed())["data"]
         assert falling == rising["data"][::-1]
+        assert (await listed("?include=reasoning.encrypted_content"))["data"] == falling
         page = await listed(f"?limit=2&after={falling[1]['id']}")
         assert page["data"] == falling[2:4]
         assert (page["first_id"], page["last_id"]) == (falling[2]["id"], falling[3]["id"])
@@ -291,6 +292,8 @@ async def test_input_items_are_all_that_a_response_answers_to_in_pages(tmp_path:
         *((f"limit={limit}", "limit") for limit in ("0", "101", "x", "", "9" * 5000)),
         ("order=up", "order"),
         ("after=none", "after"),
+        ("include=zz", "include"),
+        ("include[]=message.output_text.logprobs&include[]=zz", "include"),
     ],
 )
 async def test_a_page_that_cannot_be_is_refused(tmp_path: Path, query: str, param: str) -> None:

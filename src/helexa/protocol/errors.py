@@ -26,6 +26,7 @@
         UpgradeRequired        426
       NotAllowed
         KeyInvalid             401
+          KeyMissing           401
         KeyRevoked             401
         KeyExpired             401
         AdminTokenInvalid      401
@@ -395,7 +396,16 @@ class KeyInvalid(NotAllowed):
     @property
     def message(self) -> str:
         return (
-            "No valid API key was provided. Send `Authorization: Bearer YOUR_KEY`; "
+            "This API key is not known here. Send `Authorization: Bearer YOUR_KEY`; "
+            "`helexa keys create` makes a key."
+        )
+
+
+class KeyMissing(KeyInvalid):
+    @property
+    def message(self) -> str:
+        return (
+            "No API key was provided. Send `Authorization: Bearer YOUR_KEY`; "
             "`helexa keys create` makes a key."
         )
 

@@ -161,6 +161,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"input": [{"type": "function_call", "call_id": "c", "name": "f"}]}, "input[0].arguments"),
     ({"input": [{"type": "function_call_output", "call_id": "c"}]}, "input[0].output"),
     ({"input": [{"type": "function_call_output", "output": "x"}]}, "input[0].call_id"),
+    (item(type="function_call_output", call_id="c", output="x"), "input[0].call_id"),
     (part({"type": "input_file", "file_data": "x"}), "input[0].content[0].type"),
     (part({"type": "input_image", "file_id": "f"}), "input[0].content[0].file_id"),
     (part({"type": "input_image"}), "input[0].content[0].image_url"),
@@ -276,9 +277,7 @@ def others() -> st.SearchStrategy[dict[str, Any]]:
     roles = st.sampled_from(["user", "system", "developer"])
     message = st.builds(lambda role, content: {"role": role, "content": content}, roles, parts())
     output = st.builds(
-        lambda name, content: {"role": "tool", "tool_call_id": name, "content": content},
-        texts,
-        parts(),
+        lambda content: {"role": "tool", "tool_call_id": "c0", "content": content}, parts()
     )
     return message | output
 
@@ -320,6 +319,10 @@ def items_of(message: dict[str, Any]) -> list[dict[str, Any]]:
 def test_a_conversation_in_items_is_the_conversation_in_messages(
     messages: list[dict[str, Any]],
 ) -> None:
+    function = {"name": "f", "arguments": "{}"}
+    # Every output is one of a call.
+    first = {"id": "c0", "type": "function", "function": function}
+    messages = [{"role": "assistant", "content": "a", "tool_calls": [first]}, *messages]
     items = [item for one in messages for item in items_of(one)]
     assert said(*items) == messages
     later = Messages()
@@ -338,6 +341,31 @@ def test_a_text_in_parts_is_a_text() -> None:
         {"role": "user", "content": "a"},
         {"role": "assistant", "content": "b"},
     ]
+
+
+def test_a_refusal_is_what_the_assistant_said() -> None:
+    no = {"type": "refusal", "refusal": "no"}
+    text = {"type": "output_text", "text": "well"}
+    assert said(
+        {"role": "assistant", "content": [no]}, USER, {"role": "assistant", "content": [text, no]}
+    ) == [
+        {"role": "assistant", "content": "no"},
+        USER,
+        {
+            "role": "assistant",
+            "content": [{"type": "text", "text": "well"}, {"type": "text", "text": "no"}],
+        },
+    ]
+
+
+def test_what_was_not_asked_for_is_not_reported_as_a_number() -> None:
+    def answered(**fields: Any) -> tuple[float | None, float | None]:
+        asked = read(json.dumps({"model": "m", "input": "hi", **fields}).encode())
+        response = answer_to(asked, id="resp_1", created_at=1, store=False)
+        return response.temperature, response.top_p
+
+    assert answered() == (None, None)
+    assert answered(temperature=0, top_p=0.5) == (0, 0.5)
 
 
 def test_two_answers_in_a_row_stay_two() -> None:

@@ -6,7 +6,7 @@ import re
 from typing import Final
 
 from helexa.cortex.orchestrator.federation.wish import parse
-from helexa.protocol.errors import KeyInvalid, MediaTypeUnsupported, RequestRejected
+from helexa.protocol.errors import KeyInvalid, KeyMissing, MediaTypeUnsupported, RequestRejected
 from helexa.protocol.ids import RequestId, new_request_id
 from helexa.protocol.routing import Wish
 from helexa.protocol.trace import PARENT_HEADER, STATE_HEADER, passed_on
@@ -174,8 +174,10 @@ class Ingress:
         raise RequestRejected("x-helexa-resume is `on` or `off`.", "x-helexa-resume")
 
     def key(self) -> str:
-        """The API key. Raises KeyInvalid when there is none or it cannot be one."""
-        if not self.secret or not self.secret.isascii():
+        """The API key. Raises KeyMissing, or KeyInvalid when it cannot be one."""
+        if not self.secret:
+            raise KeyMissing
+        if not self.secret.isascii():
             raise KeyInvalid
         return self.secret.decode("ascii")
 

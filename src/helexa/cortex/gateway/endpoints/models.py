@@ -76,6 +76,8 @@ def routes(
         ingress = Ingress(request.scope)
         bounds = admission.grant(request.scope, ingress).bounds
         wanted = request.path_params["model"]
+        if not wanted:
+            return await list_models(request)
         if not bounds.may_use(wanted):
             raise ModelForbidden(wanted)
         for one in fleet.models():

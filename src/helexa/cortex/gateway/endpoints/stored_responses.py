@@ -14,6 +14,7 @@ from helexa.cortex.gateway.about import About
 from helexa.cortex.gateway.admission.door import Admission
 from helexa.cortex.gateway.ingress import Ingress
 from helexa.cortex.gateway.shelf import Shelf
+from helexa.cortex.gateway.translation.responses_asked import INCLUDES
 from helexa.cortex.gateway.translation.stored import PAGE_DEFAULT, PAGE_MAX, listed, page
 from helexa.cortex.store.kept import Kept
 from helexa.protocol.errors import RequestRejected, ResponseUnknown, RouteUnknown
@@ -52,6 +53,7 @@ def routes(*, shelf: Shelf | None, admission: Admission) -> Sequence[Route]:
         order = request.query_params.get("order", "desc")
         if order not in ("asc", "desc"):
             raise RequestRejected("`order` is `asc` or `desc`.", "order")
+        _check_include(request)
         limit, after = _limit(request), request.query_params.get("after", "")
         line = await shelf.line(account, response_id) if shelf is not None else ()
         if not line:
@@ -85,6 +87,14 @@ def _limit(request: Request) -> int:
     if not is_small or not 1 <= int(given) <= PAGE_MAX:
         raise RequestRejected(f"`limit` is 1 to {PAGE_MAX}.", "limit")
     return int(given)
+
+
+def _check_include(request: Request) -> None:
+    # Written as OpenAI's own clients write a list, too.
+    for name in ("include", "include[]"):
+        for word in request.query_params.getlist(name):
+            if word not in INCLUDES:
+                raise RequestRejected(f"`include` does not know {word[:60]!r}.", "include")
 
 
 def _json(value: object) -> Response:
@@ -122,6 +132,7 @@ about = (
             "order": {"enum": ["asc", "desc"]},
             "limit": {"type": "integer", "minimum": 1, "maximum": PAGE_MAX},
             "after": {"type": "string"},
+            "include": {"type": "array", "items": {"enum": sorted(INCLUDES)}},
         },
     ),
     About(

@@ -37,6 +37,8 @@ class Messages:
 
     chat: list[dict[str, Any]] = field(default_factory=list)
     origins: list[Origin] = field(default_factory=list)
+    _calls: set[str] = field(default_factory=set)
+    """The ids of the calls so far."""
     _open: bool = False
     """Whether the last message may still get its content and its calls."""
 
@@ -113,8 +115,9 @@ class Messages:
         self._add(message, Origin(at, thoughts=at, is_opaque=earlier), is_open=True)
 
     def _call(self, item: Item, at: str, earlier: bool) -> None:
+        call_id = _needed(item.call_id, f"{at}.call_id")
         call = {
-            "id": _needed(item.call_id, f"{at}.call_id"),
+            "id": call_id,
             "type": "function",
             "function": {
                 "name": _needed(item.name, f"{at}.name"),
@@ -128,16 +131,21 @@ class Messages:
                 is_open=True,
             )
         self.chat[-1].setdefault("tool_calls", []).append(call)
+        self._calls.add(call_id)
         self.origins[-1].calls.append(at)
 
     def _output(self, item: Item, at: str, earlier: bool) -> None:
         if item.output is None:
             raise refused(f"{at}.output", f"`{at}.output` is missing.")
+        call_id = _needed(item.call_id, f"{at}.call_id")
         message = {
             "role": "tool",
-            "tool_call_id": _needed(item.call_id, f"{at}.call_id"),
+            "tool_call_id": call_id,
             "content": _content(item.output, f"{at}.output"),
         }
+        # An earlier response is what it was.
+        if call_id not in self._calls and not earlier:
+            raise refused(f"{at}.call_id", f"No call before `{at}` has the id {call_id[:80]!r}.")
         self._add(message, Origin(at, is_output=True, is_opaque=earlier))
 
     def closed(self) -> list[dict[str, Any]]:
@@ -154,6 +162,8 @@ def _content(content: str | Sequence[Part], at: str) -> str | list[dict[str, Any
     # Templates for text alone know a text; several parts stay several.
     if len(content) == 1 and content[0].type in _TEXTS and content[0].text is not None:
         return content[0].text
+    if len(content) == 1 and content[0].type == "refusal" and content[0].refusal is not None:
+        return content[0].refusal
     return [_part(part, f"{at}[{index}]") for index, part in enumerate(content)]
 
 
@@ -161,7 +171,8 @@ def _part(part: Part, at: str) -> dict[str, Any]:
     if part.type in _TEXTS:
         return {"type": "text", "text": _needed(part.text, f"{at}.text")}
     if part.type == "refusal":
-        return {"type": "refusal", "refusal": _needed(part.refusal, f"{at}.refusal")}
+        # It is what the model said, and no engine reads such a part of a chat.
+        return {"type": "text", "text": _needed(part.refusal, f"{at}.refusal")}
     if part.type == "input_image":
         if part.file_id is not None:
             raise refused(
