@@ -86,6 +86,7 @@ class HttpConnection(HttpToolsProtocol):
     def __init__(self, config: Config, state: ServerState, host: Host) -> None:
         super().__init__(config, state, {})
         self.deadline = NEVER
+        self.url = b""
         self._host = host
         self._running: Cycle | None = None
         self._in_head = False

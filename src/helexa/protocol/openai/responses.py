@@ -269,13 +269,12 @@ class Response(msgspec.Struct, kw_only=True):
     safety_identifier: str | None = None
     service_tier: str = "default"
     store: bool = True
-    temperature: float | None = None
-    """What was asked for: without it the engine has its own, and does not say which."""
+    temperature: float = 1.0
     text: TextSaid
     tool_choice: str | msgspec.Raw = "auto"
     tools: list[FunctionTool] = []
     top_logprobs: int = 0
-    top_p: float | None = None
+    top_p: float = 1.0
     presence_penalty: float = 0.0
     frequency_penalty: float = 0.0
     truncation: str = "disabled"

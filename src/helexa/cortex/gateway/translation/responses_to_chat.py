@@ -94,7 +94,7 @@ def answer_to(asked: Asked, *, id: str, created_at: int, store: bool) -> Respons
         reasoning=ReasoningSaid(reasoning.effort, reasoning.summary or reasoning.generate_summary),
         safety_identifier=request.safety_identifier,
         store=store,
-        temperature=request.temperature,
+        temperature=_or(request.temperature, 1.0),
         text=_text_said(request.text),
         tool_choice=choice if choice is not None else "auto",
         tools=[
@@ -102,7 +102,7 @@ def answer_to(asked: Asked, *, id: str, created_at: int, store: bool) -> Respons
             for one in asked.tools
         ],
         top_logprobs=request.top_logprobs or 0,
-        top_p=request.top_p,
+        top_p=_or(request.top_p, 1.0),
         presence_penalty=_or(request.presence_penalty, 0.0),
         frequency_penalty=_or(request.frequency_penalty, 0.0),
         user=request.user,
