@@ -292,3 +292,97 @@ def test_nor_does_one_that_makes_vectors_or_scores(endpoint: Endpoint) -> None:
     assert shaped(adapter, endpoint, plain, wanted).body == plain
     arrived = shaped(adapter, endpoint, json.dumps({**body, **WAY}).encode(), wanted).body
     assert json.loads(arrived) == body
+
+
+CALL = {"id": "c", "type": "function", "function": {"name": "f", "arguments": "{nope"}}
+
+
+@ADAPTERS
+@pytest.mark.parametrize(
+    ("message", "field"),
+    [
+        ({"role": "wizard", "content": "hi"}, "messages[1].role"),
+        ({"role": "user"}, "messages[1].content"),
+        ({"role": "tool", "tool_call_id": "c"}, "messages[1].content"),
+        ({"role": "user", "content": [{"type": "text"}]}, "messages[1].content[0].text"),
+        ({"role": "assistant", "tool_calls": [{"id": "c"}]}, "messages[1].tool_calls[0].function"),
+    ],
+)
+def test_a_message_that_no_template_reads_is_refused_by_its_place(
+    adapter: RuntimeAdapter, message: dict[str, Any], field: str
+) -> None:
+    with pytest.raises(BodyMalformed) as refused:
+        sent(adapter, Endpoint.CHAT, messages=[*BODIES[Endpoint.CHAT]["messages"], message])
+    assert refused.value.field == field
+
+
+@ADAPTERS
+def test_arguments_that_are_no_object_are_refused_where_a_template_reads_them(
+    adapter: RuntimeAdapter,
+) -> None:
+    messages = [{"role": "user", "content": "hi"}, {"role": "assistant", "tool_calls": [CALL]}]
+    if adapter.name == "openai_compatible":
+        assert sent(adapter, Endpoint.CHAT, messages=messages)["messages"] == messages
+        return
+    with pytest.raises(BodyMalformed) as refused:
+        sent(adapter, Endpoint.CHAT, messages=messages)
+    assert refused.value.field == "messages[1].tool_calls[0].function.arguments"
+
+
+@ADAPTERS
+@ENDPOINTS
+@pytest.mark.parametrize(
+    ("said", "field"),
+    [
+        ({"top_k": "x"}, "top_k"),
+        ({"min_p": []}, "min_p"),
+        ({"repeat_penalty": {}}, "repeat_penalty"),
+        ({"top_logprobs": 2}, "top_logprobs"),
+    ],
+)
+def test_an_engines_own_numbers_are_numbers(
+    adapter: RuntimeAdapter, endpoint: Endpoint, said: dict[str, Any], field: str
+) -> None:
+    with pytest.raises((BodyMalformed, CapabilityMissing)) as refused:
+        sent(adapter, endpoint, **said)
+    assert getattr(refused.value, "field", field) == field
+
+
+@ADAPTERS
+@ENDPOINTS
+def test_a_form_that_an_engine_does_not_obey_is_refused_by_its_field(
+    adapter: RuntimeAdapter, endpoint: Endpoint
+) -> None:
+    asked = {
+        "guided_choice": (["a"], ("openai_compatible",)),
+        "structured_outputs": ({"choice": ["a"]}, ("vllm", "openai_compatible")),
+        "json_schema": ({"type": "object"}, ("llama_cpp", "openai_compatible")),
+    }
+    for name, (value, engines) in asked.items():
+        if adapter.name in engines:
+            assert name in sent(adapter, endpoint, **{name: value})
+        else:
+            with pytest.raises(CapabilityMissing) as refused:
+                sent(adapter, endpoint, **{name: value})
+            assert refused.value.field == name
+
+
+@ENDPOINTS
+@pytest.mark.parametrize(
+    ("schema", "field"),
+    [
+        ({"$ref": "#/$defs/zzz"}, "json_schema.$ref"),
+        ({"$ref": "#"}, "json_schema"),
+    ],
+)
+def test_a_schema_is_checked_wherever_it_stands(
+    endpoint: Endpoint, schema: dict[str, Any], field: str
+) -> None:
+    with pytest.raises(RequestRejected) as refused:
+        sent(adapters.load("llama_cpp"), endpoint, json_schema=schema)
+    assert refused.value.field == field
+
+
+@ENDPOINTS
+def test_an_engines_report_about_itself_is_not_for_clients(endpoint: Endpoint) -> None:
+    assert not sent(adapters.load("llama_cpp"), endpoint, verbose=True).get("verbose")

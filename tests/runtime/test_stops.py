@@ -10,7 +10,7 @@ from tests.runtime.test_llama_cpp import chat, spec
 
 from helexa.runtime.adapters.llama_cpp import adapter
 from helexa.runtime.contract import ChildRequest, Endpoint
-from helexa.runtime.llama_cpp.stops import CONTEXT_TOKENS_MAX
+from helexa.runtime.llama_cpp.stops import CONTEXT_TOKENS_MAX, StopNamed
 from helexa.runtime.shaping import shaped as shape
 
 THINKS = {"chat_template": "<think>"}
@@ -74,6 +74,5 @@ def test_the_report_is_asked_for_where_it_is_of_use(
     assert "verbose" not in json.loads(asked(body, **of).body)
 
 
-def test_a_client_that_wants_the_report_gets_it() -> None:
-    request = asked(chat(stop=["END"], verbose=True))
-    assert request.rewrite is None
+def test_a_client_that_wants_the_report_gets_the_word_alone() -> None:
+    assert asked(chat(stop=["END"], verbose=True)).rewrite is StopNamed

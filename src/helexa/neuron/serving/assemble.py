@@ -14,6 +14,8 @@ from helexa.runtime.contract import Endpoint
 
 Json = dict[str, Any]
 
+_APART = ("choices", "object", "usage", "timings", "__verbose")
+"""The last two are llama.cpp's, about itself."""
 _OBJECTS = {Endpoint.CHAT: "chat.completion", Endpoint.COMPLETIONS: "text_completion"}
 
 
@@ -23,7 +25,7 @@ def assembled(endpoint: Endpoint, chunks: Iterable[Json], usage: Json | None) ->
     choices: dict[int, Json] = {}
     for chunk in chunks:
         for name, value in chunk.items():
-            if name not in ("choices", "object", "usage"):
+            if name not in _APART:
                 answer[name] = value
         for piece in chunk.get("choices") or ():
             index = piece.get("index", 0)

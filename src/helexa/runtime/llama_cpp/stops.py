@@ -24,8 +24,8 @@ _encode: Final = msgspec.json.Encoder().encode
 
 
 def wanted(raw: bodies.Fields, spec: ReplicaSpec) -> bool:
-    """Whether to ask for the report: not where the client itself wants it."""
-    if "verbose" in raw or spec.context_tokens > CONTEXT_TOKENS_MAX:
+    """Whether to ask for the report."""
+    if spec.context_tokens > CONTEXT_TOKENS_MAX:
         return False
     return bool(bodies.value(raw, "stop", str | list[str]))
 

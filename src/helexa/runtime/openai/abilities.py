@@ -16,7 +16,7 @@ import msgspec
 from helexa.protocol.errors import CapabilityMissing, RequestRejected
 from helexa.protocol.openai import body as bodies
 from helexa.runtime.contract import Ability, Capabilities, ReplicaSpec
-from helexa.runtime.openai import bounds, numbers, structure, tools
+from helexa.runtime.openai import bounds, numbers, schemas, structure, tools
 
 _Asks = Callable[[Any], bool]
 
@@ -46,6 +46,9 @@ def check(
             value = bodies.value(raw, name, kind)
             if value is not None and asks(value):
                 raise missing(said, name, spec, runtime)
+    for name, engines in _OWN_WAYS.items():
+        if runtime not in engines and bodies.value(raw, name, msgspec.Raw) is not None:
+            raise missing("a form of the answer that is asked for in this way", name, spec, runtime)
     for name, instead in _OLD.items():
         if bodies.value(raw, name, msgspec.Raw) is not None:
             raise RequestRejected(
@@ -53,6 +56,7 @@ def check(
                 field=name,
             )
     bounds.check_fields(raw)
+    _check_schemas(raw)
     _check_format(raw, spec, offered, runtime)
     _check_tools(raw, spec, offered, runtime)
 
@@ -70,6 +74,16 @@ def without_idle(raw: bodies.Fields) -> None:
 
 def missing(said: str, field: str, spec: ReplicaSpec, runtime: str) -> CapabilityMissing:
     return CapabilityMissing(model=spec.files.model, capability=said, runtime=runtime, field=field)
+
+
+def _check_schemas(raw: bodies.Fields) -> None:
+    """Those that stand elsewhere than in `response_format`."""
+    for name in ("json_schema", "guided_json"):
+        if isinstance(found := bodies.value(raw, name, Any), dict):
+            schemas.check(found, name)
+    found = bodies.value(raw, "structured_outputs", Any)
+    if isinstance(found, dict) and isinstance(found.get("json"), dict):
+        schemas.check(found["json"], "structured_outputs.json")
 
 
 def _check_format(
@@ -134,6 +148,14 @@ _UNUSUAL: Final[tuple[tuple[str, Any, _Asks, str], ...]] = (
     ("echo", bool, _set, "the prompt in the answer"),
     ("suffix", str, _set, "text that goes before another"),
 )
+ELSEWHERE: Final = "openai_compatible"
+_OWN_WAYS: Final[Mapping[str, Collection[str]]] = {
+    "json_schema": ("llama_cpp", ELSEWHERE),
+    "structured_outputs": ("vllm", ELSEWHERE),
+    # vLLM's former names, which its newer versions pass over in silence.
+    **{f"guided_{name}": (ELSEWHERE,) for name in ("json", "regex", "choice", "grammar")},
+}
+"""Engines' own fields for what `response_format` asks for, and who obeys them."""
 _OLD: Final = {
     "functions": "tools",
     "function_call": "tool_choice",
@@ -143,6 +165,8 @@ _OLD: Final = {
 _IGNORED: Final = (
     *("prediction", "store", "metadata", "service_tier", "user", "safety_identifier"),
     *("prompt_cache_key", "prompt_cache_retention"),
+    # llama.cpp's: a report with the rendered prompt and all settings of the engine.
+    *("verbose", "timings_per_token"),
 )
 """About OpenAI's own service, or hints."""
 

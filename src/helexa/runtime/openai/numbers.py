@@ -29,6 +29,11 @@ _RANGES: Final[tuple[tuple[str, Any, int, int], ...]] = (
     ("n_probs", int, 0, LOGPROBS_MAX),
     ("n", int, 1, CHOICES_MAX),
 )
+_KINDS: Final[tuple[tuple[str, Any], ...]] = (
+    *(("top_k", int | float), ("seed", int), ("min_p", float), ("typical_p", float)),
+    *(("repeat_penalty", float), ("repetition_penalty", float), ("min_tokens", int)),
+)
+"""Engines' own numbers: of the right kind, whatever their range is."""
 
 
 def check(raw: bodies.Fields, spec: ReplicaSpec) -> None:
@@ -38,9 +43,20 @@ def check(raw: bodies.Fields, spec: ReplicaSpec) -> None:
         if value is not None and not least <= value <= most:
             what = "a whole number" if kind is int else "a number"
             raise BodyMalformed(reason=f"`{name}` is {what}, {least} to {most}.", field=name)
+    for name, kind in _KINDS:
+        bodies.value(raw, name, kind)
+    _check_logprobs(raw)
     _check_choices(raw, spec)
     _check_stop(raw)
     _check_bias(raw)
+
+
+def _check_logprobs(raw: bodies.Fields) -> None:
+    wanted = bodies.value(raw, "top_logprobs", int)
+    if wanted and not bodies.value(raw, "logprobs", bool | int):
+        raise BodyMalformed(
+            reason="`top_logprobs` needs `logprobs` to be true.", field="top_logprobs"
+        )
 
 
 def _check_choices(raw: bodies.Fields, spec: ReplicaSpec) -> None:

@@ -31,12 +31,23 @@ class _Url(msgspec.Struct):
 
 class _Part(msgspec.Struct):
     type: str
+    text: str | None = None
     image_url: _Url | None = None
+
+
+class _Function(msgspec.Struct):
+    name: str
+    arguments: str | dict[str, msgspec.Raw] | None = None
+
+
+class _Call(msgspec.Struct):
+    function: _Function | None = None
 
 
 class _Message(msgspec.Struct):
     role: str
     content: str | list[_Part] | None = None
+    tool_calls: list[_Call] | None = None
 
 
 class _Chat(msgspec.Struct):
@@ -80,6 +91,9 @@ def chat(body: bytes, spec: ReplicaSpec, offered: Capabilities, *, runtime: str)
     messages = bodies.typed(_chat, body).messages
     if not messages:
         raise BodyMalformed(reason="`messages` is empty.", field="messages")
+    _check_messages(messages)
+    if runtime != abilities.ELSEWHERE:
+        _check_arguments(messages)
     _check_parts(messages, spec, offered)
     abilities.check(raw, spec, offered, runtime=runtime)
     return raw
@@ -158,6 +172,50 @@ def streamed(
 def whole(endpoint: Endpoint, body: bytes) -> ChildRequest:
     """For work that is one step of the engine, which nobody can leave in the middle."""
     return ChildRequest(path=endpoint.value, body=body, streamed=False)
+
+
+_ROLES: Final = frozenset(("system", "developer", "user", "assistant", "tool", "function"))
+_arguments: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
+
+
+def _check_messages(messages: list[_Message]) -> None:
+    """What engines, and templates in them, refuse in words of their own without the place."""
+    for index, message in enumerate(messages):
+        where = f"messages[{index}]"
+        if message.role not in _ROLES:
+            raise BodyMalformed(
+                reason=f"`{where}.role` is one of {', '.join(sorted(_ROLES))}.",
+                field=f"{where}.role",
+            )
+        if message.content is None and message.role in ("user", "tool"):
+            raise BodyMalformed(reason=f"`{where}.content` is missing.", field=f"{where}.content")
+        if isinstance(message.content, list):
+            for at, part in enumerate(message.content):
+                if part.type == "text" and part.text is None:
+                    field = f"{where}.content[{at}].text"
+                    raise BodyMalformed(reason=f"`{field}` is missing.", field=field)
+        for at, call in enumerate(message.tool_calls or ()):
+            if call.function is None:
+                field = f"{where}.tool_calls[{at}].function"
+                raise BodyMalformed(reason=f"`{field}` is missing.", field=field)
+
+
+def _check_arguments(messages: list[_Message]) -> None:
+    """A template gets them as an object, whatever text OpenAI would take."""
+    for index, message in enumerate(messages):
+        for at, call in enumerate(message.tool_calls or ()):
+            arguments = call.function.arguments if call.function is not None else None
+            if not isinstance(arguments, str) or not arguments:
+                continue
+            try:
+                _arguments.decode(arguments)
+            except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+                field = f"messages[{index}].tool_calls[{at}].function.arguments"
+                raise BodyMalformed(
+                    reason=f"`{field}` is not a JSON object, and this model's template reads "
+                    "nothing else.",
+                    field=field,
+                ) from None
 
 
 def _check_parts(messages: list[_Message], spec: ReplicaSpec, offered: Capabilities) -> None:
