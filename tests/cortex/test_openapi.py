@@ -25,9 +25,6 @@ KEPT = ModelEntry(id="kept", replicas_min=1, source="hf:somebody/something")
 
 FUZZER = """
 {parameters}
-[phases.coverage]
-# The parser of HTTP knows no QUERY, and what it does not know is a 501, as RFC 9110 has it.
-unexpected-methods = ["GET", "PUT", "POST", "DELETE", "OPTIONS", "PATCH", "TRACE"]
 
 [checks.not_a_server_error]
 # A neuron's refusal and a lack of neurons are no faults of the API; a 500 always is.

@@ -14,9 +14,6 @@ from tests.e2e.processes import Node
 SEED = int(os.environ.get("SEED", "1"))
 """`SEED=n pytest` looks elsewhere; a seed finds the same again."""
 CONFIG = """
-[phases.coverage]
-# The parser of HTTP knows no QUERY, and what it does not know is a 501, as RFC 9110 has it.
-unexpected-methods = ["GET", "PUT", "POST", "DELETE", "OPTIONS", "PATCH", "TRACE"]
 
 [checks.not_a_server_error]
 # That a model is not there or does not answer is no fault of the API; a 500 always is.

@@ -6,6 +6,7 @@ import signal
 import socket
 import ssl
 import subprocess
+import sys
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -64,7 +65,16 @@ def test_a_pair_that_cannot_serve_refuses_the_start(tmp_path: Path) -> None:
     authority = Authority(tmp_path)
     files, other = authority.files(), authority.files("other")
     line = [
-        *("helexa", "cortex", "--home", str(tmp_path / "home"), "--gateway-socket", "127.0.0.1:0"),
+        *(
+            sys.executable,
+            "-m",
+            "helexa",
+            "cortex",
+            "--home",
+            str(tmp_path / "home"),
+            "--gateway-socket",
+            "127.0.0.1:0",
+        ),
         *("--gateway-tls-cert", str(files.certificate), "--gateway-tls-key", str(other.key)),
     ]
     refused = subprocess.run(line, capture_output=True, text=True, timeout=60, check=False)

@@ -112,7 +112,6 @@ REFUSED = {
     "a method that nobody knows": (b"FOO /first HTTP/1.1\r\nhost: x\r\n\r\n", 400),
     "another protocol's method": (b"M-SEARCH /first HTTP/1.1\r\nhost: x\r\n\r\n", 501),
     "CONNECT": (b"CONNECT x:80 HTTP/1.1\r\nhost: x\r\n\r\n", 501),
-    "TRACE": (b"TRACE /first HTTP/1.1\r\nhost: x\r\n\r\n", 501),
     "another protocol": (b"DESCRIBE /first RTSP/1.0\r\nhost: x\r\n\r\n", 501),
     "HTTP/2 with prior knowledge": (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\4\0\0\0\0\0", 400),
     "HTTP/2 by name": (b"GET /first HTTP/2.0\r\nhost: x\r\n\r\n", 505),

@@ -143,6 +143,4 @@ def _expiry(text: str) -> int:
         day = calendar.timegm(time.strptime(text, "%Y-%m-%d"))
     except ValueError:
         raise ArgumentTypeError(f"{text!r} is no time, such as 30d or 2030-01-31") from None
-    if day <= time.time():
-        raise ArgumentTypeError(f"{text!r} is over; a key is ended by `revoke`")
     return day

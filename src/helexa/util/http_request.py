@@ -18,10 +18,11 @@ FRAMING: Final = frozenset((b"host", b"transfer-encoding", b"expect"))
 HTTP_1_0: Final = "1.0"
 HTTP_1_1: Final = "1.1"
 
-# The parser knows a hundred, of RTSP, WebDAV and others. TRACE would show a client's
-# headers, its key among them, to whatever made it ask.
+# The parser knows a hundred, of RTSP, WebDAV and others. The last two are served by nobody, but
+# they are HTTP's, and an app has the right words for them: 405, and what is allowed instead.
 METHODS: Final = {
-    one.encode(): one for one in ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
+    one.encode(): one
+    for one in ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "QUERY")
 }
 
 _HOST: Final = re.compile(rb"[A-Za-z0-9._~!$&'()*+,;=%\[\]:-]*\Z")
