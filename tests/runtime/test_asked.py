@@ -320,7 +320,11 @@ def test_a_message_that_no_template_reads_is_refused_by_its_place(
 def test_arguments_that_are_no_object_are_refused_where_a_template_reads_them(
     adapter: RuntimeAdapter,
 ) -> None:
-    messages = [{"role": "user", "content": "hi"}, {"role": "assistant", "tool_calls": [CALL]}]
+    messages = [
+        {"role": "user", "content": "hi"},
+        {"role": "assistant", "tool_calls": [CALL]},
+        {"role": "tool", "content": "r", "tool_call_id": "c"},
+    ]
     if adapter.name == "openai_compatible":
         assert sent(adapter, Endpoint.CHAT, messages=messages)["messages"] == messages
         return

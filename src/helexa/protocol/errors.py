@@ -277,6 +277,7 @@ class ModalityUnsupported(HelexaError):
     status, kind, code = 400, "invalid_request_error", "unsupported_modality"
     model: str
     modality: str
+    field: str = "messages"
 
     @property
     def message(self) -> str:
@@ -284,7 +285,7 @@ class ModalityUnsupported(HelexaError):
 
     @property
     def param(self) -> str | None:
-        return "messages"
+        return self.field
 
 
 @dataclass(eq=False)

@@ -11,9 +11,8 @@ from typing import Any, Final
 
 import msgspec
 
-from helexa.protocol.errors import BodyMalformed, ModalityUnsupported, RequestRejected
+from helexa.protocol.errors import BodyMalformed
 from helexa.protocol.openai import body as bodies
-from helexa.protocol.work import Modality
 from helexa.runtime.contract import (
     Ability,
     Capabilities,
@@ -22,36 +21,7 @@ from helexa.runtime.contract import (
     ReplicaSpec,
     Rewrite,
 )
-from helexa.runtime.openai import abilities, efforts, limits, tools
-
-
-class _Url(msgspec.Struct):
-    url: str
-
-
-class _Part(msgspec.Struct):
-    type: str
-    text: str | None = None
-    image_url: _Url | None = None
-
-
-class _Function(msgspec.Struct):
-    name: str
-    arguments: str | dict[str, msgspec.Raw] | None = None
-
-
-class _Call(msgspec.Struct):
-    function: _Function | None = None
-
-
-class _Message(msgspec.Struct):
-    role: str
-    content: str | list[_Part] | None = None
-    tool_calls: list[_Call] | None = None
-
-
-class _Chat(msgspec.Struct):
-    messages: list[_Message]
+from helexa.runtime.openai import abilities, efforts, limits, messages, tools
 
 
 class _Completion(msgspec.Struct):
@@ -68,33 +38,15 @@ class _Rerank(msgspec.Struct):
     top_n: int | None = None
 
 
-_chat: Final = msgspec.json.Decoder(_Chat)
 _completion: Final = msgspec.json.Decoder(_Completion)
 _embedding: Final = msgspec.json.Decoder(_Embedding)
 _rerank: Final = msgspec.json.Decoder(_Rerank)
-
-_MODALITIES: Final = {
-    "image_url": Modality.IMAGE.value,
-    "input_image": Modality.IMAGE.value,
-    "input_audio": Modality.AUDIO.value,
-    # Some engines fetch these themselves, or unpack objects from them.
-    "audio_url": "audio URL",
-    "video_url": "video",
-    "image_embeds": "image embedding",
-    "audio_embeds": "audio embedding",
-}
 
 
 def chat(body: bytes, spec: ReplicaSpec, offered: Capabilities, *, runtime: str) -> bodies.Fields:
     """The members of a sound chat request. Raises a 400."""
     raw = bodies.fields(body)
-    messages = bodies.typed(_chat, body).messages
-    if not messages:
-        raise BodyMalformed(reason="`messages` is empty.", field="messages")
-    _check_messages(messages)
-    if runtime != abilities.ELSEWHERE:
-        _check_arguments(messages)
-    _check_parts(messages, spec, offered)
+    messages.check(body, spec, offered, runtime=runtime)
     abilities.check(raw, spec, offered, runtime=runtime)
     return raw
 
@@ -172,68 +124,3 @@ def streamed(
 def whole(endpoint: Endpoint, body: bytes) -> ChildRequest:
     """For work that is one step of the engine, which nobody can leave in the middle."""
     return ChildRequest(path=endpoint.value, body=body, streamed=False)
-
-
-_ROLES: Final = frozenset(("system", "developer", "user", "assistant", "tool", "function"))
-_arguments: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
-
-
-def _check_messages(messages: list[_Message]) -> None:
-    """What engines, and templates in them, refuse in words of their own without the place."""
-    for index, message in enumerate(messages):
-        where = f"messages[{index}]"
-        if message.role not in _ROLES:
-            raise BodyMalformed(
-                reason=f"`{where}.role` is one of {', '.join(sorted(_ROLES))}.",
-                field=f"{where}.role",
-            )
-        if message.content is None and message.role in ("user", "tool"):
-            raise BodyMalformed(reason=f"`{where}.content` is missing.", field=f"{where}.content")
-        if isinstance(message.content, list):
-            for at, part in enumerate(message.content):
-                if part.type == "text" and part.text is None:
-                    field = f"{where}.content[{at}].text"
-                    raise BodyMalformed(reason=f"`{field}` is missing.", field=field)
-        for at, call in enumerate(message.tool_calls or ()):
-            if call.function is None:
-                field = f"{where}.tool_calls[{at}].function"
-                raise BodyMalformed(reason=f"`{field}` is missing.", field=field)
-
-
-def _check_arguments(messages: list[_Message]) -> None:
-    """A template gets them as an object, whatever text OpenAI would take."""
-    for index, message in enumerate(messages):
-        for at, call in enumerate(message.tool_calls or ()):
-            arguments = call.function.arguments if call.function is not None else None
-            if not isinstance(arguments, str) or not arguments:
-                continue
-            try:
-                _arguments.decode(arguments)
-            except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-                field = f"messages[{index}].tool_calls[{at}].function.arguments"
-                raise BodyMalformed(
-                    reason=f"`{field}` is not a JSON object, and this model's template reads "
-                    "nothing else.",
-                    field=field,
-                ) from None
-
-
-def _check_parts(messages: list[_Message], spec: ReplicaSpec, offered: Capabilities) -> None:
-    for index, message in enumerate(messages):
-        if not isinstance(message.content, list):
-            continue
-        for at, part in enumerate(message.content):
-            modality = _MODALITIES.get(part.type)
-            if modality is None:
-                continue
-            if modality not in [one.value for one in offered.modalities]:
-                raise ModalityUnsupported(model=spec.files.model, modality=modality)
-            if part.type == "image_url" and part.image_url is None:
-                where = f"messages[{index}].content[{at}].image_url"
-                raise BodyMalformed(reason=f"`{where}` is missing.", field=where)
-            # The engine would fetch any other URL itself, from inside the operator's network.
-            if part.image_url is not None and not part.image_url.url.startswith("data:"):
-                raise RequestRejected(
-                    reason="Pictures are not fetched from URLs here; send a `data:` URL.",
-                    field=f"messages[{index}].content[{at}].image_url.url",
-                )

@@ -101,7 +101,8 @@ class Pictures:
         """
         found = places(body)
         if found and Modality.IMAGE not in offered.modalities:
-            raise ModalityUnsupported(model=model, modality=Modality.IMAGE.value)
+            at = f"messages[{found[0].message}].content[{found[0].part}]"
+            raise ModalityUnsupported(model=model, modality=Modality.IMAGE.value, field=at)
         if len(found) > self._rules.number_max:
             raise PictureRefused(
                 reason=f"The request has {len(found)} pictures; at most {self._rules.number_max} "
