@@ -149,7 +149,7 @@ async def test_thinking_models_keep_a_schema_and_make_required_calls(
     tmp_path: Path, models: Path, model: str, stream: bool
 ) -> None:
     brief = {"thinking_budget_tokens": 4, "stream": stream, "max_tokens": 120}
-    form = {"type": "json_schema", "json_schema": {"schema": {"type": "boolean"}}}
+    form = {"type": "json_schema", "json_schema": {"name": "b", "schema": {"type": "boolean"}}}
     async with neuron(tmp_path, models) as (_, pool):
         shaped = await ask(pool, "POST", CHAT, chat(model, "x", response_format=form, **brief))
         call = {"tools": [CLOCK], "tool_choice": "required", "parallel_tool_calls": False}

@@ -315,7 +315,7 @@ async def test_what_is_no_counts_does_not_reach_a_client(
         neuron(tmp_path, servers=server(other)) as (live, pool),
     ):
         await state(live, "there", "unloaded")
-        more = {"stream": streamed, "stream_options": {"include_usage": True}}
+        more = {"stream": True, "stream_options": {"include_usage": True}} if streamed else {}
         reply = await ask(pool, "POST", CHAT, {**chat("there"), **more})
         metrics = await ask(pool, "GET", "/metrics")
     assert reply.status == 200
@@ -333,7 +333,7 @@ async def test_counts_said_twice_are_shown_once_and_as_they_are(
         neuron(tmp_path, servers=server(other)) as (live, pool),
     ):
         await state(live, "there", "unloaded")
-        more = {"stream": streamed, "stream_options": {"include_usage": True}}
+        more = {"stream": True, "stream_options": {"include_usage": True}} if streamed else {}
         reply = await ask(pool, "POST", CHAT, {**chat("there"), **more})
         metrics = await ask(pool, "GET", "/metrics")
     counted = [one["usage"] for one in reply.events if "usage" in one] if streamed else None

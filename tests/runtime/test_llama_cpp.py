@@ -391,7 +391,7 @@ def test_a_null_limit_is_none() -> None:
 
 
 def test_other_stream_options_stay() -> None:
-    arrived = shaped(chat(stream_options={"include_usage": False, "x": 1}))
+    arrived = shaped(chat(stream=True, stream_options={"include_usage": False, "x": 1}))
     assert arrived["stream_options"] == {"include_usage": True, "x": 1}
 
 

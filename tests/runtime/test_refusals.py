@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import pytest
 from tests.runtime.test_llama_cpp import spec
 
+from helexa.protocol.errors import BodyMalformed
 from helexa.runtime.adapters.llama_cpp import adapter
 from helexa.runtime.contract import Endpoint
 from helexa.runtime.shaping import shaped
@@ -35,10 +37,21 @@ def test_a_refusal_is_a_text_of_the_assistants_and_nothing_else_changes() -> Non
     ]
 
 
-def test_what_is_wrong_stays_for_the_engine_to_refuse() -> None:
-    for message in (
-        {"role": "user", "content": [NO]},
-        {"role": "assistant", "content": [{"type": "refusal"}]},
-        {"role": "assistant", "content": [{"type": "refusal", "refusal": 5}]},
-    ):
-        assert sent(message) == [message]
+@pytest.mark.parametrize(
+    ("message", "field"),
+    [
+        ({"role": "user", "content": [NO]}, "messages[0].content[0].type"),
+        (
+            {"role": "assistant", "content": [{"type": "refusal"}]},
+            "messages[0].content[0].refusal",
+        ),
+        (
+            {"role": "assistant", "content": [{"type": "refusal", "refusal": 5}]},
+            "messages[0].content[0].refusal",
+        ),
+    ],
+)
+def test_what_is_no_refusal_is_refused_by_its_place(message: dict[str, Any], field: str) -> None:
+    with pytest.raises(BodyMalformed) as refused:
+        sent(message)
+    assert refused.value.field == field

@@ -144,10 +144,22 @@ def test_schemas_that_are_ones_pass_and_end() -> None:
     [
         ({"type": "yaml"}, "response_format.type"),
         ({}, "response_format.type"),
-        ({"type": "json_schema"}, "response_format.json_schema.schema"),
-        ({"type": "json_schema", "json_schema": {}}, "response_format.json_schema.schema"),
+        ({"type": "json_schema"}, "response_format.json_schema"),
+        ({"type": "json_schema", "json_schema": {}}, "response_format.json_schema.name"),
         (
-            {"type": "json_schema", "json_schema": {"schema": "x"}},
+            {"type": "json_schema", "json_schema": {"name": "", "schema": {}}},
+            "response_format.json_schema.name",
+        ),
+        (
+            {"type": "json_schema", "json_schema": {"name": 5, "schema": {}}},
+            "response_format.json_schema.name",
+        ),
+        (
+            {"type": "json_schema", "json_schema": {"name": "n"}},
+            "response_format.json_schema.schema",
+        ),
+        (
+            {"type": "json_schema", "json_schema": {"name": "n", "schema": "x"}},
             "response_format.json_schema.schema",
         ),
         ({"type": "json_object", "schema": {"type": 5}}, "response_format.schema.type"),
@@ -163,6 +175,7 @@ def test_forms() -> None:
     assert structure.read(fields(response_format={"type": "text"})) is None
     anything = structure.read(fields(response_format={"type": "json_object"}))
     assert anything == structure.Form("json_object")
-    schema = {"type": "json_schema", "json_schema": {"schema": {"type": "null"}, "strict": True}}
+    named = {"name": "n", "schema": {"type": "null"}, "strict": True}
+    schema = {"type": "json_schema", "json_schema": named}
     strict = structure.read(fields(response_format=schema))
     assert strict == structure.Form("json_schema", {"type": "null"}, is_strict=True)

@@ -24,6 +24,7 @@ class _Url(msgspec.Struct):
 class _Part(msgspec.Struct):
     type: str
     text: str | None = None
+    refusal: str | None = None
     image_url: _Url | None = None
 
 
@@ -102,6 +103,8 @@ def _check_message(message: _Message, where: str) -> None:
         for at, part in enumerate(message.content):
             if part.type == "text" and part.text is None:
                 raise _absent(f"{where}.content[{at}].text")
+            if part.type == "refusal" and part.refusal is None:
+                raise _absent(f"{where}.content[{at}].refusal")
     for at, call in enumerate(message.tool_calls or ()):
         if call.function is None:
             raise _absent(f"{where}.tool_calls[{at}].function")

@@ -28,12 +28,22 @@ _RANGES: Final[tuple[tuple[str, Any, int, int], ...]] = (
     # llama.cpp's name: without a bound, each token comes with all of the vocabulary.
     ("n_probs", int, 0, LOGPROBS_MAX),
     ("n", int, 1, CHOICES_MAX),
+    ("best_of", int, 1, CHOICES_MAX),
 )
 _KINDS: Final[tuple[tuple[str, Any], ...]] = (
     *(("top_k", int | float), ("seed", int), ("min_p", float), ("typical_p", float)),
     *(("repeat_penalty", float), ("repetition_penalty", float), ("min_tokens", int)),
+    *((f"mirostat{part}", int | float) for part in ("", "_tau", "_eta")),
+    *((f"dynatemp_{part}", int | float) for part in ("range", "exponent")),
+    *((f"dry_{part}", int | float) for part in ("multiplier", "base", "allowed_length")),
+    *((f"xtc_{part}", int | float) for part in ("probability", "threshold")),
+    *((name, int | float) for name in ("dry_penalty_last_n", "repeat_last_n", "top_n_sigma")),
+    *((name, int | float) for name in ("n_keep", "n_discard", "n_indent", "min_keep")),
+    *((name, int | float) for name in ("adaptive_target", "adaptive_decay", "length_penalty")),
+    *((name, int | float) for name in ("id_slot", "t_max_predict_ms", "priority")),
 )
-"""Engines' own numbers: of the right kind, whatever their range is."""
+"""Engines' own numbers: of the right kind, whatever their range is. Of llama.cpp's, those that are
+whole take others, too, and round them."""
 
 
 def check(raw: bodies.Fields, spec: ReplicaSpec) -> None:
@@ -47,6 +57,7 @@ def check(raw: bodies.Fields, spec: ReplicaSpec) -> None:
         bodies.value(raw, name, kind)
     _check_logprobs(raw)
     _check_choices(raw, spec)
+    _check_best(raw)
     _check_stop(raw)
     _check_bias(raw)
 
@@ -67,6 +78,14 @@ def _check_choices(raw: bodies.Fields, spec: ReplicaSpec) -> None:
     raise RequestRejected(
         reason=f"`n` is at most {spec.slots}: so many answers at once this model gives.", field="n"
     )
+
+
+def _check_best(raw: bodies.Fields) -> None:
+    best = bodies.value(raw, "best_of", int)
+    if best is not None and best < (bodies.value(raw, "n", int) or 1):
+        raise BodyMalformed(
+            reason="`best_of` is `n` or more: so many answers are chosen from.", field="best_of"
+        )
 
 
 def _check_stop(raw: bodies.Fields) -> None:

@@ -47,6 +47,9 @@ def chat(body: bytes, spec: ReplicaSpec, offered: Capabilities, *, runtime: str)
     """The members of a sound chat request. Raises a 400."""
     raw = bodies.fields(body)
     messages.check(body, spec, offered, runtime=runtime)
+    # Where texts have a number. Engines read one as true or as false.
+    bodies.value(raw, "logprobs", bool)
+    _check_stream(raw)
     abilities.check(raw, spec, offered, runtime=runtime)
     return raw
 
@@ -60,9 +63,20 @@ def text(body: bytes, spec: ReplicaSpec, offered: Capabilities, *, runtime: str)
     is_words = isinstance(prompt, str) or all(isinstance(each, str) for each in prompt)
     if not is_words and Ability.CONTINUE_IDS not in offered.abilities:
         raise abilities.missing("going on with token ids", "prompt", spec, runtime)
+    bodies.value(raw, "logprobs", int)
+    _check_stream(raw)
     abilities.check(raw, spec, offered, runtime=runtime)
     efforts.not_of_texts(raw, spec, runtime=runtime)
     return raw
+
+
+def _check_stream(raw: bodies.Fields) -> None:
+    if "stream_options" not in raw or bodies.value(raw, "stream", bool):
+        return
+    if bodies.value(raw, "stream_options", msgspec.Raw) is not None:
+        raise BodyMalformed(
+            reason="`stream_options` needs `stream` to be true.", field="stream_options"
+        )
 
 
 def embedding(

@@ -11,10 +11,12 @@ from helexa.protocol.openai import body as bodies
 from helexa.runtime.openai import schemas
 
 FORMATS: Final = ("text", "json_object", "json_schema")
-_WHERE: Final = "response_format.json_schema.schema"
+_OUTER: Final = "response_format.json_schema"
+_WHERE: Final = f"{_OUTER}.schema"
 
 
 class _Schema(msgspec.Struct):
+    name: str | None = None
     schema: Any = None
     strict: bool | None = None
 
@@ -51,7 +53,16 @@ def read(raw: bodies.Fields) -> Form | None:
             return Form("json_object")
         schemas.check(wanted.schema, "response_format.schema")
         return Form("json_schema", wanted.schema, where="response_format.schema")
-    if wanted.json_schema is None or wanted.json_schema.schema is None:
-        raise BodyMalformed(reason=f"`{_WHERE}` is missing.", field=_WHERE)
-    schemas.check(wanted.json_schema.schema, _WHERE)
-    return Form("json_schema", wanted.json_schema.schema, bool(wanted.json_schema.strict))
+    named = wanted.json_schema
+    if named is None:
+        raise _absent(_OUTER)
+    if not named.name:
+        raise _absent(f"{_OUTER}.name")
+    if named.schema is None:
+        raise _absent(_WHERE)
+    schemas.check(named.schema, _WHERE)
+    return Form("json_schema", named.schema, bool(named.strict))
+
+
+def _absent(field: str) -> BodyMalformed:
+    return BodyMalformed(reason=f"`{field}` is missing.", field=field)
