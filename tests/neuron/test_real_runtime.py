@@ -152,6 +152,7 @@ async def test_what_the_caller_did_wrong_is_a_400_also_where_the_engine_says_500
         vector = await ask(pool, "POST", "/v1/embeddings", {"model": "tiny", "input": "x"})
         # Whatever was refused, the engine goes on.
         good = await ask(pool, "POST", CHAT, chat("tiny"))
+        field = await ask(pool, "POST", CHAT, chat("tiny", n_keep=-2))
     for code, reply in replies.items():
         assert (reply.status, reply.error["code"]) == (400, code)
     assert "no boom allowed" in replies["bad_request"].error["message"]
@@ -159,6 +160,7 @@ async def test_what_the_caller_did_wrong_is_a_400_also_where_the_engine_says_500
     assert "grammar" in both.error["message"]
     assert (vector.status, vector.error["code"]) == (400, "unsupported_capability")
     assert good.status == 200
+    assert (field.status, field.error["param"]) == (400, "n_keep")
 
 
 async def test_embeddings_are_vectors_as_long_as_the_model_is_wide(

@@ -155,8 +155,8 @@ async def test_what_cannot_be_read_is_refused_by_name(tmp_path: Path, models: Pa
         (TOKENIZE, {"model": "nobody", "prompt": "a"}, 404, "model"),
         (TOKENIZE, {"model": "embed", "messages": [{"role": "user"}]}, 400, "model"),
         (DETOKENIZE, {"model": "demo"}, 400, "tokens"),
-        (DETOKENIZE, {"model": "demo", "tokens": [1 << 20]}, 400, "tokens"),
-        (DETOKENIZE, {"model": "demo", "tokens": [-1]}, 400, "tokens"),
+        (DETOKENIZE, {"model": "demo", "tokens": [1, 1 << 20]}, 400, "tokens[1]"),
+        (DETOKENIZE, {"model": "demo", "tokens": [-1]}, 400, "tokens[0]"),
     ]
     async with asked(tmp_path, models) as pool:
         for path, body, status, param in cases:

@@ -708,6 +708,31 @@ def test_what_the_engine_would_call_its_own_fault_is_the_clients(body: Any, para
     assert (caught.value.status, caught.value.param) == (400, param)
 
 
+@pytest.mark.parametrize(
+    ("message", "field", "words"),
+    [
+        (
+            "Field 'n_keep': Value must be between -1 <= value <= 9, but got -2",
+            "n_keep",
+            "`n_keep`: Value must be between -1 <= value <= 9",
+        ),
+        (
+            "Field 'cache_prompt': [json.exception.type_error.302] type must be boolean",
+            "cache_prompt",
+            "`cache_prompt`: type must be boolean",
+        ),
+        ("[json.exception.out_of_range.406] number overflow parsing '1e400'", None, "1e400"),
+    ],
+)
+def test_a_field_that_the_engine_names_is_named(
+    message: str, field: str | None, words: str
+) -> None:
+    told = error(400, message)
+    assert (told.status, told.param) == (400, field)
+    assert words in told.message
+    assert "json.exception" not in told.message
+
+
 def test_a_refusal_does_not_show_where_the_weights_lie() -> None:
     told = error(500, "cannot read /srv/models/org/m.gguf")
     assert "/srv" not in told.message

@@ -7,7 +7,7 @@ engine knows.
 from __future__ import annotations
 
 import enum
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, Final
 
 import msgspec
@@ -26,6 +26,7 @@ from helexa.protocol.openai import body as bodies
 from helexa.protocol.openai import text
 from helexa.protocol.work import Usage, WorkloadClass
 from helexa.runtime.contract import Chat, Endpoint, RuntimeAdapter, TokenizingAdapter, Tokens
+from helexa.runtime.openai import prompts
 
 IDS_MAX: Final = 1 << 20
 """Of one request to detokenize: more than any model reads."""
@@ -118,7 +119,7 @@ class Tokenizing:
         if len(asks.tokens) > IDS_MAX:
             raise BodyMalformed(reason=f"`tokens` are at most {IDS_MAX}.", field="tokens")
         replica, adapter = await self._found(asks.model)
-        _check_ids(asks.tokens, replica.spec.files.vocabulary)
+        prompts.check_ids(asks.tokens, "tokens", replica.spec.files.vocabulary)
         async with replica.gate.present():
             engine = await self._roster.engine(replica, displacing=self._displacing)
             said = await asked(engine, adapter.text_of(asks.tokens, engine.spec))
@@ -172,14 +173,3 @@ def _shown(found: Tokens, engine: Engine, *, with_strings: bool) -> Mapping[str,
         "tokens": found.ids,
         "token_strs": strings,
     }
-
-
-def _check_ids(ids: Sequence[int], vocabulary: int) -> None:
-    for at, one in enumerate(ids):
-        if one < 0 or (vocabulary and one >= vocabulary) or one >= 1 << 31:
-            raise BodyMalformed(
-                reason=f"`tokens[{at}]` is no token of this model, which has {vocabulary}."
-                if vocabulary
-                else f"`tokens[{at}]` is no token of this model.",
-                field="tokens",
-            )

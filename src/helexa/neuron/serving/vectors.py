@@ -14,23 +14,23 @@ import math
 import sys
 from array import array
 from dataclasses import dataclass
-from typing import Any, Final, TypeAlias
+from typing import Any, Final
 
 import msgspec
 
 from helexa.protocol.errors import BodyMalformed, CapabilityMissing, RuntimeMalformed
 from helexa.protocol.openai import body as bodies
+from helexa.protocol.openai.requests import Texts
 from helexa.runtime.contract import Ability, Capabilities, ModelFiles
+from helexa.runtime.openai import prompts
 
 INPUTS_MAX: Final = 2048
 """In one request, as at OpenAI."""
 _FORMATS: Final = (None, "float", "base64")
 
-Input: TypeAlias = str | list[str] | list[int] | list[list[int]]
-
 
 class _Asked(msgspec.Struct):
-    input: str | list[str | int | list[int]]
+    input: Texts
     encoding_format: str | None = None
     dimensions: int | None = None
 
@@ -151,38 +151,15 @@ def _check_length(length: int, files: ModelFiles, runtime: str) -> None:
     )
 
 
-def _count(given: str | list[str | int | list[int]], vocabulary: int) -> int:
+def _count(given: Texts, vocabulary: int) -> int:
     """Of the inputs. Raises BodyMalformed for what engines read differently."""
-    if isinstance(given, str) or (given and all(isinstance(one, int) for one in given)):
-        _check_input(given, vocabulary, "input")
-        return 1
-    if not given:
-        raise BodyMalformed(reason="`input` is empty.", field="input")
-    if len(given) > INPUTS_MAX:
+    count = prompts.check(given, "input", vocabulary)
+    if count > INPUTS_MAX:
         raise BodyMalformed(
-            reason=f"`input` has {len(given)} entries; at most {INPUTS_MAX} are taken at once.",
+            reason=f"`input` has {count} entries; at most {INPUTS_MAX} are taken at once.",
             field="input",
         )
-    if len({type(one) for one in given}) > 1:
-        raise BodyMalformed(
-            reason="`input` is a text, texts, token ids, or lists of token ids; not a mixture.",
-            field="input",
-        )
-    for at, one in enumerate(given):
-        assert not isinstance(one, int)
-        _check_input(one, vocabulary, f"input[{at}]")
-    return len(given)
-
-
-def _check_input(one: str | list[Any], vocabulary: int, field: str) -> None:
-    if not one:
-        raise BodyMalformed(reason=f"`{field}` is empty.", field=field)
-    if isinstance(one, str):
-        return
-    if min(one) < 0 or (vocabulary and max(one) >= vocabulary):
-        raise BodyMalformed(
-            reason=f"`{field}` has a token id that this model's vocabulary has not.", field=field
-        )
+    return count
 
 
 # --- numbers

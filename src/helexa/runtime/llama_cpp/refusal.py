@@ -13,6 +13,7 @@ from typing import Final
 import msgspec
 
 from helexa.protocol.errors import (
+    BodyMalformed,
     CapabilityMissing,
     HelexaError,
     ModalityUnsupported,
@@ -48,6 +49,8 @@ _SCHEMA: Final = re.compile(
     re.DOTALL,
 )
 _PICTURE: Final = re.compile(r"Failed to load image|failed to decode image", re.IGNORECASE)
+_FIELD: Final = re.compile(r"\AField '(\w+)': (?:\[json\.exception\.[\w.]+\] )?(.*)", re.DOTALL)
+_OVERFLOW: Final = re.compile(r"number overflow parsing '([^']{0,40})")
 _CALLER: Final = re.compile(
     r"Failed to parse messages|Failed to load image|failed to decode image|Invalid url|"
     r"unsupported content|Invalid base64|Unknown reasoning format|"
@@ -103,6 +106,14 @@ def _of_form(message: str) -> RequestRejected | None:
 def _callers(message: str, shown: str) -> HelexaError:
     if _PICTURE.search(message):
         return PictureRefused(reason="A picture of the request cannot be decoded.")
+    if found := _OVERFLOW.search(message):
+        return BodyMalformed(
+            reason=f"The number {found[1]} in the body is larger than any that llama_cpp reads."
+        )
+    if found := _FIELD.match(shown):
+        return RequestRejected(
+            reason=f"The runtime llama_cpp does not take `{found[1]}`: {found[2]}", field=found[1]
+        )
     return RequestRejected(reason=shown)
 
 

@@ -13,6 +13,7 @@ import msgspec
 
 from helexa.protocol.errors import BodyMalformed
 from helexa.protocol.openai import body as bodies
+from helexa.protocol.openai.requests import Texts
 from helexa.runtime.contract import (
     Ability,
     Capabilities,
@@ -21,15 +22,15 @@ from helexa.runtime.contract import (
     ReplicaSpec,
     Rewrite,
 )
-from helexa.runtime.openai import abilities, efforts, limits, messages, tools
+from helexa.runtime.openai import abilities, efforts, limits, messages, prompts, tools
 
 
 class _Completion(msgspec.Struct):
-    prompt: str | list[str | int | list[int]]
+    prompt: Texts
 
 
 class _Embedding(msgspec.Struct):
-    input: str | list[str | int | list[int]]
+    input: Texts
 
 
 class _Rerank(msgspec.Struct):
@@ -58,8 +59,7 @@ def text(body: bytes, spec: ReplicaSpec, offered: Capabilities, *, runtime: str)
     """The members of a sound completion request. Raises a 400."""
     raw = bodies.fields(body)
     prompt = bodies.typed(_completion, body).prompt
-    if prompt == []:
-        raise BodyMalformed(reason="`prompt` is empty.", field="prompt")
+    prompts.check(prompt, "prompt", spec.files.vocabulary)
     is_words = isinstance(prompt, str) or all(isinstance(each, str) for each in prompt)
     if not is_words and Ability.CONTINUE_IDS not in offered.abilities:
         raise abilities.missing("going on with token ids", "prompt", spec, runtime)
@@ -84,8 +84,7 @@ def embedding(
 ) -> bodies.Fields:
     """The members of a sound embedding request. Raises a 400."""
     raw = bodies.fields(body)
-    if bodies.typed(_embedding, body).input == []:
-        raise BodyMalformed(reason="`input` is empty.", field="input")
+    prompts.check(bodies.typed(_embedding, body).input, "input", spec.files.vocabulary)
     abilities.check(raw, spec, offered, runtime=runtime)
     return raw
 
