@@ -108,3 +108,47 @@ def test_half_a_character_is_found_where_it_stands(body: bytes, field: str | Non
     with pytest.raises(BodyMalformed, match="half of a character") as caught:
         text.check(body)
     assert caught.value.field == field
+
+
+BLOCK = 64 * 1024
+
+
+@pytest.mark.parametrize(
+    ("body", "at", "field"),
+    [
+        (b'{"a": "h\xff"}', 8, "a"),
+        (b'{"a": "\xc3\xbc\xe2\x82"}', 9, "a"),
+        (b'{"a": "\xed\xa0\x80"}', 7, "a"),
+        (b'{"a": [1, {"b": "\x80"}]}', 17, "a[1].b"),
+        (b'{"a\xfe": 1}', 3, None),
+        (b'\xff{"a": 1}', 0, None),
+        (b'{"a": "\xc3', 7, None),
+        (b'{"a": "' + b"x" * BLOCK + b'\xe2\x82"}', BLOCK + 7, "a"),
+        (b'{"a": "' + b"\xc3\xbc" * BLOCK + b'\xe2"}', 2 * BLOCK + 7, "a"),
+        (b'{"a": "' + b"x" * text.NAMED_BYTES_MAX + b'\xff"}', text.NAMED_BYTES_MAX + 7, None),
+    ],
+)
+def test_a_byte_that_is_no_utf8_is_told_by_its_position_in_the_body(
+    body: bytes, at: int, field: str | None
+) -> None:
+    with pytest.raises(BodyMalformed, match=f"0x{body[at]:02x} at position {at}\\b") as caught:
+        text.check(body)
+    assert caught.value.field == field
+
+
+@pytest.mark.parametrize("letter", ["a", "ü", "中", "\U0001f600"])
+def test_letters_of_several_bytes_pass_wherever_they_stand(letter: str) -> None:
+    for before in range(5):
+        text.check(("x" * before + letter * BLOCK).encode())
+
+
+@pytest.mark.parametrize("path", [CHAT, "/v1/completions", "/v1/embeddings", "/v1/tokenize"])
+async def test_a_body_that_is_no_utf8_is_refused_whatever_is_read_of_it(path: str) -> None:
+    whole_body = {**of("hi"), "prompt": "hi", "input": "hi"}
+    body = json.dumps({**whole_body, "unknown": "?"}).encode().replace(b"?", b"\xc3(")
+    async with gateway_to(answering(whole())) as gateway:
+        answer = await gateway.post(body, path)
+        assert (answer.status, answer.error["code"]) == (400, "invalid_body")
+        assert answer.error["param"] == "unknown"
+        assert f"position {body.index(0xC3)}" in answer.error["message"]
+        assert not gateway.neurons[0].requests

@@ -160,7 +160,7 @@ MESSAGES = b'"messages":[{"role":"user","content":"x"}]'
         (b'{"model":"m","stream":"yes",' + MESSAGES + b"}", "stream"),
         (b'{"model":"m","max_tokens":"many",' + MESSAGES + b"}", "max_tokens"),
         (b'{"model":"m","stream_options":true,' + MESSAGES + b"}", "stream_options"),
-        (b'{"model":"m\xff",' + MESSAGES + b"}", None),
+        (b'{"model":"m\xff",' + MESSAGES + b"}", "model"),
         (b'{"model":"\\ud800",' + MESSAGES + b"}", "model"),
         (b'{"model":"m","x":NaN,' + MESSAGES + b"}", None),
         (b'{"model":"m","x":' + b"[" * 50_000 + b"]" * 50_000 + b"," + MESSAGES + b"}", None),
