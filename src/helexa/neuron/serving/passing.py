@@ -18,6 +18,7 @@ from helexa.neuron.serving.assemble import assembled
 from helexa.neuron.serving.blame import name_field
 from helexa.neuron.serving.counting import Bounds, Fault, settled
 from helexa.neuron.serving.half_openai import as_stream, told_to_wait
+from helexa.neuron.serving.moment import Moment
 from helexa.neuron.serving.relay import Relay, as_shown, is_said, payload_of
 from helexa.neuron.serving.replies import JSON
 from helexa.neuron.supervisor.engine import Engine
@@ -69,6 +70,7 @@ class Passing:
         self._wants_usage = wants_usage
         self._finish = finish
         self._keepalive_s = keepalive_s
+        self._moment = Moment()
 
     async def pass_on(
         self, engine: Engine, request: ChildRequest, response: Response, bounds: Bounds
@@ -202,7 +204,7 @@ class Passing:
         self.last_at = time.monotonic()
         self.first_at = self.first_at or self.last_at
         self.pieces += 1
-        return data
+        return self._moment.kept(data)
 
 
 async def _let_finish(response: Response) -> None:
