@@ -70,6 +70,23 @@ async def test_a_stream_that_took_two_tries_tells_both_and_what_it_cost() -> Non
         assert (served["outcome"], served["served_by"]) == ("ok", "0001")
         assert served["began_ms"] <= served["first_byte_ms"] <= served["ended_ms"]
         assert served["operator"] == "ab" * 32
+        assert (failed["delivered_tokens"], served["delivered_tokens"]) == (0, 7)
+
+
+async def test_a_whole_answer_was_delivered_as_its_engine_counted_it() -> None:
+    body = b'{"choices":[],"usage":{"prompt_tokens":3,"completion_tokens":5}}'
+    async with gateway_to(answering(whole(body))) as gateway:
+        shown = (await told(gateway, await gateway.post(CHAT))).json["data"]
+        (attempt,) = shown["helexa"]["attempts"]
+        assert attempt["delivered_tokens"] == 5
+
+
+async def test_of_a_stream_that_broke_off_its_pieces_are_told() -> None:
+    async with gateway_to(streaming(token("a"), token("b"))) as gateway:
+        shown = (await told(gateway, await gateway.post(STREAM))).json["data"]
+        (attempt,) = shown["helexa"]["attempts"]
+        assert (attempt["outcome"], attempt["usage"]) == ("upstream_failed", None)
+        assert attempt["delivered_tokens"] == 2
 
 
 async def test_a_failure_is_told_by_its_code() -> None:

@@ -147,10 +147,17 @@ def _told(one: Attempt, began_s: float, *, tells_who: bool) -> AttemptTold:
         price=label.price,
         usage=usage,
         cost_nano=None if usage is None else cost(usage, label.price),
-        delivered_tokens=one.delivered_tokens,
+        delivered_tokens=_delivered(one),
         served_by=_provider(one) if tells_who else None,
         operator=label.operator if tells_who else None,
     )
+
+
+def _delivered(one: Attempt) -> int:
+    """All that its engine counted, where all of it arrived; else what was seen to pass."""
+    if one.outcome == "ok" and one.usage is not None:
+        return one.usage.completion + one.usage.reasoning
+    return one.delivered_tokens
 
 
 def _provider(one: Attempt) -> str:

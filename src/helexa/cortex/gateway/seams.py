@@ -75,7 +75,9 @@ class Attempt(msgspec.Struct, eq=False):
     usage: Usage | None = None
     """Its own tokens alone: those of all attempts of a request add up to the client's usage."""
     delivered_tokens: int = 0
-    """Of its answer, those that went on to the client; counted by events where nobody said."""
+    """Of its answer, those that went on to the client: of one that another finished, by that one's
+    count; else the pieces that it came in, which are about as many. An answer that is not streamed
+    is not counted, as its usage says all."""
     said_by: bytes = b""
     """Of another cortex: who served there, by its own word."""
 

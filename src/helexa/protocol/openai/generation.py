@@ -33,6 +33,8 @@ class AttemptTold(msgspec.Struct, frozen=True, kw_only=True):
     usage: Usage | None
     cost_nano: int | None
     delivered_tokens: int
+    """Of its answer, what reached the client: as an engine counted it, or about, by the pieces of a
+    stream that nobody counted."""
     served_by: str | None
     operator: str | None
 
