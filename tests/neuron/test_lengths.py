@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +58,39 @@ def test_messages_cost_a_token_each_and_those_that_a_template_may_drop_cost_none
     assert least(Endpoint.CHAT, [user, thought]) == 1
     picture = {"type": "image_url", "image_url": {"url": "data:image/png;base64," + "A" * 9000}}
     assert least(Endpoint.CHAT, [{"role": "user", "content": [picture]}]) == 0
+
+
+SEES = "{% for message in messages %}"
+END = "{% endfor %}"
+ALIKE = SEES + "{{ '<|' + message['role'] + '|>' + message['content'] }}" + END
+LEADING = (
+    "{% if messages[0].role == 'system' %}{{ messages[0].content }}{% endif %}"
+    + SEES
+    + "{% if message.role == 'user' or message.role == 'assistant' %}"
+    + "{{ '<|' + message.role + '|>' + message.content }}{% endif %}"
+    + END
+)
+NO_SYSTEM = SEES + "{% if message['role'] == 'user' %}{{ message['content'] }}{% endif %}" + END
+
+
+@pytest.mark.parametrize(
+    ("template", "first", "later"),
+    [("", 1, 1), (ALIKE, 1, 1), (LEADING, 1, 0), (NO_SYSTEM, 0, 0)],
+)
+def test_a_system_message_counts_where_the_template_surely_renders_it(
+    template: str, first: int, later: int
+) -> None:
+    spec = replace(SPEC, files=replace(SPEC.files, chat_template=template))
+    user, system = {"role": "user", "content": "h"}, {"role": "system", "content": "x"}
+    assert least(Endpoint.CHAT, [system, user], spec) == 1 + first
+    assert least(Endpoint.CHAT, [user, system, user], spec) == 2 + later
+
+
+def test_what_templates_write_each_in_its_way_is_left_to_the_engine() -> None:
+    user = {"role": "user", "content": "h"}
+    call = {"id": "c", "type": "function", "function": {"name": "f", "arguments": "x" * 9000}}
+    developer = {"role": "developer", "content": "x" * 9000}
+    assert least(Endpoint.CHAT, [developer, user, {"role": "assistant", "tool_calls": [call]}]) == 1
 
 
 def test_prompts_of_a_list_are_judged_apart() -> None:

@@ -3,7 +3,9 @@
 An engine renders and splits a prompt whole before it finds it too long; that cannot be
 stopped, and takes a multiple of the prompt's memory. So its tokens are bounded from below: none
 stands for more bytes than the longest of the vocabulary. What a template or a tokenizer may
-leave out is not counted, so nothing that could fit is refused.
+leave out is not counted, so nothing that could fit is refused: `developer` messages, which many
+templates do not know, tools and calls, which each writes in a way of its own. What is too long by
+these the engine finds, and says with its own count.
 """
 
 from __future__ import annotations
@@ -39,6 +41,9 @@ _SPACES: Final = b" \t\n\r\v\f"
 """A template trims them, and some special tokens take in all that stand beside them."""
 _THOUGHTS: Final = ("</", "[/", "<|", "|>")
 """Templates drop an earlier answer's thoughts, which end in a mark of one of these."""
+_ROLE: Final = r"""message(?:\.role|\[['"]role['"]\])"""
+_ROLE_WRITTEN: Final = re.compile(rf"\{{\{{[^{{}}]*{_ROLE}")
+_ROLE_ASKED: Final = re.compile(rf"{_ROLE}\s*(?:==|!=|\bin\b|\bnot\b)")
 _LAST_ONLY: Final = re.compile(r"\[\s*-\s*\d+\s*:")
 
 
@@ -126,7 +131,7 @@ def least_tokens(endpoint: Endpoint, member: msgspec.Raw, spec: ReplicaSpec) -> 
 def _certain(said: list[_Message], template: str) -> Iterable[str]:
     """The texts that every template renders."""
     systems = sum(one.role == "system" for one in said)
-    for one in said:
+    for at, one in enumerate(said):
         text = one.content
         if isinstance(text, list):
             text = "".join(part.text or "" for part in text)
@@ -135,7 +140,7 @@ def _certain(said: list[_Message], template: str) -> Iterable[str]:
         match one.role:
             case "user":
                 yield text
-            case "system" if systems == 1:
+            case "system" if systems == 1 and _has_system(template, first=at == 0):
                 # Of several, some templates render the last alone.
                 yield text
             case "tool" if _has_tools(template):
@@ -150,6 +155,19 @@ def _certain(said: list[_Message], template: str) -> Iterable[str]:
 def _renders_all(template: str) -> bool:
     """Whether it goes through all messages; an engine's own, for none here, does."""
     return not template or ("{%" in template and not _LAST_ONLY.search(template))
+
+
+@lru_cache(maxsize=64)
+def _has_system(template: str, *, first: bool) -> bool:
+    """Whether it surely renders a system message: some know none, or one at the beginning alone."""
+    if not template or _treats_alike(template):
+        return True
+    return first and ("'system'" in template or '"system"' in template)
+
+
+def _treats_alike(template: str) -> bool:
+    """Whether it writes any role as it is, and looks for none."""
+    return _ROLE_WRITTEN.search(template) is not None and not _ROLE_ASKED.search(template)
 
 
 @lru_cache(maxsize=64)
