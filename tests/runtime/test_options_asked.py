@@ -89,3 +89,34 @@ def test_a_number_that_nothing_holds_is_refused_by_its_field(
     with pytest.raises(BodyMalformed) as refused:
         shaped(adapter, endpoint, body.encode(), spec(adapter))
     assert refused.value.field == name
+
+
+@ADAPTERS
+@pytest.mark.parametrize(
+    ("said", "field"),
+    [
+        ('"logit_bias": {"1": 5, "2": 1e400}', "logit_bias.2"),
+        ('"logit_bias": {"1": "much"}', "logit_bias"),
+        (
+            (
+                '"tools": [{"type": "function", "function": {"name": "f", "parameters":'
+                ' {"properties": {"x": {"maximum": 1e400}}}}}]'
+            ),
+            "tools[0].function.parameters.properties.x.maximum",
+        ),
+        (
+            (
+                '"response_format": {"type": "json_schema", "json_schema": {"name": "n", "schema":'
+                ' {"anyOf": [{"minimum": -1e400}]}}}'
+            ),
+            "response_format.json_schema.schema.anyOf[0].minimum",
+        ),
+    ],
+)
+def test_so_is_one_inside_a_field_by_its_place(
+    adapter: RuntimeAdapter, said: str, field: str
+) -> None:
+    body = json.dumps(BODIES[Endpoint.CHAT])[:-1] + f", {said}}}"
+    with pytest.raises(BodyMalformed) as refused:
+        shaped(adapter, Endpoint.CHAT, body.encode(), spec(adapter))
+    assert refused.value.field == field

@@ -7,6 +7,7 @@ not rewrite it.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from typing import Any, Final, TypeAlias, TypeVar
@@ -15,12 +16,16 @@ import msgspec
 
 from helexa.protocol import prefix
 from helexa.protocol.errors import BodyMalformed
+from helexa.protocol.openai import text
+from helexa.protocol.openai.text import NAMED_BYTES_MAX
 
 Fields: TypeAlias = dict[str, msgspec.Raw]
 T = TypeVar("T")
 
 _fields: Final = msgspec.json.Decoder(Fields)
 _encoder: Final = msgspec.json.Encoder()
+_ANY: Final = "[...]"
+"""A member of an object, whichever it is."""
 _PATH: Final = re.compile(r" - at `(?:\$|key in `?\$)\.?([^`]*)`")
 
 
@@ -37,7 +42,7 @@ def typed(decoder: msgspec.json.Decoder[T], body: bytes | msgspec.Raw, at: str =
     try:
         return decoder.decode(body)
     except msgspec.ValidationError as error:
-        raise _malformed(str(error), at) from error
+        raise _malformed(str(error), at, body) from error
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         reason = f"The body is not valid JSON: {str(error)[:200]}."
         raise BodyMalformed(reason=reason, field=at or None) from error
@@ -89,15 +94,24 @@ def with_changes(raw: Fields, changes: Mapping[str, Any]) -> bytes:
     return _encoder.encode(merged)
 
 
-def _malformed(text: str, prefix: str) -> BodyMalformed:
-    match = _PATH.search(text)
+def _malformed(said: str, prefix: str, body: bytes | msgspec.Raw) -> BodyMalformed:
+    match = _PATH.search(said)
     path = match[1] if match else ""
-    reason = text[: match.start()] if match else text
+    reason = said[: match.start()] if match else said
+    if _ANY in path:
+        path = _overflow(reason, body) or path.partition(_ANY)[0]
     member = re.match(r"Object (?:missing required|contains unknown) field `(\w+)`", reason)
     parts = [prefix, path, member[1] if member else ""]
     where = ".".join(part for part in parts if part).replace(".[", "[")
     shown = f"{reason[:200]}, in `{where}`" if where else reason[:200]
     return BodyMalformed(reason=f"{shown}.", field=where or None)
+
+
+def _overflow(reason: str, body: bytes | msgspec.Raw) -> str | None:
+    """Where the number stands that this is about, if it is about one."""
+    if not reason.startswith("Number out of range") or len(body := bytes(body)) > NAMED_BYTES_MAX:
+        return None
+    return text.place(body, lambda value: isinstance(value, float) and math.isinf(value))
 
 
 def with_end(body: bytes, output_tokens: int) -> bytes:

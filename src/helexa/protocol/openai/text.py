@@ -10,12 +10,14 @@ from __future__ import annotations
 import codecs
 import json
 import re
+from collections.abc import Callable
 from typing import Any, Final
 
 from helexa.protocol.errors import BodyMalformed
 
 NAMED_BYTES_MAX: Final = 1 << 20
 """In a larger body the place is not looked for: all other requests wait meanwhile."""
+PLACE_CHARS_MAX: Final = 200
 _BLOCK_BYTES: Final = 64 * 1024
 """Looked at in one piece, so that a large body is not in memory once more."""
 _LONE: Final = re.compile(
@@ -68,19 +70,29 @@ def _is_small(body: bytes) -> bool:
 
 def _field(body: str) -> str | None:
     """Where the first one stands; None where that has no name."""
+    return place(body, lambda value: isinstance(value, str) and _HALF.search(value) is not None)
+
+
+def place(body: str | bytes, is_odd: Callable[[Any], bool]) -> str | None:
+    """Where the first value that is odd, or has an odd name, stands in what may be JSON."""
     try:
         left: list[tuple[str, Any]] = [("", json.loads(body))]
     except (ValueError, RecursionError):
         return None
     while left:
         at, value = left.pop()
-        if isinstance(value, str) and _HALF.search(value):
-            return at or None
+        if is_odd(value):
+            return _said(at)
         if isinstance(value, list):
             left += reversed([(f"{at}[{number}]", one) for number, one in enumerate(value)])
         elif isinstance(value, dict):
-            if any(map(_HALF.search, value)):
-                return at or None
+            if any(map(is_odd, value)):
+                return _said(at)
             members = [(f"{at}.{name}" if at else name, one) for name, one in value.items()]
             left += reversed(members)
     return None
+
+
+def _said(at: str) -> str | None:
+    """It may be made of names that a client chose."""
+    return at if 0 < len(at) <= PLACE_CHARS_MAX else None

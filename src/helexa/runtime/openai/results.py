@@ -66,7 +66,7 @@ def _check_answered(calls: Sequence[Call], answered: set[str], where: str) -> No
         if (call.id or "") not in answered:
             field = f"{where}[{at}].id" if call.id else f"{where}[{at}]"
             raise BodyMalformed(
-                reason=f"The call in `{where}[{at}]` has no result: a message of the role `tool` "
-                "has to follow it.",
+                reason=f"The call in `{where}[{at}]` has no result, and each needs one before the "
+                "model goes on.",
                 field=field,
             )
