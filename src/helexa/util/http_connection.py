@@ -1,4 +1,4 @@
-"""One client connection: uvicorn's HTTP/1.1 protocol with the limits that it lacks.
+"""One client connection: HTTP/1.1 by llhttp, within limits, to the calls of ASGI.
 
 All times are deadlines that one timer per server looks at, and bytes are counted
 per read, so none of this is felt per request or per streamed chunk.
@@ -8,18 +8,19 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import Final, Protocol, TypeAlias, cast
+from typing import Any, Final, Protocol, TypeAlias, cast
 
 import httptools
-from uvicorn._types import ASGI3Application, ASGIVersions
 from uvicorn.config import Config
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from uvicorn.protocols.utils import get_local_addr, get_remote_addr, is_ssl
 from uvicorn.server import ServerState
 
 from helexa.util.deadlines import NEVER, Deadlines
+from helexa.util.flow_control import FlowControl
 from helexa.util.http_cycle import EXTENSION, Cycle
 from helexa.util.http_request import FRAMING, HTTP_1_0, METHODS, Framing, Refused, parts_of
 
@@ -46,7 +47,7 @@ PIPELINE_MAX: Final = 64
 WEBSOCKET_BYTES_MAX: Final = 64 * 1024
 """Of one message that a client sends over a websocket."""
 
-_ASGI: Final[ASGIVersions] = {"version": "3.0", "spec_version": "2.3"}
+_ASGI: Final = {"version": "3.0", "spec_version": "2.3"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,13 +81,32 @@ class Host(Protocol):
     def connection_ended(self) -> None: ...
 
 
-class HttpConnection(HttpToolsProtocol):
-    cycle: Cycle
+class HttpConnection:
+    """An `asyncio.Protocol` in all but name: what inherits from it could not be compiled whole."""
 
     def __init__(self, config: Config, state: ServerState, host: Host) -> None:
-        super().__init__(config, state, {})
+        self.transport: asyncio.Transport
+        self.flow: FlowControl
+        self.cycle: Cycle | None = None
+        """Of the request that was read last."""
         self.deadline = NEVER
         self.url = b""
+        self.headers: list[tuple[bytes, bytes]] = []
+        self.scope: dict[str, Any] = {}
+        self._app = config.loaded_app
+        self._config = config
+        self._state = state
+        self._connections = cast("set[object]", state.connections)
+        self._tasks: set[asyncio.Task[None]] = state.tasks
+        self._loop = asyncio.get_running_loop()
+        self._server: tuple[str, int | None] | None = None
+        self._client: tuple[str, int] | None = None
+        self._scheme = "http"
+        self._waiting: deque[Cycle] = deque()
+        """Pipelined requests, in the order in which they came."""
+        self._parser: Any = httptools.HttpRequestParser(self)
+        # Else an answer to the first of several pipelined requests would end in a parser's error.
+        self._parser.set_dangerous_leniencies(lenient_data_after_close=True)
         self._host = host
         self._running: Cycle | None = None
         self._in_head = False
@@ -102,22 +122,36 @@ class HttpConnection(HttpToolsProtocol):
 
     # --- asyncio's calls
 
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        super().connection_made(transport)
+    def connection_made(self, transport: asyncio.Transport) -> None:
+        self._connections.add(self)
+        self.transport = transport
+        self.flow = FlowControl(transport)
+        self._server = get_local_addr(transport)
+        self._client = get_remote_addr(transport)
+        if is_ssl(transport):
+            self._scheme = "https"
         if not self._host.is_accepting:
             self._refuse(503, "This node is shutting down.")
-        elif len(self.connections) > self._limits.connections_max:
+        elif len(self._connections) > self._limits.connections_max:
             self._refuse(503, "Too many connections; try again shortly.")
         else:
             self._within(self._limits.header_timeout_s)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.deadline = NEVER
-        # uvicorn tells only the request that was read last, not the one being answered.
+        self._connections.discard(self)
         if self._running is not None:
             self._running.leave()
-        super().connection_lost(exc)
+        if self.cycle is not None:
+            self.cycle.leave()
+        self.flow.resume_writing()
+        if exc is None:
+            self.transport.close()
+        self._parser = None  # The two know each other.
         self._host.connection_ended()
+
+    def eof_received(self) -> None:
+        """Who sends no more is gone."""
 
     def data_received(self, data: bytes) -> None:
         if self._refused:
@@ -126,7 +160,7 @@ class HttpConnection(HttpToolsProtocol):
         self._progress = False
         self._read_bytes = len(data)
         try:
-            self.parser.feed_data(data)
+            self._parser.feed_data(data)
         except httptools.HttpParserUpgrade as upgrade:
             rest = data[upgrade.args[0] :]
             if self._upgrades:
@@ -154,32 +188,33 @@ class HttpConnection(HttpToolsProtocol):
             self._refuse(431, self._too_long())
 
     def pause_writing(self) -> None:
-        super().pause_writing()
+        self.flow.pause_writing()
         self._within(self._limits.write_stall_s)
 
     def resume_writing(self) -> None:
-        super().resume_writing()
+        self.flow.resume_writing()
         self._settle_deadline()
 
     # --- the parser's calls
 
     def on_message_begin(self) -> None:
-        # Instead of uvicorn's, for fewer steps and for the extension.
         self.url = b""
-        self.expect_100_continue = False
         self.headers = []
-        self.scope = {  # type: ignore[typeddict-item]  # completed with the headers
+        self.scope = {  # Completed with the headers.
             "type": "http",
             "asgi": _ASGI,
             "http_version": "1.1",
-            "server": self.server,
-            "client": self.client,
-            "scheme": self.scheme or "http",
+            "server": self._server,
+            "client": self._client,
+            "scheme": self._scheme,
             "root_path": "",
             "headers": self.headers,
         }
         self._in_head = True
         self._head_timed = False
+
+    def on_url(self, url: bytes) -> None:
+        self.url += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
         if not self._in_head:
@@ -190,12 +225,11 @@ class HttpConnection(HttpToolsProtocol):
         self.headers.append((name, value))
 
     def on_headers_complete(self) -> None:
-        # Instead of uvicorn's, which would look for WebSockets.
         self._progress = True
         self._in_head = False
         if not self.flow.write_paused:
             self.deadline = NEVER
-        parser, scope, headers = self.parser, self.scope, self.headers
+        parser, scope, headers = self._parser, self.scope, self.headers
         version = parser.get_http_version()
         if len(headers) > HEADERS_MAX:
             raise Refused(431, f"More than {HEADERS_MAX} headers.")
@@ -206,8 +240,7 @@ class HttpConnection(HttpToolsProtocol):
         scope["method"] = method = METHODS.get(parser.get_method(), "")
         scope["http_version"] = version
         scope["path"], scope["raw_path"], scope["query_string"] = parts_of(self.url, method)
-        last: RequestResponseCycle | None = self.cycle  # uvicorn's annotation leaves the None out
-        before = last is not None and not last.response_complete
+        before = self._is_answering
         if self._host.websockets and not before and parser.should_upgrade():
             self._upgrades = self._asks_for_websocket()
             if self._upgrades:
@@ -218,19 +251,19 @@ class HttpConnection(HttpToolsProtocol):
         )
         if framing.awaits_100:
             cycle.waiting_for_100_continue = True
-        scope["extensions"] = {EXTENSION: cycle}  # type: ignore[dict-item]  # uvicorn's are JSON-like
+        scope["extensions"] = {EXTENSION: cycle}
         if before:
-            if len(self.pipeline) >= PIPELINE_MAX:
+            if len(self._waiting) >= PIPELINE_MAX:
                 raise Refused(503, "Too many requests wait on this connection.")
             self.flow.pause_reading()
-            self.pipeline.appendleft((cycle, self.app))
+            self._waiting.append(cycle)
         else:
-            self._start_asgi_task(cycle, self.app)
+            self._start(cycle)
 
     def on_body(self, body: bytes) -> None:
         self._progress = True
         cycle = self.cycle
-        if cycle.response_complete:
+        if cycle is None or cycle.response_complete:
             self._discard(len(body))
             return
         # Nearly every body is one piece: kept as it came, it is copied nowhere.
@@ -243,24 +276,24 @@ class HttpConnection(HttpToolsProtocol):
         self._progress = True
         if self._upgrades:
             return
-        if self.parser.should_upgrade() and self._declared_body():
+        if self._parser.should_upgrade() and self._declared_body():
             return  # The parser skipped it; see _decline_upgrade.
         cycle = self.cycle
-        if not cycle.response_complete:
+        if cycle is not None and not cycle.response_complete:
             cycle.more_body = False
             cycle.set()
 
-    # --- uvicorn's calls
+    # --- requests
 
-    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
-        # Instead of uvicorn's, which pays for a callback at the end of each task.
-        self._running = cast(Cycle, cycle)
-        self._running.task = task = self.loop.create_task(self._run(self._running, app))
-        self.tasks.add(task)
+    def _start(self, cycle: Cycle) -> None:
+        self._running = cycle
+        cycle.task = task = self._loop.create_task(self._run(cycle))
+        # Left by `_run` itself: a callback at the end of each task would cost more.
+        self._tasks.add(task)
 
-    async def _run(self, cycle: Cycle, app: ASGI3Application) -> None:
+    async def _run(self, cycle: Cycle) -> None:
         try:
-            await app(cycle.scope, cycle.receive, cycle.send)
+            await self._app(cycle.scope, cycle.receive, cycle.send)
             if not cycle.response_complete and not cycle.disconnected:
                 log.error("response_incomplete", extra={"path": cycle.scope["path"]})
                 self._answer_fault(cycle)
@@ -268,7 +301,7 @@ class HttpConnection(HttpToolsProtocol):
             log.exception("request_fault", extra={"path": cycle.scope["path"]})
             self._answer_fault(cycle)
         finally:
-            self.tasks.discard(cycle.task)
+            self._tasks.discard(cycle.task)
             # Scope and cycle know each other; untied, they are freed without the collector,
             # whose passes over such rings were a sixth of a request's cost.
             cycle.scope["extensions"] = {}
@@ -281,24 +314,25 @@ class HttpConnection(HttpToolsProtocol):
             self._refuse(500, "This node failed to answer; its log says why.")
 
     def on_response_complete(self) -> None:
-        # Instead of uvicorn's, which sets a timer for each request.
         self._running = None
-        self.server_state.total_requests += 1
         if self.transport.is_closing():
             self._within(self._limits.write_stall_s)
             return
         self.flow.resume_reading()
-        if self.pipeline:
-            cycle, app = self.pipeline.pop()
-            self._start_asgi_task(cycle, app)
+        if self._waiting:
+            self._start(self._waiting.popleft())
         elif self._in_head or self._refused:
             self._settle_deadline()
         else:
-            self.deadline = until = self.loop.time() + self._limits.keep_alive_s
+            self.deadline = until = self._loop.time() + self._limits.keep_alive_s
             self._host.deadlines.watch(until)
 
     def shutdown(self) -> None:
-        super().shutdown()
+        """End after the request that is being answered, if any."""
+        if self.cycle is None or self.cycle.response_complete:
+            self.transport.close()
+        else:
+            self.cycle.keep_alive = False
         if self.transport.is_closing():
             self._within(LINGER_S)
 
@@ -317,7 +351,7 @@ class HttpConnection(HttpToolsProtocol):
 
     @property
     def _is_answering(self) -> bool:
-        cycle: RequestResponseCycle | None = self.cycle  # uvicorn's annotation leaves the None out
+        cycle = self.cycle
         return cycle is not None and not cycle.response_complete
 
     def _settle_deadline(self) -> None:
@@ -330,23 +364,24 @@ class HttpConnection(HttpToolsProtocol):
             self._within(limits.header_timeout_s if self._in_head else limits.keep_alive_s)
 
     def _within(self, seconds: float) -> None:
-        self.deadline = until = self.loop.time() + seconds
+        self.deadline = until = self._loop.time() + seconds
         self._host.deadlines.watch(until)
 
     # --- refusals
 
     def _refuse(self, status: int, message: str) -> None:
         self._refused = True
-        if self._is_answering and self.cycle is self._running and not self.cycle.response_started:
+        running = self._running
+        if running is not None and running is self.cycle and not running.response_started:
             # Nobody was told anything yet: to the app its client is gone, which hears it here.
-            self._running.leave()
+            running.leave()
         elif self._is_answering or self.transport.is_closing():
             # A second answer inside the first would be worse than none.
             self.transport.abort()
             return
         body = self._host.error_body_at(self.url)(status, message)
         self.transport.write(answer_of(status, body))
-        if self.transport.can_write_eof() and len(self.connections) <= (
+        if self.transport.can_write_eof() and len(self._connections) <= (
             2 * self._limits.connections_max
         ):
             self.transport.write_eof()
@@ -389,9 +424,9 @@ class HttpConnection(HttpToolsProtocol):
     def _become_websocket(self, rest: bytes) -> None:
         from helexa.util.http_websocket import WebsocketConnection  # wsproto
 
-        self.connections.discard(self)
+        self._connections.discard(self)
         self.deadline = NEVER
-        connection = WebsocketConnection(self.config, self.server_state, self._host)
+        connection = WebsocketConnection(self._config, self._state, self._host)
         connection.begin(self.transport, self.url, self.headers, rest)
 
     def _decline_upgrade(self, rest: bytes) -> None:
@@ -401,11 +436,12 @@ class HttpConnection(HttpToolsProtocol):
         body, so a second parser reads it, and the connection ends after the answer.
         """
         framing = self._declared_body()
-        self.cycle.keep_alive = False
+        if self.cycle is not None:
+            self.cycle.keep_alive = False
         if framing is None:
             return
-        self.parser = httptools.HttpRequestParser(_BodyOnly(self))
-        self.parser.feed_data(b"POST / HTTP/1.1\r\n" + framing + b"\r\n\r\n")
+        self._parser = httptools.HttpRequestParser(_BodyOnly(self))
+        self._parser.feed_data(b"POST / HTTP/1.1\r\n" + framing + b"\r\n\r\n")
         self.data_received(rest)
 
 

@@ -1,20 +1,17 @@
-"""One request and its answer: uvicorn's cycle, with an answer that takes one write.
+"""One request and its answer, which takes as few writes as can be.
 
-uvicorn writes the head and each piece of the body by themselves, and a write is
-the dearest thing that a hop does. ASGI lets a server hold the head back until the
+A write is the dearest thing that a hop does. ASGI lets a server hold the head back until the
 first piece of the body is there, so the two leave together.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, MutableMapping
 from http import HTTPStatus
 from typing import Any, Final
 
-from uvicorn._types import ASGIReceiveEvent, ASGISendEvent, HTTPScope
-from uvicorn.protocols.http.flow_control import FlowControl
-from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
+from helexa.util.flow_control import FlowControl
 
 JOIN_BYTES_MAX: Final = 64 * 1024
 """Up to this pieces are copied into one write; above, the copy costs more than the write."""
@@ -30,48 +27,39 @@ _STATUS_LINES: Final = {
 _BODILESS: Final = (204, 304)
 
 
-class Cycle(RequestResponseCycle):
-    """`send` is uvicorn's in meaning; what an app may use besides is public here."""
-
-    task: asyncio.Task[None]
-    """The task that runs the app for this request."""
-    more_lines = b""
-    """Header lines that every answer to this request has, whoever gives it; none of them frames."""
-    on_disconnect: Callable[[], None] | None = None
-    """Called once, when the client is gone before its answer was complete."""
-
-    # uvicorn sets these for each request; most are what they are here to its end.
-    body: bytes = b""  # type: ignore[assignment]
-    chunked_encoding = None
-    disconnected = False
-    expected_content_length = 0
-    more_body = True
-    response_complete = False
-    response_started = False
-    waiting_for_100_continue = False
-    _head = b""
-    _news = False
-    _waiter: asyncio.Future[None] | None = None
+class Cycle:
+    """`receive` and `send` are ASGI's; what an app may use besides is public here."""
 
     def __init__(
         self,
-        scope: HTTPScope,
+        scope: dict[str, Any],
         transport: asyncio.Transport,
         flow: FlowControl,
         keep_alive: bool,
         on_response: Callable[[], None],
     ) -> None:
-        # Instead of uvicorn's.
         self.scope = scope
         self.transport = transport
         self.flow = flow
         self.keep_alive = keep_alive
         self.on_response = on_response
-
-    @property
-    def message_event(self) -> Cycle:  # type: ignore[override]
-        """By which uvicorn wakes `receive`."""
-        return self
+        self.task: asyncio.Task[None]
+        """The task that runs the app for this request."""
+        self.more_lines = b""
+        """Header lines that every answer to this request has, whoever gives it; none frames."""
+        self.on_disconnect: Callable[[], None] | None = None
+        """Called once, when the client is gone before its answer was complete."""
+        self.body = b""
+        self.more_body = True
+        self.disconnected = False
+        self.response_started = False
+        self.response_complete = False
+        self.waiting_for_100_continue = False
+        self._chunked = False
+        self._length_left = 0
+        self._head = b""
+        self._news = False
+        self._waiter: asyncio.Future[None] | None = None
 
     def set(self) -> None:
         """There is something new for `receive`."""
@@ -79,7 +67,7 @@ class Cycle(RequestResponseCycle):
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 
-    async def receive(self) -> ASGIReceiveEvent:
+    async def receive(self) -> dict[str, Any]:
         if self.waiting_for_100_continue and not self.transport.is_closing():
             self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
             self.waiting_for_100_continue = False
@@ -126,11 +114,11 @@ class Cycle(RequestResponseCycle):
         if self.disconnected:
             return
         self._starts()
-        self.chunked_encoding = length is None
+        self._chunked = length is None
         if length is None:
             framing = b"transfer-encoding: chunked\r\n"
         else:
-            self.expected_content_length = length
+            self._length_left = length
             framing = b"content-length: %d\r\n" % length
         end = b"\r\n" if self.keep_alive else b"connection: close\r\n\r\n"
         line = _STATUS_LINES.get(status) or b"HTTP/1.1 %d \r\n" % status
@@ -152,7 +140,7 @@ class Cycle(RequestResponseCycle):
         self._body(body, True)
         return True
 
-    async def send(self, message: ASGISendEvent) -> None:
+    async def send(self, message: MutableMapping[str, Any]) -> None:
         if self.flow.write_paused and not self.disconnected:
             await self.flow.drain()
         if self.disconnected:
@@ -184,7 +172,7 @@ class Cycle(RequestResponseCycle):
             parts += (name, b": ", value, b"\r\n")
             lower = name.lower()
             if lower == b"content-length":
-                self.expected_content_length = int(value)
+                self._length_left = int(value)
                 framing = lower
             elif lower == b"transfer-encoding":
                 framing = lower
@@ -192,9 +180,9 @@ class Cycle(RequestResponseCycle):
                 self.keep_alive = False
                 closes = True
         lines = len(parts) // 4 + 2 + self.more_lines.count(b"\n")
-        self.chunked_encoding = framing == b"transfer-encoding"
+        self._chunked = framing == b"transfer-encoding"
         if not framing and self.scope["method"] != "HEAD" and status not in _BODILESS:
-            self.chunked_encoding = True
+            self._chunked = True
             parts.append(b"transfer-encoding: chunked\r\n")
             lines += 1
         if not self.keep_alive and not closes:
@@ -211,9 +199,9 @@ class Cycle(RequestResponseCycle):
     def _body(self, body: bytes, more_body: bool) -> None:
         head, self._head = self._head, b""
         if self.scope["method"] == "HEAD":
-            self.expected_content_length = 0
+            self._length_left = 0
             body = b""
-        elif self.chunked_encoding:
+        elif self._chunked:
             if body:
                 tail = b"\r\n" if more_body else b"\r\n0\r\n\r\n"
                 body = b"%s%x\r\n%s%s" % (head, len(body), body, tail)
@@ -221,8 +209,8 @@ class Cycle(RequestResponseCycle):
             elif not more_body:
                 body = b"0\r\n\r\n"
         else:
-            self.expected_content_length -= len(body)
-            if self.expected_content_length < 0:
+            self._length_left -= len(body)
+            if self._length_left < 0:
                 raise RuntimeError("the body is longer than its Content-Length")
         if not head:
             if body:
@@ -232,7 +220,7 @@ class Cycle(RequestResponseCycle):
         else:
             self.transport.write(head + body)
         if not more_body:
-            if not self.chunked_encoding and self.expected_content_length > 0:
+            if not self._chunked and self._length_left > 0:
                 raise RuntimeError("the body is shorter than its Content-Length")
             self.response_complete = True
             self.set()

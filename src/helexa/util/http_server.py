@@ -1,7 +1,6 @@
 """Serve an ASGI app on sockets, inside a block, and bounded on every side.
 
-uvicorn parses and speaks HTTP; what it leaves to a proxy in front is added here,
-because a node has none: header bytes and header time are limited, connections
+What other servers leave to a proxy in front is here, because a node has none: header bytes and header time are limited, connections
 are counted, a client that does not read is dropped, and malformed HTTP is
 answered in the caller's own error format.
 
@@ -86,10 +85,10 @@ class HttpServer:
         error_bodies_below: Mapping[bytes, ErrorBody] | None = None,
         websockets: bool = False,
     ) -> None:
-        # log_config None keeps uvicorn from configuring anybody's logging.
+        # uvicorn's are the websockets; log_config None keeps it from configuring anybody's logging.
         self._config = Config(
             app,
-            http=HttpConnection,
+            http=asyncio.Protocol,
             # Ours is made where it is needed; these are for it.
             ws="none",
             ws_max_size=WEBSOCKET_BYTES_MAX,
@@ -171,8 +170,8 @@ class HttpServer:
         if not self._state.connections:
             self._emptied.set()
 
-    def _connection(self) -> HttpConnection:
-        return HttpConnection(self._config, self._state, self)
+    def _connection(self) -> asyncio.Protocol:
+        return cast(asyncio.Protocol, HttpConnection(self._config, self._state, self))
 
     def _connections(self) -> Iterable[HttpConnection]:
         return cast(Iterable[HttpConnection], self._state.connections)
