@@ -1,13 +1,16 @@
 # Short names for commands that work without it; `make help` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help up test test-clients test-runtimes test-llama-server chaos check fmt bench bench-runtimes bench-survival bench-fairness bench-quick sim sim-figures docs lock demo-models clean run-setup dev-setup
+.PHONY: help up compile test test-clients test-runtimes test-llama-server chaos check fmt bench bench-runtimes bench-survival bench-fairness bench-quick sim sim-figures docs lock demo-models clean run-setup dev-setup
 bin := .venv/bin
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 up: run-setup  ## install into .venv and run a cortex and a neuron with the demo model (Ctrl-C ends them)
-	@exec $(bin)/helexa up $(ARGS)
+	@PYTHONPATH=$$(scripts/compile --path) exec $(bin)/helexa up $(ARGS)
+
+compile:  ## what every request passes through, compiled: half the CPU (needs a C compiler); `make up` uses it
+	@scripts/compile
 
 test:  ## lint, types, layers and the whole test suite with branch coverage
 	@scripts/test $(ARGS)

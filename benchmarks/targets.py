@@ -44,25 +44,39 @@ class Target(Protocol):
     def start(self, upstream: int, scratch: Path) -> contextlib.AbstractContextManager[Running]: ...
 
 
-class Helexa:
+class Interpreted:
     """The composed gateway: key check, fleet view, scheduler, admission, metrics."""
 
-    name = "helexa"
+    name = "helexa, interpreted"
 
     def missing(self) -> str:
         return ""
 
+    def environment(self) -> dict[str, str]:
+        return {"PYTHONPATH": ""}
+
     @contextlib.contextmanager
     def start(self, upstream: int, scratch: Path) -> Iterator[Running]:
-        port, log = free_port(), scratch / "helexa.log"
+        port, log = free_port(), scratch / f"{self.name}.log"
         argv = [sys.executable, "-m", "benchmarks.hop", str(port), str(upstream)]
-        with running(argv, log, cwd=ROOT) as process:
+        with running(argv, log, env=self.environment(), cwd=ROOT) as process:
             wait_for_port(port, process, log)
             while not (lines := log.read_text().splitlines()):
                 time.sleep(0.05)
             from helexa import __version__
 
             yield Running(self.name, __version__, port, lines[-1], process.pid)
+
+
+class Helexa(Interpreted):
+    """The same, as `make compile` makes it."""
+
+    name = "helexa"
+
+    def environment(self) -> dict[str, str]:
+        script = ROOT / "scripts/compile"
+        done = subprocess.run([script], stdout=subprocess.PIPE, text=True, check=True)
+        return {"PYTHONPATH": done.stdout.strip()}
 
 
 class SglangRouter:
@@ -175,7 +189,7 @@ http {{
             yield Running(self.name, shown.strip().rpartition("/")[2], port, KEY, process.pid)
 
 
-TARGETS: tuple[Target, ...] = (Helexa(), SglangRouter(), LiteLLM(), Nginx())
+TARGETS: tuple[Target, ...] = (Helexa(), Interpreted(), SglangRouter(), LiteLLM(), Nginx())
 
 
 def install() -> None:

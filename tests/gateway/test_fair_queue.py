@@ -9,8 +9,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from helexa.cortex.gateway.admission.entry import Entry, State
 from helexa.cortex.gateway.admission.fair_queue import FairQueue
-from helexa.cortex.gateway.admission.lane import Entry, Lane, Rules, State
+from helexa.cortex.gateway.admission.lane import Lane, Rules
 from helexa.cortex.gateway.admission.ranks import Rank, Shares
 from helexa.protocol.ids import ModelId
 

@@ -50,7 +50,7 @@ WEBSOCKET_BYTES_MAX: Final = 64 * 1024
 _ASGI: Final = {"version": "3.0", "spec_version": "2.3"}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class ServerLimits:
     header_bytes_max: int = 64 * 1024
     header_timeout_s: float = 20.0

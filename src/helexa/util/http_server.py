@@ -1,8 +1,8 @@
 """Serve an ASGI app on sockets, inside a block, and bounded on every side.
 
-What other servers leave to a proxy in front is here, because a node has none: header bytes and header time are limited, connections
-are counted, a client that does not read is dropped, and malformed HTTP is
-answered in the caller's own error format.
+What other servers leave to a proxy in front is here, because a node has none: header bytes and
+header time are limited, connections are counted, a client that does not read is dropped, and
+malformed HTTP is answered in the caller's own error format.
 
     async with serving(app, [listener], limits, error_body=..., shutdown_grace_s=30):
         ...

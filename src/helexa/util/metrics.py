@@ -74,10 +74,11 @@ class Children(dict[tuple[str, ...], _Child], Generic[_Child]):
         super().__init__()
         self._make: Callable[[], _Child] = make
         self.labels = labels
+        self.most = LABEL_SETS_MAX
 
     def __missing__(self, values: tuple[str, ...]) -> _Child:
         # Label values can come from outside; a client must not be able to fill the memory.
-        if len(self) >= LABEL_SETS_MAX:
+        if len(self) >= self.most:
             values = ("other",) * len(values)
             if values in self:
                 return self[values]

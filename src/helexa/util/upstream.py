@@ -27,9 +27,9 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager
-from typing import Self, TypeAlias
+from collections.abc import Callable, Iterator, Sequence
+from types import TracebackType
+from typing import TypeAlias
 
 import anyio
 import anyio.abc
@@ -61,6 +61,27 @@ __all__ = [
 ]
 
 Headers: TypeAlias = Sequence[tuple[bytes, bytes]]
+
+
+class Running:
+    """`async with pool.running() as pool`: a class, because it is compiled with the rest."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+        self._tasks = anyio.create_task_group()
+
+    async def __aenter__(self) -> Pool:
+        self._pool.open(await self._tasks.__aenter__())
+        return self._pool
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        at: TracebackType | None,
+    ) -> bool:
+        self._pool.close()
+        return bool(await self._tasks.__aexit__(kind, error, at))
 
 
 class PoolFull(UpstreamError):
@@ -97,30 +118,33 @@ class Pool:
         self._dialling = 0
         self._is_running = False
         self._tasks: anyio.abc.TaskGroup
+        self._deadlines: Deadlines
 
     @property
     def in_use(self) -> int:
         """Connections that carry a request, or are being made for one."""
         return len(self._connections) + self._dialling - len(self._idle)
 
-    @asynccontextmanager
-    async def running(self) -> AsyncIterator[Self]:
+    def running(self) -> Running:
+        return Running(self)
+
+    def open(self, tasks: anyio.abc.TaskGroup) -> None:
+        """`running` calls it. What dials, or carries a connection, runs in `tasks`."""
         self.loop = asyncio.get_running_loop()
         self.now = self.loop.time
-        deadlines = Deadlines(self._watched)
-        self.watch = deadlines.watch
-        async with anyio.create_task_group() as self._tasks:
-            self._is_running = True
-            try:
-                yield self
-            finally:
-                self._is_running = False
-                deadlines.close()
-                while self._waiting:
-                    self._hand_over(None)
-                for connection in list(self._connections):
-                    connection.abort()
-                self._tasks.cancel_scope.cancel()
+        self._deadlines = Deadlines(self._watched)
+        self.watch = self._deadlines.watch
+        self._tasks = tasks
+        self._is_running = True
+
+    def close(self) -> None:
+        self._is_running = False
+        self._deadlines.close()
+        while self._waiting:
+            self._hand_over(None)
+        for connection in list(self._connections):
+            connection.abort()
+        self._tasks.cancel_scope.cancel()
 
     async def request(
         self,

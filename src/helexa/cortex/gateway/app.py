@@ -29,6 +29,7 @@ from helexa.cortex.gateway.admission.turns import Turns
 from helexa.cortex.gateway.anthropic_envelope import speaks_anthropic
 from helexa.cortex.gateway.cors import Cors
 from helexa.cortex.gateway.dispatch import Dispatch
+from helexa.cortex.gateway.endpoint import Bench, WorkEndpoint
 from helexa.cortex.gateway.endpoints import (
     generation,
     input_tokens,
@@ -45,7 +46,7 @@ from helexa.cortex.gateway.receipts import Receipts
 from helexa.cortex.gateway.seams import Fleet, Keys
 from helexa.cortex.gateway.shelf import Shelf
 from helexa.cortex.gateway.truth import Truth
-from helexa.cortex.gateway.work import Bench, WorkApp, WorkEndpoint
+from helexa.cortex.gateway.work import WorkApp
 from helexa.cortex.settings import CortexSettings
 from helexa.protocol.errors import HelexaError, InternalFault, MethodNotAllowed, RouteUnknown
 from helexa.protocol.ids import ModelId

@@ -20,12 +20,13 @@ from helexa.cortex.gateway.admission.turns import Turns
 from helexa.cortex.gateway.answer import Answer
 from helexa.cortex.gateway.app import work_endpoints
 from helexa.cortex.gateway.dispatch import Dispatch
+from helexa.cortex.gateway.endpoint import Bench
 from helexa.cortex.gateway.ingress import Ingress
 from helexa.cortex.gateway.job import Patience
 from helexa.cortex.gateway.observe import PeerObserver
 from helexa.cortex.gateway.seams import Ticket, Turn, Visit
 from helexa.cortex.gateway.truth import Truth
-from helexa.cortex.gateway.work import Bench, WorkApp
+from helexa.cortex.gateway.work import WorkApp
 from helexa.cortex.orchestrator.fabric import HOPS_HEADER, PATH_HEADER, Fabric
 from helexa.cortex.orchestrator.federation.limits import Limits
 from helexa.cortex.orchestrator.federation.peers import Peers

@@ -178,14 +178,14 @@ class Trial:
             else:
                 body = await response.read(ANSWER_BYTES_MAX)
                 self.whole = (content_type or b"application/json", body)
-        except UpstreamTimedOut as error:
+        except UpstreamTimedOut as silence:
             late = UpstreamTimeout("The node did not answer in time.")
             # Who goes on with an answer has not much time, and others may be quicker.
-            raise (Elsewhere(late) if self.job.goes_on else late) from error
-        except PoolFull as error:
-            raise Elsewhere(Busy("Too many requests wait for the same node.")) from error
-        except UpstreamError as error:
-            raise Elsewhere(PeerLost("The node that served this request was lost.")) from error
+            raise (Elsewhere(late) if self.job.goes_on else late) from silence
+        except PoolFull as full:
+            raise Elsewhere(Busy("Too many requests wait for the same node.")) from full
+        except UpstreamError as loss:
+            raise Elsewhere(PeerLost("The node that served this request was lost.")) from loss
         self.attempt.first_byte_s = self._now()
 
     async def _begun(self, response: Response, keepalive: Callable[[], Awaitable[None]]) -> None:

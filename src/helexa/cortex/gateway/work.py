@@ -11,21 +11,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Final, Generic, TypeVar
+from typing import Final, Generic
 
 import msgspec
 
 from helexa.cortex.gateway.answer import Answer
-from helexa.cortex.gateway.dispatch import Dispatch
-from helexa.cortex.gateway.envelope import OPENAI, Envelope
+from helexa.cortex.gateway.endpoint import Bench, H, WorkEndpoint
 from helexa.cortex.gateway.ingress import Ingress
 from helexa.cortex.gateway.job import HandedOver, Job
-from helexa.cortex.gateway.observe import Observes
-from helexa.cortex.gateway.receipts import Receipts
-from helexa.cortex.gateway.seams import Door, Fleet, Ticket
-from helexa.cortex.gateway.surface import Surface, TranslatedAnswer
+from helexa.cortex.gateway.seams import Ticket
+from helexa.cortex.gateway.surface import TranslatedAnswer
 from helexa.cortex.orchestrator.federation.wish_bodies import asked, first_model
 from helexa.protocol.errors import (
     BodyLate,
@@ -41,11 +36,11 @@ from helexa.protocol.errors import (
 from helexa.protocol.ids import ModelId
 from helexa.protocol.openai import text
 from helexa.protocol.openai.body import prompt_heads, typed, with_end
-from helexa.protocol.openai.requests import Generation, Head
+from helexa.protocol.openai.requests import Generation
 from helexa.protocol.routing import RouteHints
 from helexa.protocol.trace import in_logs
 from helexa.protocol.via import VIA_HEADER
-from helexa.protocol.work import Usage, WorkloadClass
+from helexa.protocol.work import Usage
 from helexa.util.asgi import (
     BodyTooBig,
     BodyTooSlow,
@@ -57,14 +52,12 @@ from helexa.util.asgi import (
     cycle_of,
     read_body,
 )
-from helexa.util.budget import Budget, OverBudget
+from helexa.util.budget import OverBudget
 from helexa.util.compressed import CODINGS, CodingUnknown, Corrupt, unpacked
 from helexa.util.upstream import Headers
 
 JUDGED_AT_ONCE_MAX: Final = 2
 """Of larger bodies: each is in memory once more meanwhile."""
-JUDGED_INLINE_BYTES_MAX: Final = 256 * 1024
-"""A larger body is looked at by another thread, since all other requests wait meanwhile."""
 SESSION_CHARS_MAX: Final = 256
 NO_ROOM: Final = (
     "The bodies of the requests under way leave no room for this one; try again shortly."
@@ -76,67 +69,7 @@ CLIENT_GONE_STATUS: Final = 499
 _JSON: Final = (b"content-type", b"application/json")
 _COUNTS: Final = (b"x-helexa-usage", b"1")
 
-H = TypeVar("H", bound=Head)
-
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Judge:
-    """Of what a head does not show. Nobody loads a model for a body that no neuron could take."""
-
-    doubts: Callable[[bytes], bool]
-    """Quick: most bodies are not looked at any further."""
-    check: Callable[[bytes], None]
-    """Raises HelexaError."""
-
-    async def hear(self, body: bytes, beside: asyncio.Semaphore) -> None:
-        """Of a body that it `doubts`."""
-        if len(body) <= JUDGED_INLINE_BYTES_MAX:
-            self.check(body)
-        else:
-            async with beside:
-                await asyncio.to_thread(self.check, body)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WorkEndpoint(Generic[H]):
-    """What a file in `endpoints/` says about one kind of work."""
-
-    path: str
-    head: type[H]
-    classify: Callable[[H, bytes, Ingress], WorkloadClass]
-    check: Callable[[H], None]
-    """Raises BodyMalformed for what the types cannot say."""
-    judge: Judge | None = None
-    prompt: str = ""
-    """The member of the body that engines keep in their caches; empty where they keep none."""
-    surface: Surface | None = None
-    """Where clients ask in other words: `head` and all the rest are those of the chat completion
-    that it is served as."""
-    envelope: Envelope = OPENAI
-    for_clients: bool = True
-    for_peers: bool = True
-    """Whether other cortexes may ask this; they translate for their own clients themselves."""
-    upstream_path: str = ""
-    """What a neuron is asked by, where that is not `path`."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Bench:
-    """What all work endpoints behind one door share."""
-
-    fleet: Fleet
-    door: Door
-    dispatch: Dispatch
-    observer: Observes
-    now: Callable[[], float]
-    body_bytes_max: int
-    body_timeout_s: float
-    bodies: Budget
-    """What all bodies under way may take together, those of other doors included."""
-    receipts: Receipts | None = None
-    """Where what became of a request is kept for its client."""
 
 
 class WorkApp(Generic[H]):
@@ -303,14 +236,14 @@ class WorkApp(Generic[H]):
                 body = self._held(ingress, whole)
         except OverBudget:
             raise Busy(NO_ROOM) from None
-        except BodyTooBig as error:
-            raise BodyTooLarge(error.bytes_max) from None
+        except BodyTooBig as excess:
+            raise BodyTooLarge(excess.bytes_max) from None
         except BodyTooSlow:
             raise BodyLate from None
-        except CodingUnknown as error:
-            raise CodingUnsupported(error.coding, ", ".join(CODINGS)) from None
-        except Corrupt as error:
-            raise BodyMalformed(reason=f"The packed body cannot be unpacked: {error}.") from None
+        except CodingUnknown as unknown:
+            raise CodingUnsupported(unknown.coding, ", ".join(CODINGS)) from None
+        except Corrupt as corrupt:
+            raise BodyMalformed(reason=f"The packed body cannot be unpacked: {corrupt}.") from None
         text.check(body)
         return body
 

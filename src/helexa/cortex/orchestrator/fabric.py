@@ -68,7 +68,7 @@ _NOBODY: Final = Label()
 Queues: TypeAlias = Callable[[], Mapping[ModelId, tuple[int, float]]]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class PeerWay:
     """How one request reaches a peer. The headers are about this request."""
 

@@ -32,7 +32,7 @@ from helexa.protocol.work import WorkloadClass
 from helexa.util.asgi import Scope
 
 
-@dataclass(slots=True)
+@dataclass
 class _Held:
     """Of a ticket whose key has limits; others keep what the queue does."""
 

@@ -7,15 +7,13 @@ decide. Pure: the clock and the slots are passed in, and who is let in is return
 
 from __future__ import annotations
 
-import enum
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Final
 
-import msgspec
-
-from helexa.cortex.gateway.admission.fair_queue import Account, FairQueue
+from helexa.cortex.gateway.admission.entry import Entry, State
+from helexa.cortex.gateway.admission.fair_queue import FairQueue
 from helexa.cortex.gateway.admission.pace import Pace
 from helexa.cortex.gateway.admission.ranks import Rank, Shares
 from helexa.protocol.ids import ModelId
@@ -27,14 +25,6 @@ SMOOTHING: Final = 0.2
 _LEFT_OVER: Final = Rank.ANONYMOUS
 
 
-class State(enum.IntEnum):
-    APART = 0
-    """Counted, but neither in the queue nor at work: its model is not served yet."""
-    QUEUED = 1
-    RUNNING = 2
-    GONE = 3
-
-
 # Looked up once: an enum's own look-up is felt in every request.
 _APART: Final = State.APART
 _QUEUED: Final = State.QUEUED
@@ -42,28 +32,7 @@ _RUNNING: Final = State.RUNNING
 _GONE: Final = State.GONE
 
 
-class Entry(msgspec.Struct, eq=False):
-    """One request at one model."""
-
-    account_name: str
-    rank: Rank
-    weight: float
-    body_bytes: int
-    came_s: float
-    output_most: float = math.inf
-    counts_bytes: bool = True
-    """Whether its prompt's tokens follow from its size: not where there are pictures in it."""
-    state: State = _APART
-    account: Account[Entry] | None = None
-    charged: float = 0.0
-    """Tokens so far: guessed at first, what was delivered above that, the truth in the end."""
-    began_s: float = 0.0
-    owner: Any = None
-    """Who is told of it; nothing to this file, and so the next."""
-    ticket: Any = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Rules:
     """How lanes share; all of `[limits]` that matters here."""
 
@@ -81,7 +50,7 @@ class Rules:
         return tuple(self.bulk_share if rank is Rank.BULK else 0.0 for rank in Rank)
 
 
-@dataclass(slots=True)
+@dataclass
 class Guess:
     """Of tokens before they are counted, by what the model's requests came to lately."""
 
@@ -101,7 +70,7 @@ class Guess:
             entry.account.expected = expected + SMOOTHING * (output_tokens - expected)
 
 
-@dataclass(slots=True)
+@dataclass
 class Lane:
     model: ModelId
     rules: Rules

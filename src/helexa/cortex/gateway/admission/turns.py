@@ -12,13 +12,12 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Final
 
+from helexa.cortex.gateway.admission.entry import Entry, State
 from helexa.cortex.gateway.admission.lane import (
     OUTPUT_TOKENS_FIRST,
     TOKENS_PER_BYTE_FIRST,
-    Entry,
     Lane,
     Rules,
-    State,
 )
 from helexa.cortex.gateway.admission.observe import QueueObserver
 from helexa.cortex.gateway.admission.pace import whole_s
@@ -196,7 +195,7 @@ class Turns:
 
     def _look(self, lane: Lane, now_s: float) -> None:
         lane.looked_s = now_s
-        lane.queue_max = self.queue_max(lane.model)
+        lane.queue_max = float(self.queue_max(lane.model))
         lane.has(self._fleet.slots(lane.model))
 
     def _wake(self, lane: Lane, now_s: float) -> None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from helexa.cortex.gateway.about import About
 from helexa.cortex.gateway.classify import classify_chat
+from helexa.cortex.gateway.endpoint import Judge, WorkEndpoint
 from helexa.cortex.gateway.ingress import Ingress
-from helexa.cortex.gateway.work import Judge, WorkEndpoint
 from helexa.protocol.errors import BodyMalformed
 from helexa.protocol.openai.answers import ChatAnswer, ChatChunk
 from helexa.protocol.openai.requests import ChatHead

@@ -9,13 +9,13 @@ import msgspec
 
 from helexa.cortex.gateway.about import About
 from helexa.cortex.gateway.anthropic_envelope import ANTHROPIC
+from helexa.cortex.gateway.endpoint import WorkEndpoint
 from helexa.cortex.gateway.endpoints.messages import READ_INLINE_BYTES_MAX
 from helexa.cortex.gateway.endpoints.tokenize import endpoint as tokenize
 from helexa.cortex.gateway.ingress import Ingress
 from helexa.cortex.gateway.seams import Visit
 from helexa.cortex.gateway.translation.messages_speech import CountSpeech, Names
 from helexa.cortex.gateway.translation.messages_to_chat import prompt
-from helexa.cortex.gateway.work import WorkEndpoint
 from helexa.protocol.anthropic.answers import TokenCount
 from helexa.protocol.anthropic.errors import Refused
 from helexa.protocol.anthropic.reading import read

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from helexa.cortex.gateway.classify import classify_chat
+from helexa.cortex.gateway.endpoint import WorkEndpoint
 from helexa.cortex.gateway.ingress import Ingress
 from helexa.cortex.gateway.job import HandedOver
-from helexa.cortex.gateway.work import WorkEndpoint
 from helexa.protocol.continuation import CONTINUE_PATH
 from helexa.protocol.errors import BodyMalformed
 from helexa.protocol.work import WorkloadClass

@@ -9,6 +9,7 @@ import msgspec
 
 from helexa.cortex.gateway.about import WORK, About
 from helexa.cortex.gateway.answer import KEEPALIVE
+from helexa.cortex.gateway.endpoint import WorkEndpoint
 from helexa.cortex.gateway.endpoints import tokenize
 from helexa.cortex.gateway.envelope import event_of
 from helexa.cortex.gateway.ingress import Ingress
@@ -17,7 +18,6 @@ from helexa.cortex.gateway.shelf import Shelf
 from helexa.cortex.gateway.translation.responses_names import renamed
 from helexa.cortex.gateway.translation.responses_to_chat import Chat
 from helexa.cortex.gateway.understood import understood
-from helexa.cortex.gateway.work import WorkEndpoint
 from helexa.protocol.errors import HelexaError, PreviousResponseUnknown, RuntimeMalformed
 from helexa.protocol.openai.requests import TokenizeHead
 from helexa.protocol.openai.responses import InputTokens, ResponsesRequest

@@ -9,13 +9,13 @@ import msgspec
 
 from helexa.cortex.gateway.about import About
 from helexa.cortex.gateway.anthropic_envelope import ANTHROPIC
+from helexa.cortex.gateway.endpoint import WorkEndpoint
 from helexa.cortex.gateway.endpoints.chat_completions import endpoint as chat_completions
 from helexa.cortex.gateway.ingress import Ingress
 from helexa.cortex.gateway.seams import Visit
 from helexa.cortex.gateway.translation.chat_to_messages import Asked
 from helexa.cortex.gateway.translation.messages_speech import MessageSpeech, Names
 from helexa.cortex.gateway.translation.messages_to_chat import chat
-from helexa.cortex.gateway.work import WorkEndpoint
 from helexa.protocol.anthropic.answers import Message
 from helexa.protocol.anthropic.errors import Refused
 from helexa.protocol.anthropic.reading import read

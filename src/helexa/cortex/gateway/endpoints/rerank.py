@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from helexa.cortex.gateway.about import About
+from helexa.cortex.gateway.endpoint import WorkEndpoint
 from helexa.cortex.gateway.ingress import Ingress
-from helexa.cortex.gateway.work import WorkEndpoint
 from helexa.protocol.errors import BodyMalformed
 from helexa.protocol.openai.answers import Ranking
 from helexa.protocol.openai.requests import RerankHead

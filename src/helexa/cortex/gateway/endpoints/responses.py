@@ -11,6 +11,7 @@ import msgspec
 
 from helexa.cortex.gateway.about import WORK, About
 from helexa.cortex.gateway.answer import KEEPALIVE
+from helexa.cortex.gateway.endpoint import WorkEndpoint
 from helexa.cortex.gateway.endpoints import chat_completions
 from helexa.cortex.gateway.ingress import Ingress
 from helexa.cortex.gateway.seams import Visit
@@ -20,7 +21,6 @@ from helexa.cortex.gateway.translation.responses_names import renamed, said_of
 from helexa.cortex.gateway.translation.responses_to_chat import answer_to
 from helexa.cortex.gateway.translation.stored import own_input
 from helexa.cortex.gateway.understood import Understood, understood
-from helexa.cortex.gateway.work import WorkEndpoint
 from helexa.cortex.store.kept import Kept
 from helexa.protocol.errors import HelexaError, PreviousResponseUnknown
 from helexa.protocol.openai.answers import TypedEvent
