@@ -114,6 +114,8 @@ class HttpConnection:
         self._limits = host.limits
         self._framing = Framing()
         self._refused = False
+        self._refusal: Refused | None = None
+        """Why one of the parser's calls stopped it."""
         self._upgrades = False
         self._progress = False
         self._quiet_bytes = 0
@@ -167,12 +169,9 @@ class HttpConnection:
                 self._become_websocket(rest)
                 return
             self._decline_upgrade(rest)
-        except httptools.HttpParserError as error:
-            why = error.__context__
-            if isinstance(why, Refused):
-                self._refuse(why.status, why.message)
-            else:
-                self._refuse(400, "This is not a valid HTTP/1.1 request.")
+        except httptools.HttpParserError:
+            refusal = self._refusal or Refused(400, "This is not a valid HTTP/1.1 request.")
+            self._refuse(refusal.status, refusal.message)
             return
         if self._in_head and not self._head_timed:
             # Nearly every head ends in the read that it began in, and needs no time.
@@ -225,6 +224,14 @@ class HttpConnection:
         self.headers.append((name, value))
 
     def on_headers_complete(self) -> None:
+        try:
+            self._begin()
+        except Refused as refusal:
+            self._refusal = refusal
+            raise
+
+    def _begin(self) -> None:
+        """Raises Refused."""
         self._progress = True
         self._in_head = False
         if not self.flow.write_paused:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 from argparse import ArgumentParser, Namespace
 from importlib import metadata
+from importlib.util import find_spec
 from typing import Final
 
 import helexa
@@ -26,6 +27,7 @@ def run(args: Namespace) -> int:
         "helexa": helexa.__version__,
         "protocol": str(SPOKEN),
         "python": platform.python_version(),
+        "request path": _request_path(),
         "system": f"{platform.system()} {platform.release()} {platform.machine()}",
         **{part: _version(part) for part in PARTS},
     }
@@ -41,3 +43,10 @@ def _version(part: str) -> str:
         return metadata.version(part)
     except metadata.PackageNotFoundError:
         return "missing"
+
+
+def _request_path() -> str:
+    """`make compile` makes the one, and what is installed is the other."""
+    found = find_spec("helexa.util.exchange")
+    interpreted = found is None or (found.origin or "").endswith(".py")
+    return "interpreted" if interpreted else "compiled"
