@@ -23,6 +23,7 @@ from helexa.util.deadlines import NEVER, Deadlines
 from helexa.util.flow_control import FlowControl
 from helexa.util.http_cycle import EXTENSION, Cycle
 from helexa.util.http_request import FRAMING, HTTP_1_0, METHODS, Framing, Refused, parts_of
+from helexa.util.starts import Starts
 
 log = logging.getLogger(__name__)
 
@@ -70,6 +71,7 @@ class Host(Protocol):
     limits: ServerLimits
     deadlines: Deadlines
 
+    starts: Starts
     is_accepting: bool
     websockets: bool
     """Whether the app has any; else who asks for one is answered over HTTP."""
@@ -294,11 +296,19 @@ class HttpConnection:
 
     def _start(self, cycle: Cycle) -> None:
         self._running = cycle
+        self._host.starts(self._go)
+
+    def _go(self) -> bool:
+        cycle = self._running
+        if cycle is None or cycle.disconnected:
+            return False  # The client left while it waited for its turn.
         cycle.task = task = self._loop.create_task(self._run(cycle))
         # Left by `_run` itself: a callback at the end of each task would cost more.
         self._tasks.add(task)
+        return True
 
     async def _run(self, cycle: Cycle) -> None:
+        self._host.starts.stepped()
         try:
             await self._app(cycle.scope, cycle.receive, cycle.send)
             if not cycle.response_complete and not cycle.disconnected:

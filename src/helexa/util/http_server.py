@@ -48,6 +48,7 @@ from helexa.util.http_connection import (
     ServerLimits,
     answer_of,
 )
+from helexa.util.starts import Starts
 from helexa.util.tls_door import TlsDoor
 from helexa.util.tls_server import TlsServer
 
@@ -111,6 +112,7 @@ class HttpServer:
         self._error_bodies_below = error_bodies_below or {}
         self.websockets = websockets
         self.is_accepting = True
+        self.starts = Starts()
         self.deadlines = Deadlines(self._connections)
         self._doors: list[anyio.CancelScope] = []
 
