@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from benchmarks import chain, comparison, instruments, machine, orchestrator, report, transports
@@ -22,9 +23,12 @@ def main() -> int:
     )
     parser.add_argument("--no-chain", action="store_true", help="leave `helexa up` out")
     parser.add_argument("--install", action="store_true", help="make the peers' environments first")
+    parser.add_argument("--rounds", type=int, help="of the gateway's table, instead of the plan's")
     parser.add_argument("--out", type=Path, help="folder; docs/benchmarks, or none with --quick")
     args = parser.parse_args()
     plan = QUICK if args.quick else FULL
+    if args.rounds:
+        plan = replace(plan, rounds=args.rounds)
     facts = machine.describe()
     out = args.out or (None if args.quick else ROOT / "docs/benchmarks")
     if not args.only or "transports" in args.only:
