@@ -65,7 +65,7 @@ class Keys:
     ) -> None:
         self._engine = engine
         self._defaults = defaults
-        self._unix_s = unix
+        self._unix = unix
         self._reads = engine.execution_options(reads=True)
         self._monotonic = monotonic
         # A connection of its own: data_version counts the commits of *other* connections.
@@ -100,7 +100,7 @@ class Keys:
             name=name,
             hint=hint_of(secret),
             account=account,
-            created_at=int(self._unix_s()),
+            created_at=int(self._unix()),
             expires_at=expires_at,
             limits=limits,
         )
@@ -167,7 +167,7 @@ class Keys:
             if row is None:
                 connection.execute(
                     accounts.insert().values(
-                        name=name, limits=written(new), created_at=int(self._unix_s())
+                        name=name, limits=written(new), created_at=int(self._unix())
                     )
                 )
             else:
@@ -218,7 +218,7 @@ class Keys:
             raise KeyInvalid from None
         if grant is None:
             raise KeyRevoked
-        if grant.expires_at is not None and self._unix_s() >= grant.expires_at:
+        if grant.expires_at is not None and self._unix() >= grant.expires_at:
             raise KeyExpired
         return grant
 
