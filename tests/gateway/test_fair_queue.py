@@ -11,7 +11,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from helexa.cortex.gateway.admission.entry import Entry, State
 from helexa.cortex.gateway.admission.fair_queue import FairQueue
-from helexa.cortex.gateway.admission.lane import ABOUT_S, Lane, Rules
+from helexa.cortex.gateway.admission.lane import Lane, Rules
 from helexa.cortex.gateway.admission.ranks import Rank, Shares
 from helexa.protocol.ids import ModelId
 
@@ -160,8 +160,7 @@ def entry(name: str, rank: Rank = Rank.INTERACTIVE, weight: float = 1.0) -> Entr
 
 
 def lane(slots: int | None, **rules: float) -> Lane:
-    kept = {"overcommit": 0.0, "headroom": 0.0, **rules}
-    found = Lane(ModelId("m"), Rules(**kept))  # type: ignore[arg-type]
+    found = Lane(ModelId("m"), Rules(**{"overcommit": 0.0, **rules}))  # type: ignore[arg-type]
     found.has(slots)
     return found
 
@@ -256,49 +255,3 @@ def test_the_time_to_come_back_is_by_what_requests_take() -> None:
     assert [one.retry_s(8.0) for _ in range(3)] == [4, 8, 12]
     # Those that run have run for longer than was measured: so will the next.
     assert one.wait_s(entry("a"), 30.0) == 13.0
-
-
-def all_of(one: Lane, name: str, count: int, now_s: float) -> list[Entry]:
-    """Requests of an account that come now."""
-    found = [entry(name) for _ in range(count)]
-    for each in found:
-        one.enter(each, now_s)
-    return found
-
-
-def test_who_alone_waits_leaves_room_while_another_is_about() -> None:
-    one = lane(4, headroom=0.25)
-    (light,) = all_of(one, "light", 1, 0.0)
-    greedy = all_of(one, "greedy", 9, 0.1)
-    assert sum(each.state is State.RUNNING for each in greedy) == 3
-    one.leave(light, 0.5, tokens=5.0)
-    assert one.let_in(0.5) == [], "the fourth slot is kept for the one that was just here"
-    again = entry("light")
-    one.enter(again, 1.0)
-    assert one.let_in(1.0) == [again]
-    one.leave(greedy[0], 1.1, tokens=5.0)
-    assert one.let_in(1.1) == [greedy[3]], "what it gave up it takes again"
-    one.leave(again, 1.2, tokens=5.0)
-    assert one.let_in(1.0 + ABOUT_S - 0.01) == []
-    assert one.let_in(1.0 + ABOUT_S) == [greedy[4]], "nobody else is about any more"
-
-
-def test_who_is_alone_has_all_slots_and_a_single_slot_is_not_kept_free() -> None:
-    alone = lane(4, headroom=0.25)
-    greedy = all_of(alone, "greedy", 6, 0.0)
-    assert [each.state is State.RUNNING for each in greedy] == [True] * 4 + [False] * 2
-    single = lane(1, headroom=0.25)
-    (light,) = all_of(single, "light", 1, 0.0)
-    waits = all_of(single, "greedy", 2, 0.0)
-    single.leave(light, 0.1, tokens=5.0)
-    assert single.let_in(0.1) == [waits[0]]
-
-
-def test_nothing_is_kept_free_where_several_accounts_wait() -> None:
-    one = lane(4, headroom=0.25)
-    first = all_of(one, "a", 4, 0.0)
-    all_of(one, "a", 4, 0.1)
-    all_of(one, "b", 4, 0.1)
-    for each in first:
-        one.leave(each, 0.2, tokens=5.0)
-    assert len(one.let_in(0.2)) == 4

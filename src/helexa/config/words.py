@@ -296,10 +296,6 @@ WORDS: Final[Mapping[str, Words]] = {
     "limits.overcommit": Words(
         "Requests sent to a model beyond its slots, as a part of them, so that no slot idles."
     ),
-    "limits.headroom": Words(
-        "The part of a model's slots that an account which alone waits leaves free for others, "
-        "for some seconds after one of them came."
-    ),
     "limits.lent": Words(
         "When requests of other operators are served: after own clients or beside."
     ),

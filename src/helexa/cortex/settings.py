@@ -212,7 +212,6 @@ class LimitsSettings(msgspec.Struct, frozen=True, kw_only=True):
     """By how much an account that comes back may be ahead of those that wait."""
     bulk_share: Annotated[float, Meta(ge=0, le=0.9)] = 0.1
     overcommit: Annotated[float, Meta(ge=0, le=16)] = 0.25
-    headroom: Annotated[float, Meta(ge=0, le=1)] = 0.25
     """Requests beyond the slots of a model, in slots: no slot is to idle for a round trip."""
     lent: str = "after"
     """Requests of other operators: `after` the own clients' or `beside` them."""

@@ -145,7 +145,6 @@ def turns_of(settings: CortexSettings, fleet: Fleet, metrics: Metrics) -> Turns:
             credit_tokens=limits.credit_tokens,
             bulk_share=limits.bulk_share,
             overcommit=limits.overcommit,
-            headroom=limits.headroom,
         ),
         queue_max=queue_max,
         wait_most_s=settings.first_byte_timeout_s,

@@ -22,7 +22,7 @@ ACCOUNTS_MAX: Final = 4_096
 class Account(Generic[T]):
     """One account's part of a queue. Made by `FairQueue.account`."""
 
-    __slots__ = ("called", "expected", "here", "mark", "running", "served", "waiting")
+    __slots__ = ("called", "expected", "here", "mark", "served", "waiting")
 
     def __init__(self, called: str, served: float, expected: float) -> None:
         self.called = called
@@ -34,8 +34,6 @@ class Account(Generic[T]):
         """With the place of each in the order in which they came."""
         self.here = 0
         """Its requests that wait or run."""
-        self.running = 0
-        """Those of them that run."""
         self.mark = 0
         """Of its newest place in the heap; older ones count for nothing."""
 
@@ -98,11 +96,6 @@ class FairQueue(Generic[T]):
         """The next one, which `take` would give."""
         first = self._first()
         return None if first is None else first.waiting[0][1]
-
-    def only_one(self) -> Account[T] | None:
-        """The account whose requests are all that wait here; None where others wait, or nobody."""
-        first = self._first()
-        return first if first is not None and len(first.waiting) == self._count else None
 
     def take(self) -> T:
         """The next one; what it is given is for `charge`. Raises IndexError when nobody waits."""

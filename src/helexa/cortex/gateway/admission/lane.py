@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from helexa.cortex.gateway.admission.entry import Entry, State
-from helexa.cortex.gateway.admission.fair_queue import Account, FairQueue
+from helexa.cortex.gateway.admission.fair_queue import FairQueue
 from helexa.cortex.gateway.admission.pace import Pace
 from helexa.cortex.gateway.admission.ranks import Rank, Shares
 from helexa.protocol.ids import ModelId
@@ -22,8 +22,6 @@ OUTPUT_TOKENS_FIRST: Final = 128.0
 """Of an answer, until the first ones are known."""
 TOKENS_PER_BYTE_FIRST: Final = 0.25
 SMOOTHING: Final = 0.2
-ABOUT_S: Final = 5.0
-"""An account that came so long ago is expected to come again."""
 _LEFT_OVER: Final = Rank.ANONYMOUS
 
 
@@ -42,15 +40,10 @@ class Rules:
     credit_tokens: float = 1_024.0
     bulk_share: float = 0.1
     overcommit: float = 0.25
-    headroom: float = 0.25
 
     def window(self, slots: int) -> int:
         """How many may be under way at a model with so many slots."""
         return slots + math.ceil(slots * self.overcommit)
-
-    def most_of_one(self, slots: int) -> int:
-        """How many of one account may run beside others that are about."""
-        return max(slots - math.ceil(slots * self.headroom), 1) if self.headroom else slots
 
     @property
     def shares(self) -> Sequence[float]:
@@ -100,10 +93,6 @@ class Lane:
     queued: int = 0
     """All of them."""
     _shares: Shares = field(init=False)
-    _newest: Account[Entry] | None = None
-    """Who came last, and when; and when somebody else did."""
-    _newest_s: float = -math.inf
-    _other_s: float = -math.inf
 
     def __post_init__(self) -> None:
         rules = self.rules
@@ -132,7 +121,6 @@ class Lane:
         if self.room_at_once(entry.rank):
             self.go(entry, now_s)
             return True
-        self._came(entry.account, now_s)
         entry.state = _QUEUED
         queue.put(entry.account, entry)
         self.waiting[entry.rank] += 1
@@ -146,14 +134,13 @@ class Lane:
         if account is None:
             account = entry.account = queue.account(entry.account_name, self.guess.output_tokens)
         queue.pass_by(account)
-        self._came(account, now_s)
         self._start(entry, now_s)
 
     def let_in(self, now_s: float) -> list[Entry]:
         """Those whose turn it is now."""
         found = []
         while (rank := self._shares.choose(self.waiting)) is not None:
-            if len(self.running) >= self._room(Rank(rank)) or self._leaves_room(rank, now_s):
+            if len(self.running) >= self._room(Rank(rank)):
                 break
             entry = self.queues[rank].take()
             self.waiting[rank] -= 1
@@ -195,8 +182,6 @@ class Lane:
         state = entry.state
         if state is _RUNNING:
             self.running.discard(entry)
-            assert entry.account is not None
-            entry.account.running -= 1
             if tokens != 0:
                 self.pace.ended(now_s - entry.began_s)
             if tokens is not None:
@@ -254,28 +239,11 @@ class Lane:
             return self.slots
         return self.window
 
-    def _came(self, account: Account[Entry], now_s: float) -> None:
-        if account is not self._newest:
-            self._other_s = self._newest_s
-            self._newest = account
-        self._newest_s = now_s
-
-    def _leaves_room(self, rank: int, now_s: float) -> bool:
-        """Whether one account alone waits, and has what one may have while others are about."""
-        account = self.queues[rank].only_one()
-        if self.slots is None or account is None or len(account.waiting) < self.queued:
-            return False
-        if account.running < self.rules.most_of_one(self.slots):
-            return False
-        other_s = self._other_s if account is self._newest else self._newest_s
-        return now_s - other_s < ABOUT_S
-
     def _start(self, entry: Entry, now_s: float) -> None:
         entry.state = _RUNNING
         entry.began_s = now_s
         self.running.add(entry)
         assert entry.account is not None
-        entry.account.running += 1
         tokens = min(entry.account.expected, entry.output_most)
         if entry.counts_bytes:
             tokens += entry.body_bytes * self.guess.tokens_per_byte

@@ -213,10 +213,6 @@ class Turns:
         self._look(lane, now_s)
         if lane.enter(entry, now_s):
             return True
-        # Who waits may be held back for others, and this is one of them.
-        self._wake(lane, now_s)
-        if entry.state is State.RUNNING:
-            return True
         self.wait(lane)
         return False
 
