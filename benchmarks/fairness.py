@@ -3,10 +3,12 @@
     python -m benchmarks.fairness [--quick] [--out DIR]
 
 A cortex and a neuron with llama.cpp and the demo model are started as an operator would. First
-the model's pace is measured. Then nine accounts ask at random moments, each for nine tenths of a
-tenth of that pace; then so again, with a tenth account that asks for twenty times as much as each
-of them; and the same with `limits.fair` off, which is first come, first served. Last, all ten
-have more to ask than they can get. The moments and sizes are the same in every phase.
+the model's pace is measured, while the tenth account asks for as much as it will: to refuse most
+of that takes the same cores as the engine. Then nine accounts ask at random moments, each for
+nine tenths of a tenth of that pace; then so again, with a tenth account that asks for twenty times
+as much as each of them; and the same with `limits.fair` off, which is first come, first served.
+Last, all ten have more to ask than they can get. The moments and sizes are the same in every
+phase.
 
 An account's fair share is what it asked for, or a tenth of what all got where that is less. Its
 queue time is what the gateway says in `x-helexa-queue-ms`. "Alone" is the nine without the
@@ -26,7 +28,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -160,7 +162,15 @@ async def ask(pool: Pool, key: str, tokens: int, account: Account) -> None:
 
 
 async def pace(node: Node, plan: Plan) -> float:
-    """Answered tokens a second, with all slots busy."""
+    """Answered tokens a second beside a flood of requests, most of which are refused."""
+    flood = GREED * LOAD * await _free_pace(node, plan) / (OTHERS + 1)
+    flooded = replace(plan, phase_s=plan.pace_s, tail_s=0)
+    found = await phase(node, flooded, {"greedy": flood}, seed=0)
+    return found["greedy"].got_tokens / plan.pace_s
+
+
+async def _free_pace(node: Node, plan: Plan) -> float:
+    """The same without the flood."""
     account = Account()
     key = next(iter(node.keys.values()))
     chance = random.Random(1)

@@ -72,7 +72,7 @@ def markdown(measured: Mapping[str, Any], machine: Sequence[tuple[str, str]]) ->
         "",
         HOW,
         "",
-        f"The model gave {pace:.0f} tokens/s on {measured['slots']} slots before the first phase.",
+        f"The model gave {pace:.0f} tokens/s on {measured['slots']} slots beside such a flood.",
         "",
         "![Share of the fair share and queue time](fairness.svg)",
         "",
